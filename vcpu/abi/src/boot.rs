@@ -70,7 +70,7 @@ pub const LINUX_CAP_VCPU: u64 = 16;
 /// Cpu capability of compute core number c (machine numbering): LINUX_CAP_CPU + c.
 pub const LINUX_CAP_CPU: u64 = 64;
 pub const LINUX_CAP_FREE: u64 = 256;
-pub const LINUX_CSPACE_SLOTS: u64 = 65536;
+pub const LINUX_CSPACE_SLOTS: u64 = 16384;
 
 /// Where Linux's memory is mapped in its own Task, and so where vmlinux is linked to.
 pub const LINUX_BASE: u64 = 0x6000_0000;

@@ -44,9 +44,10 @@ pub struct Regs {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrapFrame {
-    pub regs: Regs,
-    /// CPU exception vector 0..31, or one of the TRAP_* values.
+    /// CPU exception vector 0..31, or one of the TRAP_* values. (First, so that the CPU's own push of an interrupt frame
+    /// into `regs` is 16-byte aligned.)
     pub trapno: u64,
+    pub regs: Regs,
     /// The CPU's error code, or 0.
     pub error: u64,
     /// CR2 at a page fault (vector 14), else 0.
