@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a decoupled thread used: processor time, for /proc, and the counters
+ * that sysfs shows.
+ *
+ * No tick of Linux sees a decoupled thread run. Its time is charged when it
+ * traps; and once a second for those that run on, so that top and ps show
+ * them. The CPU's own statistics (/proc/stat) stay those of service cores.
+ */
+#include <linux/init.h>
+#include <linux/math64.h>
+#include <linux/sched/cputime.h>
+#include <linux/timer.h>
+#include "decouple.h"
+
+static void charge_all(struct timer_list *timer);
+
+/* Deferrable: it wakes no idle service core. */
+static DEFINE_TIMER(charge_timer, charge_all, TIMER_DEFERRABLE);
+static unsigned int running;
+
+u64 decouple_ticks_to_ns(u64 ticks)
+{
+	return mul_u64_u64_div_u64(ticks, NSEC_PER_SEC, mk_boot->tsc_hz);
+}
+
+static void charge(struct decouple_core *core, u64 tsc)
+{
+	struct task_struct *task = core->task;
+	u64 ns;
+
+	lockdep_assert_held(&decouple_lock);
+	if (!core->running_since || tsc <= core->running_since)
+		return;
+
+	ns = decouple_ticks_to_ns(tsc - core->running_since);
+	core->running_since = tsc;
+
+	task->utime += ns;
+	account_group_user_time(task, ns);
+	/* /proc scales user and system time to this sum. */
+	task->se.sum_exec_runtime += ns;
+	account_group_exec_runtime(task, ns);
+}
+
+static void charge_all(struct timer_list *timer)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	for (i = 0; i < decouple_count; i++)
+		charge(&decouple_cores[i], decouple_tsc());
+	if (running)
+		mod_timer(&charge_timer, jiffies + HZ);
+	spin_unlock_irqrestore(&decouple_lock, flags);
+}
+
+void decouple_charge_start(struct decouple_core *core)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	core->running_since = decouple_tsc();
+	running++;
+	if (!timer_pending(&charge_timer))
+		mod_timer(&charge_timer, jiffies + HZ);
+	spin_unlock_irqrestore(&decouple_lock, flags);
+}
+
+/**
+ * decouple_charge_stop() - charge the occupant up to its trap
+ * @core: which runs no longer
+ * @tsc: when it trapped
+ */
+void decouple_charge_stop(struct decouple_core *core, u64 tsc)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	charge(core, tsc);
+	core->running_since = 0;
+	running--;
+	spin_unlock_irqrestore(&decouple_lock, flags);
+}
+
+void decouple_count_trap(struct decouple_core *core)
+{
+	struct mk_trap_frame *frame = &core->frame->frame;
+	struct decouple_stats *stats = &core->stats;
+
+	core->call = DECOUPLE_SYSCALLS;
+	switch (frame->trapno) {
+	case MK_TRAP_SYSCALL:
+		core->call = frame->regs.orig_rax;
+		stats->syscalls++;
+		break;
+	case 14: /* page fault */
+		stats->faults++;
+		break;
+	case MK_TRAP_STOP:
+		stats->stops++;
+		break;
+	default:
+		stats->traps++;
+	}
+}
+
+/* The answer to the last trap is about to be given. */
+void decouple_count_answer(struct decouple_core *core)
+{
+	struct decouple_stats *stats = &core->stats;
+	u64 ticks = decouple_tsc() - core->frame->trap_tsc;
+
+	stats->answer_ticks += ticks;
+	if (core->call < DECOUPLE_SYSCALLS) {
+		stats->by_number[core->call].count++;
+		stats->by_number[core->call].ticks += ticks;
+	}
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Inside the decoupling driver.
+ *
+ * Who may change what:
+ * - decouple_lock guards who occupies and who reserves a core (task, entered,
+ *   leave, reserved, generation) and task->thread.decoupled.
+ * - An occupied core's frame belongs to its occupant, and is touched only by
+ *   it, while it runs in Linux as current.
+ * - A thread becomes an occupant by somebody's claim; it goes over by itself,
+ *   at its next return to user mode (entered), and leaves by itself. Nobody
+ *   ever moves a context that is not its own.
+ */
+#ifndef __DECOUPLE_H
+#define __DECOUPLE_H
+
+#include <linux/pid.h>
+#include <linux/rcuwait.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+#include <asm/mk.h>
+
+struct kobject;
+
+/* System calls with numbers below are counted one by one. */
+#define DECOUPLE_SYSCALLS	512
+
+struct decouple_count {
+	u64 count;
+	u64 ticks;
+};
+
+/* Of the present occupant or, on an idle core, of the last one. Ticks of TSC. */
+struct decouple_stats {
+	u64 since_ns;
+	u64 syscalls;
+	u64 faults;
+	u64 traps;
+	u64 stops;
+	u64 answer_ticks;
+	struct decouple_count by_number[DECOUPLE_SYSCALLS];
+};
+
+/* One open file of /dev/decouple. */
+struct decouple_file {
+	struct pid *owner;	/* process that reserved through it */
+};
+
+struct decouple_core {
+	unsigned int number;
+	int thread;		/* slot of the decoupled Thread */
+	struct mk_decoupled_frame *frame;
+	struct mk_inflight inflight;
+	struct rcuwait wait;
+	struct kobject *kobj;
+
+	struct task_struct *task;
+	u64 generation;		/* counts the claims */
+	bool entered;		/* the context of task is in the frame */
+	bool leave;		/* task was asked to leave */
+	struct decouple_file *reserved;
+
+	bool fpu_stale;		/* frame's extended state is newer */
+	u64 running_since;	/* TSC up to which task was charged, or 0 */
+	u64 call;		/* system call of the last trap, or too large */
+	struct decouple_stats stats;
+};
+
+extern struct decouple_core *decouple_cores;
+extern unsigned int decouple_count;
+extern spinlock_t decouple_lock;
+extern wait_queue_head_t decouple_changed;
+
+/* core.c */
+struct decouple_core *decouple_claim(struct task_struct *task, int number,
+				     struct decouple_file *file);
+void decouple_release(struct decouple_core *core);
+bool decouple_is_service_core(unsigned int number);
+struct decouple_core *decouple_find_core(unsigned int number);
+
+/* account.c */
+void decouple_charge_start(struct decouple_core *core);
+void decouple_charge_stop(struct decouple_core *core, u64 tsc);
+void decouple_count_trap(struct decouple_core *core);
+void decouple_count_answer(struct decouple_core *core);
+u64 decouple_ticks_to_ns(u64 ticks);
+
+/* sysfs.c */
+int decouple_sysfs_init(void);
+
+static inline u64 decouple_tsc(void)
+{
+	u32 low, high;
+
+	asm volatile("rdtsc" : "=a" (low), "=d" (high));
+	return low | (u64)high << 32;
+}
+
+static inline bool decouple_trapped(struct decouple_core *core)
+{
+	return smp_load_acquire(&core->frame->state) == MK_FRAME_TRAPPED;
+}
+
+#endif /* __DECOUPLE_H */

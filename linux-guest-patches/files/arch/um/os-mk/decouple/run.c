@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A decoupled thread's life: it fills its frame, lets the compute core run
+ * it, sleeps until the core traps, and goes back to the loop that handles the
+ * trap as it handles every other thread's.
+ */
+#include <linux/delay.h>
+#include <linux/moduleparam.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
+#include <asm/decouple.h>
+#include <asm/processor-flags.h>
+#include "decouple.h"
+
+#undef MODULE_PARAM_PREFIX
+#define MODULE_PARAM_PREFIX "decouple."
+
+/*
+ * A program often has its next system call soon after the last, and going to
+ * sleep costs more than the core's next trap: look for it this long first,
+ * unless another thread wants to run here.
+ */
+static unsigned int spin_us = 20;
+module_param(spin_us, uint, 0644);
+MODULE_PARM_DESC(spin_us, "microseconds to wait for a trap before sleeping");
+
+/* How long a core may take to give up a context before that is worth a word. */
+#define IDLE_WARN_MS	1000
+
+static void answer(struct decouple_core *core)
+{
+	struct mk_decoupled_frame *frame = core->frame;
+
+	/*
+	 * The exchange is a full fence on every configuration, so `sleeping`
+	 * is read after the answer is visible: either the core sees the
+	 * answer before it halts, or it is seen here to sleep.
+	 */
+	xchg(&frame->state, MK_FRAME_ANSWERED);
+	if (READ_ONCE(frame->sleeping))
+		mk_invoke(core->thread, MK_THREAD_WAKE, 0, 0, 0, 0);
+}
+
+/* Takes the context of current away from the core; it stays in Linux. */
+static void give_back(struct decouple_core *core)
+{
+	struct mk_decoupled_frame *frame = core->frame;
+	unsigned int waited = 0;
+	unsigned long flags;
+
+	if (core->entered) {
+		local_irq_save(flags);
+		frame->item_count = 0;
+		frame->answer = MK_ANSWER_DETACH;
+		answer(core);
+		local_irq_restore(flags);
+
+		while (smp_load_acquire(&frame->state) != MK_FRAME_IDLE) {
+			if (waited < 100)
+				udelay(1);
+			else
+				msleep(1);
+			if (++waited == IDLE_WARN_MS + 100)
+				pr_err("decouple: core %u does not let go of %s[%d]\n",
+				       core->number, current->comm,
+				       task_pid_nr(current));
+		}
+	}
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	decouple_release(core);
+	spin_unlock_irqrestore(&decouple_lock, flags);
+}
+
+/* The address space goes away: exit, or exec. Registers do not matter. */
+void __decouple_leave_mm(struct task_struct *t)
+{
+	if (t == current)
+		give_back(t->thread.decoupled);
+}
+
+bool __decouple_fpu_save(struct task_struct *t)
+{
+	struct decouple_core *core = READ_ONCE(t->thread.decoupled);
+
+	if (!core || !core->entered)
+		return false;
+
+	if (core->fpu_stale) {
+		memcpy(t->thread.fpu.xsave, core->frame->xsave,
+		       mk_boot->xsave_bytes);
+		core->fpu_stale = false;
+	}
+	return true;
+}
+
+/*
+ * The context of current moves into the frame; the first resume() starts it.
+ * Until `entered` is set somebody else may take the core away from current
+ * again, so the frame must not be touched before.
+ */
+static bool go_over(struct decouple_core *core)
+{
+	unsigned long flags;
+	bool mine;
+
+	mk_fpu_save(current);
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	mine = current->thread.decoupled == core;
+	if (mine) {
+		core->fpu_stale = false;
+		core->entered = true;
+	}
+	spin_unlock_irqrestore(&decouple_lock, flags);
+	if (!mine)
+		return false;
+
+	memcpy(core->frame->xsave, current->thread.fpu.xsave,
+	       mk_boot->xsave_bytes);
+	current->thread.fpu.changed = 0;
+	wake_up_all(&decouple_changed);
+	return true;
+}
+
+/**
+ * decouple_enter() - does current go on on its compute core?
+ *
+ * Called before each return to user mode of a thread that occupies a core.
+ * The first time its context goes over; when it was asked to leave, it comes
+ * back.
+ *
+ * Return: true: call decouple_run(). false: not decoupled (any more).
+ */
+bool decouple_enter(void)
+{
+	struct decouple_core *core;
+	unsigned long flags;
+	bool leave;
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	core = current->thread.decoupled;
+	leave = core && core->leave;
+	spin_unlock_irqrestore(&decouple_lock, flags);
+	if (!core)
+		return false;
+
+	if (leave) {
+		if (core->entered) {
+			__decouple_fpu_save(current);
+			give_back(core);
+			mk_fpu_invalidate(current);
+		} else {
+			give_back(core);
+		}
+		return false;
+	}
+
+	return core->entered || go_over(core);
+}
+
+/* Fills the frame and lets the core go on. */
+static long resume(struct decouple_core *core, struct uml_pt_regs *regs)
+{
+	struct mk_decoupled_frame *frame = core->frame;
+	unsigned long flags;
+	long err = 0;
+
+	memcpy(&frame->frame.regs, regs->gp, sizeof(frame->frame.regs));
+	if (test_thread_flag(TIF_SINGLESTEP))
+		frame->frame.regs.rflags |= X86_EFLAGS_TF;
+
+	frame->answer = 0;
+	if (current->thread.fpu.changed) {
+		memcpy(frame->xsave, current->thread.fpu.xsave,
+		       mk_boot->xsave_bytes);
+		current->thread.fpu.changed = 0;
+		frame->answer = MK_ANSWER_XSTATE;
+	}
+
+	if (READ_ONCE(frame->state) == MK_FRAME_IDLE) {
+		/* Map items go with answers only: they wait for the first. */
+		frame->item_count = 0;
+		decouple_charge_start(core);
+		err = mk_invoke(core->thread, MK_THREAD_RUN,
+				current->mm->context.task, 0, 0, 0);
+		return err;
+	}
+
+	decouple_count_answer(core);
+	decouple_charge_start(core);
+
+	/* A flush on another CPU waits while items are on their way. */
+	local_irq_save(flags);
+	frame->item_count = mk_take_items(&core->inflight, current,
+					  frame->items);
+	mk_inflight_publish(&core->inflight);
+	answer(core);
+	local_irq_restore(flags);
+	return 0;
+}
+
+static bool spin_for_trap(struct decouple_core *core)
+{
+	u64 ticks = mul_u64_u64_div_u64(READ_ONCE(spin_us), mk_boot->tsc_hz,
+					USEC_PER_SEC);
+	u64 start = decouple_tsc();
+
+	do {
+		if (decouple_trapped(core))
+			return true;
+		cpu_relax();
+	} while (decouple_tsc() - start < ticks && !need_resched() &&
+		 !signal_pending(current) && single_task_running());
+	return false;
+}
+
+static void wait_for_trap(struct decouple_core *core)
+{
+	if (spin_for_trap(core))
+		return;
+
+	/* Interruptible: it counts neither as load nor as hung. */
+	if (!rcuwait_wait_event(&core->wait, decouple_trapped(core),
+				TASK_INTERRUPTIBLE))
+		return;
+
+	/*
+	 * A signal, a stop, the freezer, or a request to leave. If the thread
+	 * traps by itself at this moment, either trap is good: it is in Linux
+	 * then, and a stop that comes too late only returns once more.
+	 */
+	mk_invoke(core->thread, MK_THREAD_STOP, 0, 0, 0, 0);
+	rcuwait_wait_event(&core->wait, decouple_trapped(core), TASK_IDLE);
+}
+
+/**
+ * decouple_run() - run the user context of current on its core until a trap
+ * @regs: registers, in and out; and what the trap was
+ */
+void decouple_run(struct uml_pt_regs *regs)
+{
+	struct decouple_core *core = current->thread.decoupled;
+	struct mk_decoupled_frame *frame = core->frame;
+	long err;
+
+	err = resume(core, regs);
+	if (err) {
+		pr_err("decouple: core %u does not run %s[%d]: %ld\n",
+		       core->number, current->comm, task_pid_nr(current), err);
+		decouple_charge_stop(core, decouple_tsc());
+		core->entered = false;
+		force_sig(SIGKILL);
+		regs->trapno = MK_TRAP_STOP;
+		return;
+	}
+
+	wait_for_trap(core);
+
+	core->fpu_stale = true;
+	decouple_charge_stop(core, frame->trap_tsc);
+	decouple_count_trap(core);
+
+	memcpy(regs->gp, &frame->frame.regs, sizeof(frame->frame.regs));
+	regs->trapno = frame->frame.trapno;
+	regs->error = frame->frame.error;
+	regs->address = frame->frame.address;
+	regs->is_user = 1;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Threads on compute cores: what the rest of the port calls.
+ */
+#ifndef __UM_MK_DECOUPLE_H
+#define __UM_MK_DECOUPLE_H
+
+#include <linux/types.h>
+
+struct task_struct;
+struct uml_pt_regs;
+
+#ifdef CONFIG_DECOUPLE
+
+bool decouple_enter(void);
+void decouple_run(struct uml_pt_regs *regs);
+void __decouple_leave_mm(struct task_struct *t);
+bool __decouple_fpu_save(struct task_struct *t);
+
+/* Shall @t, which is current, run its user context on a compute core? */
+#define decouple_active(t)						\
+	(unlikely(READ_ONCE((t)->thread.decoupled)) && decouple_enter())
+
+/* @t, which is current, is about to give up its address space. */
+#define decouple_leave_mm(t)						\
+	do {								\
+		if (unlikely(READ_ONCE((t)->thread.decoupled)))		\
+			__decouple_leave_mm(t);				\
+	} while (0)
+
+/*
+ * Where the extended state of @t lives on a compute core, bring the copy in
+ * @t->thread.fpu up to date and return true.
+ */
+#define decouple_fpu_save(t)						\
+	(unlikely(READ_ONCE((t)->thread.decoupled)) && __decouple_fpu_save(t))
+
+#else
+
+#define decouple_active(t)		false
+#define decouple_leave_mm(t)		do { (void)(t); } while (0)
+#define decouple_fpu_save(t)		false
+
+static inline void decouple_run(struct uml_pt_regs *regs)
+{
+}
+
+#endif /* CONFIG_DECOUPLE */
+
+#endif /* __UM_MK_DECOUPLE_H */
