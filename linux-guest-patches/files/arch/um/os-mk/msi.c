@@ -15,7 +15,7 @@
 #include <asm/mk.h>
 
 /* Bits of `pending` that are for devices; the ones above have other uses. */
-#define MSI_BITS	40
+#define MSI_BITS	MK_PENDING_DOORBELL_BIT
 
 struct msi_vector {
 	int signal;		/* slot of the badged vCPU capability, or 0 */

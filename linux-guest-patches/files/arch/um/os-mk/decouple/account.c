@@ -16,7 +16,8 @@
 static void charge_all(struct timer_list *timer);
 
 /* Deferrable: it wakes no idle service core. */
-static DEFINE_TIMER(charge_timer, charge_all, TIMER_DEFERRABLE);
+static struct timer_list charge_timer =
+	__TIMER_INITIALIZER(charge_all, TIMER_DEFERRABLE);
 static unsigned int running;
 
 u64 decouple_ticks_to_ns(u64 ticks)
@@ -50,7 +51,7 @@ static void charge_all(struct timer_list *timer)
 
 	spin_lock_irqsave(&decouple_lock, flags);
 	for (i = 0; i < decouple_count; i++)
-		charge(&decouple_cores[i], decouple_tsc());
+		charge(&decouple_cores[i], mk_rdtsc());
 	if (running)
 		mod_timer(&charge_timer, jiffies + HZ);
 	spin_unlock_irqrestore(&decouple_lock, flags);
@@ -61,7 +62,7 @@ void decouple_charge_start(struct decouple_core *core)
 	unsigned long flags;
 
 	spin_lock_irqsave(&decouple_lock, flags);
-	core->running_since = decouple_tsc();
+	core->running_since = mk_rdtsc();
 	running++;
 	if (!timer_pending(&charge_timer))
 		mod_timer(&charge_timer, jiffies + HZ);
@@ -110,7 +111,7 @@ void decouple_count_trap(struct decouple_core *core)
 void decouple_count_answer(struct decouple_core *core)
 {
 	struct decouple_stats *stats = &core->stats;
-	u64 ticks = decouple_tsc() - core->frame->trap_tsc;
+	u64 ticks = mk_rdtsc() - core->frame->trap_tsc;
 
 	stats->answer_ticks += ticks;
 	if (core->call < DECOUPLE_SYSCALLS) {

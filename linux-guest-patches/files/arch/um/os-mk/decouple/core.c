@@ -12,8 +12,6 @@
 #include <linux/timekeeping.h>
 #include "decouple.h"
 
-/* Bit of `pending` by which every compute core says that it trapped. */
-#define DOORBELL_BIT	40
 #define CORE_PRIORITY	128
 
 struct decouple_core *decouple_cores;
@@ -223,7 +221,7 @@ static int __init decouple_init(void)
 	if (doorbell_slot < 0)
 		return doorbell_slot;
 	err = mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_COPY, MK_LINUX_CAP_VCPU,
-			doorbell_slot, MK_RIGHT_ALL, 1ULL << DOORBELL_BIT);
+			doorbell_slot, MK_RIGHT_ALL, 1ULL << MK_PENDING_DOORBELL_BIT);
 	if (err) {
 		pr_err("decouple: no doorbell: %d\n", err);
 		return err;
@@ -241,7 +239,7 @@ static int __init decouple_init(void)
 		decouple_count++;
 	}
 
-	mk_bit_handler(DOORBELL_BIT, doorbell);
+	mk_bit_handler(MK_PENDING_DOORBELL_BIT, doorbell);
 	pr_info("decouple: %u compute cores\n", decouple_count);
 	return decouple_sysfs_init();
 }

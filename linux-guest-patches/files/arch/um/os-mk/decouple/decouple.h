@@ -21,6 +21,7 @@
 #include <linux/types.h>
 #include <linux/wait.h>
 #include <asm/mk.h>
+#include <asm/timex.h>
 
 struct kobject;
 
@@ -89,14 +90,6 @@ u64 decouple_ticks_to_ns(u64 ticks);
 
 /* sysfs.c */
 int decouple_sysfs_init(void);
-
-static inline u64 decouple_tsc(void)
-{
-	u32 low, high;
-
-	asm volatile("rdtsc" : "=a" (low), "=d" (high));
-	return low | (u64)high << 32;
-}
 
 static inline bool decouple_trapped(struct decouple_core *core)
 {

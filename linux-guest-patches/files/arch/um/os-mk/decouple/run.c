@@ -123,39 +123,36 @@ static bool go_over(struct decouple_core *core)
 	return true;
 }
 
-/**
- * decouple_enter() - does current go on on its compute core?
- *
- * Called before each return to user mode of a thread that occupies a core.
- * The first time its context goes over; when it was asked to leave, it comes
- * back.
- *
- * Return: true: call decouple_run(). false: not decoupled (any more).
- */
-bool decouple_enter(void)
+/* Brings the context of current back to Linux, and the core with it. */
+static void come_back(struct decouple_core *core)
 {
-	struct decouple_core *core;
+	bool entered = core->entered;
+
+	if (entered)
+		__decouple_fpu_save(current);
+	give_back(core);
+	if (entered)
+		mk_fpu_invalidate(current);
+}
+
+/*
+ * Does current run on its compute core? It may have been asked to leave, and
+ * one that has not gone over yet may even have lost the core.
+ */
+static bool enter(struct decouple_core *core)
+{
 	unsigned long flags;
-	bool leave;
+	bool mine, leave;
 
 	spin_lock_irqsave(&decouple_lock, flags);
-	core = current->thread.decoupled;
-	leave = core && core->leave;
+	mine = core && current->thread.decoupled == core;
+	leave = mine && core->leave;
 	spin_unlock_irqrestore(&decouple_lock, flags);
-	if (!core)
-		return false;
 
-	if (leave) {
-		if (core->entered) {
-			__decouple_fpu_save(current);
-			give_back(core);
-			mk_fpu_invalidate(current);
-		} else {
-			give_back(core);
-		}
+	if (leave)
+		come_back(core);
+	if (!mine || leave)
 		return false;
-	}
-
 	return core->entered || go_over(core);
 }
 
@@ -177,6 +174,9 @@ static long resume(struct decouple_core *core, struct uml_pt_regs *regs)
 		current->thread.fpu.changed = 0;
 		frame->answer = MK_ANSWER_XSTATE;
 	}
+
+	/* From here on the frame's extended state is the core's affair. */
+	core->fpu_stale = false;
 
 	if (READ_ONCE(frame->state) == MK_FRAME_IDLE) {
 		/* Map items go with answers only: they wait for the first. */
@@ -204,13 +204,13 @@ static bool spin_for_trap(struct decouple_core *core)
 {
 	u64 ticks = mul_u64_u64_div_u64(READ_ONCE(spin_us), mk_boot->tsc_hz,
 					USEC_PER_SEC);
-	u64 start = decouple_tsc();
+	u64 start = mk_rdtsc();
 
 	do {
 		if (decouple_trapped(core))
 			return true;
 		cpu_relax();
-	} while (decouple_tsc() - start < ticks && !need_resched() &&
+	} while (mk_rdtsc() - start < ticks && !need_resched() &&
 		 !signal_pending(current) && single_task_running());
 	return false;
 }
@@ -240,16 +240,23 @@ static void wait_for_trap(struct decouple_core *core)
  */
 void decouple_run(struct uml_pt_regs *regs)
 {
-	struct decouple_core *core = current->thread.decoupled;
-	struct mk_decoupled_frame *frame = core->frame;
+	struct decouple_core *core = READ_ONCE(current->thread.decoupled);
+	struct mk_decoupled_frame *frame;
 	long err;
 
+	/* Not decoupled any more: as if nothing had happened. */
+	if (!enter(core)) {
+		regs->trapno = MK_TRAP_STOP;
+		return;
+	}
+
+	frame = core->frame;
 	err = resume(core, regs);
 	if (err) {
 		pr_err("decouple: core %u does not run %s[%d]: %ld\n",
 		       core->number, current->comm, task_pid_nr(current), err);
-		decouple_charge_stop(core, decouple_tsc());
-		core->entered = false;
+		decouple_charge_stop(core, mk_rdtsc());
+		WRITE_ONCE(core->entered, false);
 		force_sig(SIGKILL);
 		regs->trapno = MK_TRAP_STOP;
 		return;
@@ -262,6 +269,9 @@ void decouple_run(struct uml_pt_regs *regs)
 	decouple_count_trap(core);
 
 	memcpy(regs->gp, &frame->frame.regs, sizeof(frame->frame.regs));
+	if (test_thread_flag(TIF_SINGLESTEP))
+		regs->gp[HOST_EFLAGS] &= ~X86_EFLAGS_TF;
+	frame->item_count = 0;
 	regs->trapno = frame->frame.trapno;
 	regs->error = frame->frame.error;
 	regs->address = frame->frame.address;

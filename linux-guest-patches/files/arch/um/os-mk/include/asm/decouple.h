@@ -12,14 +12,12 @@ struct uml_pt_regs;
 
 #ifdef CONFIG_DECOUPLE
 
-bool decouple_enter(void);
 void decouple_run(struct uml_pt_regs *regs);
 void __decouple_leave_mm(struct task_struct *t);
 bool __decouple_fpu_save(struct task_struct *t);
 
 /* Shall @t, which is current, run its user context on a compute core? */
-#define decouple_active(t)						\
-	(unlikely(READ_ONCE((t)->thread.decoupled)) && decouple_enter())
+#define decouple_active(t)	unlikely(READ_ONCE((t)->thread.decoupled))
 
 /* @t, which is current, is about to give up its address space. */
 #define decouple_leave_mm(t)						\

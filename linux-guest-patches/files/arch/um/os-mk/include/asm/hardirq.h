@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __UM_HARDIRQ_H
+#define __UM_HARDIRQ_H
+#include <asm-generic/hardirq.h>
+#define __ARCH_IRQ_EXIT_IRQS_DISABLED 1
+#endif

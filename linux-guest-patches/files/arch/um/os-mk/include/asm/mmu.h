@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __UM_MMU_H
+#define __UM_MMU_H
+
+typedef struct mm_context {
+	/* Slot of the Task that is this address space; 0 for init_mm. */
+	int task;
+	/* Something was mapped into the Task since it was made. */
+	bool mapped;
+	/* Address of the vDSO's code. */
+	unsigned long vdso;
+} mm_context_t;
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef __UM_MMU_CONTEXT_H
+#define __UM_MMU_CONTEXT_H
+
+#include <linux/cpumask.h>
+#include <linux/mm_types.h>
+#include <linux/smp.h>
+
+#include <asm/mm_hooks.h>
+#include <asm/mmu.h>
+
+int init_new_context(struct task_struct *task, struct mm_struct *mm);
+#define init_new_context init_new_context
+void destroy_context(struct mm_struct *mm);
+#define destroy_context destroy_context
+
+/* The Task is named at each resume: there is nothing to switch. */
+static inline void switch_mm(struct mm_struct *prev, struct mm_struct *next,
+			     struct task_struct *task)
+{
+	unsigned int cpu = smp_processor_id();
+
+	if (prev != next) {
+		cpumask_clear_cpu(cpu, mm_cpumask(prev));
+		cpumask_set_cpu(cpu, mm_cpumask(next));
+	}
+}
+
+#include <asm-generic/mmu_context.h>
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of this directory know of each other. */
+#ifndef __OS_MK_H
+#define __OS_MK_H
+
+#include <linux/linkage.h>
+#include <linux/mm_types.h>
+#include <linux/ptrace.h>
+
+struct mk_linux_boot;
+struct mk_vcpu_state;
+
+/* entry.S */
+asmlinkage void mk_entry(void);
+asmlinkage void mk_load_gs(struct mk_vcpu_state *vcpu);
+asmlinkage long mk_resume_user(void);
+asmlinkage void mk_thread_entry(void);
+asmlinkage struct task_struct *mk_switch_stack(struct task_struct *from,
+					       struct task_struct *to);
+
+/* Called by entry.S and head.S */
+asmlinkage void mk_start(struct mk_linux_boot *boot);
+asmlinkage void mk_kernel_upcall(struct pt_regs *regs, unsigned int saved_flags);
+asmlinkage void mk_new_thread(struct task_struct *prev);
+
+/* setup, memory */
+void mk_cpuinfo_init(void);
+void mk_paging_init(void);
+void mk_log_init(void);
+
+/* interrupts; with the interrupt flag off */
+void mk_handle_pending(struct pt_regs *regs);
+
+/* Run user code until it traps or is interrupted; never returns. */
+void mk_user_loop(void) __noreturn;
+/* The user context trapped: regs say why. Interrupts are on. */
+void mk_user_trap(struct pt_regs *regs);
+void mk_do_syscall(struct pt_regs *regs);
+void mk_do_signal(struct pt_regs *regs);
+
+/*
+ * Make @address in the current mm accessible; 0, or the signal's si_code with
+ * the signal in *@sig. FAULT_FLAG_USER in @flags: user code faulted.
+ */
+int mk_fault_in(unsigned long address, unsigned int flags, int *sig);
+
+/* What the microkernel may let the user do with an entry: MK_MAP_*, 0: nothing. */
+unsigned int mk_pte_rights(pte_t pte);
+pmd_t *mk_find_pmd(struct mm_struct *mm, unsigned long address);
+pte_t *mk_find_pte(struct mm_struct *mm, unsigned long address);
+bool mk_map_kernel_page(unsigned long address);
+
+/* extended state */
+void mk_fpu_load(void);
+void mk_fpu_reset(struct task_struct *task);
+void mk_fpu_copy(struct task_struct *from, struct task_struct *to);
+void mk_fpu_forget(struct task_struct *task);
+/* Clear what XRSTOR would refuse in a state that came from the user. */
+void mk_fpu_sanitize(struct task_struct *task);
+
+/* The kernel cannot go on from here. */
+void mk_die(const char *what, struct pt_regs *regs);
+
+#endif

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Tracing: registers of a stopped thread, as x86-64 Linux shows them. */
+
+#include <linux/elf.h>
+#include <linux/ptrace.h>
+#include <linux/regset.h>
+#include <linux/sched.h>
+#include <linux/sched/task_stack.h>
+#include <linux/uaccess.h>
+#include <asm/mk.h>
+#include <asm/prctl.h>
+#include <asm/ptrace-abi.h>
+#include <asm/user.h>
+#include "os-mk.h"
+
+/* Flags that a tracer may set. */
+#define FLAG_MASK	0x54dd5UL
+
+#define OFFSET_SW	464
+
+void user_enable_single_step(struct task_struct *child)
+{
+	set_tsk_thread_flag(child, TIF_SINGLESTEP);
+}
+
+void user_disable_single_step(struct task_struct *child)
+{
+	clear_tsk_thread_flag(child, TIF_SINGLESTEP);
+}
+
+void ptrace_disable(struct task_struct *child)
+{
+	user_disable_single_step(child);
+}
+
+static int put_reg(struct task_struct *child, unsigned int reg, unsigned long value)
+{
+	unsigned long *gp = task_pt_regs(child)->regs.gp;
+
+	switch (reg) {
+	case HOST_CS:
+	case HOST_SS:
+		/* Only the flat segments exist. */
+		return value == gp[reg] ? 0 : -EIO;
+	case HOST_DS:
+	case HOST_ES:
+	case HOST_FS:
+	case HOST_GS:
+		return value == 0 || value == gp[reg] ? 0 : -EIO;
+	case HOST_FS_BASE:
+	case HOST_GS_BASE:
+		if (value >= TASK_SIZE_MAX)
+			return -EIO;
+		break;
+	case HOST_EFLAGS:
+		value = (gp[reg] & ~FLAG_MASK) | (value & FLAG_MASK);
+		break;
+	}
+	gp[reg] = value;
+	return 0;
+}
+
+static int regs_get(struct task_struct *target, const struct user_regset *regset,
+		    struct membuf to)
+{
+	return membuf_write(&to, task_pt_regs(target)->regs.gp, MAX_REG_OFFSET);
+}
+
+static int regs_set(struct task_struct *target, const struct user_regset *regset,
+		    unsigned int pos, unsigned int count,
+		    const void *kbuf, const void __user *ubuf)
+{
+	unsigned long values[MAX_REG_NR];
+	unsigned int i;
+	int err;
+
+	memcpy(values, task_pt_regs(target)->regs.gp, sizeof(values));
+	err = user_regset_copyin(&pos, &count, &kbuf, &ubuf, values, 0, sizeof(values));
+	for (i = 0; i < MAX_REG_NR && !err; i++)
+		err = put_reg(target, i, values[i]);
+	return err;
+}
+
+static int fpregs_get(struct task_struct *target, const struct user_regset *regset,
+		      struct membuf to)
+{
+	mk_fpu_save(target);
+	return membuf_write(&to, target->thread.fpu.xsave, sizeof(struct user_i387_struct));
+}
+
+static int xstate_get(struct task_struct *target, const struct user_regset *regset,
+		      struct membuf to)
+{
+	u8 *xsave = target->thread.fpu.xsave;
+
+	mk_fpu_save(target);
+	/* Debuggers read here which features the area has. */
+	*(u64 *)(xsave + OFFSET_SW) = mk_boot->xcr0;
+	return membuf_write(&to, xsave, mk_boot->xsave_bytes);
+}
+
+static int state_set(struct task_struct *target, const struct user_regset *regset,
+		     unsigned int pos, unsigned int count,
+		     const void *kbuf, const void __user *ubuf)
+{
+	int err;
+
+	mk_fpu_save(target);
+	err = user_regset_copyin(&pos, &count, &kbuf, &ubuf, target->thread.fpu.xsave,
+				 0, regset->n * regset->size);
+	/* What was written of the legacy area is in use from now on. */
+	if (regset->core_note_type == NT_PRFPREG)
+		*(u64 *)(target->thread.fpu.xsave + sizeof(struct user_i387_struct)) |= 3;
+	mk_fpu_sanitize(target);
+	mk_fpu_invalidate(target);
+	return err;
+}
+
+static struct user_regset regsets[] = {
+	{
+		.core_note_type	= NT_PRSTATUS,
+		.n		= MAX_REG_NR,
+		.size		= sizeof(long),
+		.align		= sizeof(long),
+		.regset_get	= regs_get,
+		.set		= regs_set,
+	}, {
+		.core_note_type	= NT_PRFPREG,
+		.n		= sizeof(struct user_i387_struct) / sizeof(long),
+		.size		= sizeof(long),
+		.align		= sizeof(long),
+		.regset_get	= fpregs_get,
+		.set		= state_set,
+	}, {
+		.core_note_type	= NT_X86_XSTATE,
+		/* n is known at boot only */
+		.size		= sizeof(long),
+		.align		= sizeof(long),
+		.regset_get	= xstate_get,
+		.set		= state_set,
+	},
+};
+
+static struct user_regset_view view __ro_after_init = {
+	.name		= "x86_64",
+	.e_machine	= EM_X86_64,
+	.regsets	= regsets,
+	.n		= 2,
+};
+
+static int __init regsets_init(void)
+{
+	regsets[2].n = mk_boot->xsave_bytes / sizeof(long);
+	if (regsets[2].n)
+		view.n = 3;
+	return 0;
+}
+early_initcall(regsets_init);
+
+const struct user_regset_view *task_user_regset_view(struct task_struct *task)
+{
+	return &view;
+}
+
+static long peek_user(struct task_struct *child, unsigned long addr, unsigned long __user *data)
+{
+	unsigned long value = 0;
+
+	if (addr & 7 || addr >= sizeof(struct user))
+		return -EIO;
+	if (addr < MAX_REG_OFFSET)
+		value = task_pt_regs(child)->regs.gp[addr / 8];
+	return put_user(value, data);
+}
+
+static long poke_user(struct task_struct *child, unsigned long addr, unsigned long data)
+{
+	if (addr & 7 || addr >= sizeof(struct user))
+		return -EIO;
+	if (addr < MAX_REG_OFFSET)
+		return put_reg(child, addr / 8, data);
+	/* There are no debug registers; clearing them works. */
+	return data ? -EIO : 0;
+}
+
+static long ptrace_prctl(struct task_struct *child, unsigned long option, unsigned long addr)
+{
+	unsigned long __user *user = (unsigned long __user *)addr;
+
+	switch (option) {
+	case ARCH_SET_FS:
+		return put_reg(child, HOST_FS_BASE, addr);
+	case ARCH_SET_GS:
+		return put_reg(child, HOST_GS_BASE, addr);
+	case ARCH_GET_FS:
+		return put_user(PT_REGS_REG(task_pt_regs(child), FS_BASE), user);
+	case ARCH_GET_GS:
+		return put_user(PT_REGS_REG(task_pt_regs(child), GS_BASE), user);
+	default:
+		return -EINVAL;
+	}
+}
+
+long arch_ptrace(struct task_struct *child, long request,
+		 unsigned long addr, unsigned long data)
+{
+	void __user *user = (void __user *)data;
+
+	switch (request) {
+	case PTRACE_PEEKUSR:
+		return peek_user(child, addr, user);
+	case PTRACE_POKEUSR:
+		return poke_user(child, addr, data);
+	case PTRACE_GETREGS:
+		return copy_regset_to_user(child, &view, 0, 0, MAX_REG_OFFSET, user);
+	case PTRACE_SETREGS:
+		return copy_regset_from_user(child, &view, 0, 0, MAX_REG_OFFSET, user);
+	case PTRACE_GETFPREGS:
+		return copy_regset_to_user(child, &view, 1, 0,
+					   sizeof(struct user_i387_struct), user);
+	case PTRACE_SETFPREGS:
+		return copy_regset_from_user(child, &view, 1, 0,
+					     sizeof(struct user_i387_struct), user);
+	case PTRACE_ARCH_PRCTL:
+		return ptrace_prctl(child, data, addr);
+	default:
+		return ptrace_request(child, request, addr, data);
+	}
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Address spaces: each mm is a Task of the microkernel. Entries reach it with
+ * the next resume of the thread that faulted on them; a flush takes them out
+ * before it returns.
+ */
+
+#include <linux/export.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <asm/mk.h>
+#include <asm/mmu_context.h>
+#include <asm/tlbflush.h>
+#include "os-mk.h"
+
+/* Entries around a fault that are mapped with it, where they are there. */
+#define AROUND	(MK_MAP_ITEMS * PAGE_SIZE)
+
+static struct mk_inflight *inflights;
+static DEFINE_SPINLOCK(inflight_lock);
+
+int init_new_context(struct task_struct *task, struct mm_struct *mm)
+{
+	int slot = mk_slot_alloc();
+	int err;
+
+	mm->context = (mm_context_t) { };
+	if (slot < 0)
+		return slot;
+	err = mk_invoke(MK_LINUX_CAP_UNTYPED, MK_UNTYPED_RETYPE, MK_KIND_TASK, 0, slot, 0);
+	if (err) {
+		mk_slot_free(slot);
+		return err;
+	}
+	mm->context.task = slot;
+	return 0;
+}
+
+void destroy_context(struct mm_struct *mm)
+{
+	if (!mm->context.task)
+		return;
+	WARN_ON(mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_DELETE, mm->context.task, 0, 0, 0));
+	mk_slot_free(mm->context.task);
+	mm->context.task = 0;
+}
+
+void mk_inflight_register(struct mk_inflight *fl)
+{
+	spin_lock(&inflight_lock);
+	fl->next = inflights;
+	smp_store_release(&inflights, fl);
+	spin_unlock(&inflight_lock);
+}
+EXPORT_SYMBOL_GPL(mk_inflight_register);
+
+void mk_note_fault(struct mm_struct *mm, unsigned long address, unsigned int pages)
+{
+	struct thread_struct *thread = &current->thread;
+	struct mk_noted *noted;
+
+	/* Somebody else's memory: its threads fault themselves. */
+	if (mm != current->mm)
+		return;
+	if (thread->noted_count == MK_NOTED_FAULTS) {
+		memmove(thread->noted, thread->noted + 1,
+			sizeof(*noted) * (MK_NOTED_FAULTS - 1));
+		thread->noted_count--;
+	}
+	noted = &thread->noted[thread->noted_count++];
+	noted->address = address & PAGE_MASK;
+	noted->pages = pages;
+}
+
+unsigned int mk_pte_rights(pte_t pte)
+{
+	unsigned long val = pte_val(pte);
+	unsigned int rights = MK_MAP_READ;
+
+	if ((val & _PAGE_READ) != _PAGE_READ)
+		return 0;
+	/* The first write to a clean page must be seen. */
+	if ((val & _PAGE_RW) && (val & _PAGE_DIRTY))
+		rights |= MK_MAP_WRITE;
+	if (val & _PAGE_EXEC)
+		rights |= MK_MAP_EXEC;
+	return rights;
+}
+
+/*
+ * The middle entry, or the entry, of @address; NULL where there is no table.
+ * With interrupts off, in an rcu section, or the mm kept otherwise from
+ * freeing its tables.
+ */
+pmd_t *mk_find_pmd(struct mm_struct *mm, unsigned long address)
+{
+	p4d_t *p4d = p4d_offset(pgd_offset(mm, address), address);
+	pud_t *pud;
+	pmd_t *pmd;
+
+	if (!p4d_present(READ_ONCE(*p4d)))
+		return NULL;
+	pud = pud_offset(p4d, address);
+	if (!pud_present(READ_ONCE(*pud)))
+		return NULL;
+	pmd = pmd_offset(pud, address);
+	return pmd_present(READ_ONCE(*pmd)) ? pmd : NULL;
+}
+
+pte_t *mk_find_pte(struct mm_struct *mm, unsigned long address)
+{
+	pmd_t *pmd = mk_find_pmd(mm, address);
+
+	return pmd ? (pte_t *)pmd_page_vaddr(READ_ONCE(*pmd)) + pte_index(address) : NULL;
+}
+
+/* Add entries of [start, end), all in one table, as items. */
+static unsigned int add_items(struct mm_struct *mm, unsigned long start,
+			      unsigned long end, struct mk_map_item *items,
+			      unsigned int n)
+{
+	pte_t *pte = mk_find_pte(mm, start);
+	struct mk_map_item *last = n ? &items[n - 1] : NULL;
+
+	if (!pte)
+		return n;
+	for (; start < end; start += PAGE_SIZE, pte++) {
+		pte_t entry = READ_ONCE(*pte);
+		unsigned int rights = mk_pte_rights(entry);
+		u64 offset = (u64)pte_pfn(entry) << PAGE_SHIFT;
+
+		if (!rights || !pfn_valid(pte_pfn(entry)))
+			continue;
+		if (last && last->flags == rights &&
+		    last->address + last->size == start &&
+		    last->offset + last->size == offset) {
+			last->size += PAGE_SIZE;
+			continue;
+		}
+		if (n == MK_MAP_ITEMS)
+			break;
+		last = &items[n++];
+		*last = (struct mk_map_item) {
+			.address = start,
+			.offset = offset,
+			.size = PAGE_SIZE,
+			.flags = rights,
+		};
+	}
+	return n;
+}
+
+unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
+			   struct mk_map_item *items)
+{
+	struct thread_struct *thread = &task->thread;
+	struct mm_struct *mm = task->mm;
+	unsigned int n = 0;
+
+	if (!thread->noted_count)
+		return 0;
+
+	WRITE_ONCE(fl->busy, 1);
+	WRITE_ONCE(fl->mm, mm);
+	WRITE_ONCE(mm->context.mapped, true);
+	/* Against mk_flush_mm(): it sees us, or we see the entry gone. */
+	mb();
+	/* The last fault first: it is what the thread waits for. */
+	while (thread->noted_count) {
+		struct mk_noted *noted = &thread->noted[--thread->noted_count];
+		unsigned long start = noted->address & ~(AROUND - 1);
+		unsigned long end = start + AROUND;
+
+		if (noted->pages > 1) {
+			start = noted->address;
+			end = min(start + noted->pages * PAGE_SIZE, (start | ~PMD_MASK) + 1);
+		}
+		n = add_items(mm, start, end, items, n);
+	}
+	return n;
+}
+EXPORT_SYMBOL_GPL(mk_take_items);
+
+void mk_inflight_publish(struct mk_inflight *fl)
+{
+	smp_store_release(&fl->busy, 0);
+}
+EXPORT_SYMBOL_GPL(mk_inflight_publish);
+
+/* Wait until no items are on their way that were made before now. */
+static void wait_for_items(struct mm_struct *mm)
+{
+	struct mk_inflight *fl;
+
+	for (fl = smp_load_acquire(&inflights); fl; fl = fl->next)
+		while (READ_ONCE(fl->mm) == mm &&
+		       (READ_ONCE(fl->busy) || READ_ONCE(*fl->item_count)))
+			cpu_relax();
+}
+
+void mk_flush_mm(struct mm_struct *mm, unsigned long start, unsigned long end)
+{
+	end = min(PAGE_ALIGN(end), TASK_SIZE);
+	start &= PAGE_MASK;
+	/* Nobody runs in an mm without users, and its Task goes with it. */
+	if (!mm->context.task || start >= end || !atomic_read(&mm->mm_users))
+		return;
+	mb();
+	if (!READ_ONCE(mm->context.mapped))
+		return;
+	wait_for_items(mm);
+	if (mk_invoke_status(mm->context.task, MK_TASK_UNMAP, start, end - start, 0, 0))
+		panic("cannot unmap %lx..%lx", start, end);
+}
+EXPORT_SYMBOL_GPL(mk_flush_mm);
+
+void flush_tlb_mm(struct mm_struct *mm)
+{
+	mk_flush_mm(mm, 0, TASK_SIZE);
+}
+
+void flush_tlb_all(void)
+{
+	struct task_struct *p;
+
+	rcu_read_lock();
+	for_each_process(p) {
+		struct mm_struct *mm = READ_ONCE(p->mm);
+
+		if (mm)
+			flush_tlb_mm(mm);
+	}
+	rcu_read_unlock();
+}

@@ -1,0 +1,1 @@
+savedcmd_arch/um/os-mk/vdso/modules.order := {  :; } > arch/um/os-mk/vdso/modules.order
