@@ -93,6 +93,7 @@ int decouple_sysfs_init(void);
 
 static inline bool decouple_trapped(struct decouple_core *core)
 {
+	/* The core stores the state after the rest of the frame. */
 	return smp_load_acquire(&core->frame->state) == MK_FRAME_TRAPPED;
 }
 

@@ -55,11 +55,9 @@ static void give_back(struct decouple_core *core)
 		answer(core);
 		local_irq_restore(flags);
 
+		/* The core's last use of the frame is before it is idle. */
 		while (smp_load_acquire(&frame->state) != MK_FRAME_IDLE) {
-			if (waited < 100)
-				udelay(1);
-			else
-				msleep(1);
+			fsleep(waited < 100 ? 1 : USEC_PER_MSEC);
 			if (++waited == IDLE_WARN_MS + 100)
 				pr_err("decouple: core %u does not let go of %s[%d]\n",
 				       core->number, current->comm,
