@@ -974,6 +974,7 @@ deps_arch/um/os-mk/process.o := \
   include/linux/sched/debug.h \
   include/linux/sched/task_stack.h \
   include/uapi/linux/magic.h \
+  arch/um/os-mk/include/asm/exec.h \
   arch/um/os-mk/include/asm/mk.h \
   arch/um/include/asm/mk_abi.h \
   arch/um/os-mk/include/asm/stacktrace.h \
