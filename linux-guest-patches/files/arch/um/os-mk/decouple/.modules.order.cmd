@@ -1,1 +1,0 @@
-savedcmd_arch/um/os-mk/decouple/modules.order := {  :; } > arch/um/os-mk/decouple/modules.order
