@@ -1,1 +1,51 @@
-fn main() {}
+//! Tacet's microkernel.
+//!
+//! Principles:
+//! 1. **Silence.** A core that runs one thread gets no interrupt that the thread did not ask for: no tick, and a
+//!    shootdown only for a Task that is active there.
+//! 2. **Capabilities decide.** A thread reaches an object only through a slot of its CSpace; which core runs what is
+//!    decided by who holds that core's Cpu capability.
+//! 3. **No hidden memory.** Objects and page tables are paid for by an Untyped that the requester names.
+//! 4. **Home cores.** A thread is scheduled by its home core only; other cores enqueue and send an interrupt. The
+//!    kernel is not preemptible and runs with interrupts off, on one stack a core.
+//! 5. **Shared pages are never trusted.** What decides about privilege is checked in registers on every load.
+//!
+//! `docs/architecture.md` follows one exception through these files.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod arch;
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+mod decoupled;
+#[cfg(target_os = "none")]
+mod fault;
+#[cfg(target_os = "none")]
+mod invoke;
+#[cfg(target_os = "none")]
+mod ipc;
+#[cfg(target_os = "none")]
+mod log;
+#[cfg(target_os = "none")]
+mod object;
+#[cfg(target_os = "none")]
+mod panic;
+#[cfg(target_os = "none")]
+mod sched;
+#[cfg(target_os = "none")]
+mod shootdown;
+#[cfg(target_os = "none")]
+mod signal;
+#[cfg(target_os = "none")]
+mod sync;
+#[cfg(target_os = "none")]
+mod syscall;
+#[cfg(target_os = "none")]
+mod vcpu;
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("The microkernel runs on bare x86-64: build it with `mk build`, boot it with `mk boot`.");
+    std::process::exit(2);
+}

@@ -22,6 +22,9 @@ pub struct RootBoot {
     /// PCI configuration space (MCFG): physical address and first and last bus; address 0 where there is none.
     pub ecam: u64,
     pub ecam_buses: [u8; 8],
+    /// Extended state given to user level, and the size of its XSAVE area.
+    pub xcr0: u64,
+    pub xsave_bytes: u64,
     /// Boot module archive (cpio "newc"), mapped at `module_address`.
     pub module_address: u64,
     pub module_bytes: u64,

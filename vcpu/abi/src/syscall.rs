@@ -150,6 +150,9 @@ pub const LOG_READ: u64 = 113;
 /// Most bytes of one LOG_WRITE or LOG_READ.
 pub const LOG_BYTES: usize = 480;
 
+/// Range: () -> (physical address, bytes).
+pub const RANGE_ADDRESS: u64 = 144;
+
 /// Cpu: () -> core number.
 pub const CPU_ID: u64 = 128;
 

@@ -1,0 +1,165 @@
+//! The local interrupt controller (SDM vol. 3, chapter 11), xAPIC or x2APIC.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use x86::msr::{IA32_APIC_BASE, rdmsr, wrmsr};
+
+use super::{Core, memory, time};
+
+pub const VECTOR_TIMER: u8 = 0xf0;
+/// Look at the run queue and at pending requests.
+pub const VECTOR_POKE: u8 = 0xf1;
+pub const VECTOR_SHOOTDOWN: u8 = 0xf2;
+/// Another core panicked: stop.
+pub const VECTOR_HALT: u8 = 0xf3;
+pub const VECTOR_SPURIOUS: u8 = 0xff;
+
+const ID: u32 = 0x20;
+const EOI: u32 = 0xb0;
+const SPURIOUS: u32 = 0xf0;
+const ICR_LOW: u32 = 0x300;
+const ICR_HIGH: u32 = 0x310;
+const LVT_TIMER: u32 = 0x320;
+const TIMER_INITIAL: u32 = 0x380;
+const TIMER_CURRENT: u32 = 0x390;
+const TIMER_DIVIDE: u32 = 0x3e0;
+const IA32_TSC_DEADLINE: u32 = 0x6e0;
+
+static X2: AtomicBool = AtomicBool::new(false);
+static BASE: AtomicU64 = AtomicU64::new(0xfee0_0000);
+static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+static DEADLINE: AtomicBool = AtomicBool::new(false);
+
+fn write(register: u32, value: u32) {
+    // SAFETY: an APIC register of this core, by MSR or by its page in the direct map (uncached by the MTRRs).
+    unsafe {
+        if X2.load(Ordering::Relaxed) {
+            wrmsr(0x800 + (register >> 4), u64::from(value));
+        } else {
+            let page = memory::to_virtual(BASE.load(Ordering::Relaxed));
+            page.add(register as usize).cast::<u32>().write_volatile(value);
+        }
+    }
+}
+
+fn read(register: u32) -> u32 {
+    // SAFETY: as in `write`.
+    unsafe {
+        if X2.load(Ordering::Relaxed) {
+            rdmsr(0x800 + (register >> 4)) as u32
+        } else {
+            let page = memory::to_virtual(BASE.load(Ordering::Relaxed));
+            page.add(register as usize).cast::<u32>().read_volatile()
+        }
+    }
+}
+
+/// Enable this core's APIC; on the boot core (`first`) also choose the mode and calibrate the timer.
+pub fn init(first: bool) {
+    let id = x86::cpuid::CpuId::new();
+    let features = id.get_feature_info();
+    let has_x2 = features.as_ref().is_some_and(|f| f.has_x2apic());
+    // SAFETY: enables the APIC, in x2APIC mode where there is one.
+    unsafe {
+        let base = rdmsr(IA32_APIC_BASE);
+        wrmsr(IA32_APIC_BASE, base | 1 << 11);
+        if has_x2 {
+            wrmsr(IA32_APIC_BASE, base | 3 << 10);
+        }
+        if first {
+            X2.store(has_x2, Ordering::Relaxed);
+            BASE.store(base & 0xf_ffff_f000, Ordering::Relaxed);
+        }
+    }
+    write(SPURIOUS, 1 << 8 | u32::from(VECTOR_SPURIOUS));
+    write(TIMER_DIVIDE, 0b1011); // by 1
+    if first {
+        DEADLINE.store(features.is_some_and(|f| f.has_tsc_deadline()), Ordering::Relaxed);
+        write(LVT_TIMER, 1 << 16 | u32::from(VECTOR_TIMER));
+        write(TIMER_INITIAL, u32::MAX);
+        TIMER_HZ.store(time::calibrate(|| read(TIMER_CURRENT)), Ordering::Relaxed);
+        write(TIMER_INITIAL, 0);
+    }
+    let mode = if DEADLINE.load(Ordering::Relaxed) { 2 << 17 } else { 0 };
+    write(LVT_TIMER, mode | u32::from(VECTOR_TIMER));
+}
+
+pub fn id() -> u32 {
+    let value = read(ID);
+    if X2.load(Ordering::Relaxed) { value } else { value >> 24 }
+}
+
+pub fn mode_name() -> &'static str {
+    if X2.load(Ordering::Relaxed) { "x2APIC" } else { "xAPIC" }
+}
+
+#[inline]
+pub fn end_of_interrupt() {
+    write(EOI, 0);
+}
+
+/// One interrupt at an absolute TSC value; `None`: none.
+pub fn set_timer(deadline: Option<u64>) {
+    if DEADLINE.load(Ordering::Relaxed) {
+        // SAFETY: the MSR exists where CPUID says so; 0 disarms.
+        unsafe { wrmsr(IA32_TSC_DEADLINE, deadline.unwrap_or(0)) };
+        return;
+    }
+    let count = match deadline {
+        None => 0,
+        Some(at) => {
+            let ticks = u128::from(at.saturating_sub(time::tsc()));
+            let count = ticks * u128::from(TIMER_HZ.load(Ordering::Relaxed)) / u128::from(time::tsc_hz());
+            // A deadline beyond the counter's range is re-armed when the counter runs out.
+            count.clamp(1, u128::from(u32::MAX)) as u32
+        }
+    };
+    write(TIMER_INITIAL, count);
+}
+
+/// Send a vector to a core.
+pub fn send(target: &Core, vector: u8) {
+    command(target.apic_id(), 1 << 14 | u32::from(vector));
+}
+
+/// Send a vector to all other cores.
+pub fn send_all_others(vector: u8) {
+    command(0, 3 << 18 | 1 << 14 | u32::from(vector));
+}
+
+/// INIT, then STARTUP at `page` (below 1 MiB), as SDM vol. 3, 9.4.4 asks.
+pub fn start_core(apic_id: u32, page: u64) {
+    command(apic_id, 0x4500);
+    delay_us(10_000);
+    for _ in 0..2 {
+        command(apic_id, 0x4600 | (page >> 12) as u32);
+        delay_us(200);
+    }
+}
+
+pub fn delay_us(us: u64) {
+    let end = time::tsc() + time::tsc_hz() / 1_000_000 * us;
+    while time::tsc() < end {
+        core::hint::spin_loop();
+    }
+}
+
+fn command(apic_id: u32, low: u32) {
+    // What was written for the target to see must be visible before the interrupt (x2APIC writes do not serialise).
+    fence(Ordering::SeqCst);
+    if X2.load(Ordering::Relaxed) {
+        // SAFETY: the ICR of this core.
+        unsafe { wrmsr(0x830, u64::from(apic_id) << 32 | u64::from(low)) };
+    } else {
+        while read(ICR_LOW) & 1 << 12 != 0 {
+            core::hint::spin_loop();
+        }
+        write(ICR_HIGH, apic_id << 24);
+        write(ICR_LOW, low);
+    }
+}
+
+/// MSI address and data that raise `vector` on a core (SDM vol. 3, 11.11).
+pub fn msi(target: &Core, vector: u8) -> (u64, u64) {
+    (0xfee0_0000 | u64::from(target.apic_id() & 0xff) << 12, u64::from(vector))
+}

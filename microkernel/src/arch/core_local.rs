@@ -1,0 +1,139 @@
+//! What each core has for itself, reached through GS.
+
+use core::arch::asm;
+use core::cell::Cell;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use crate::object::{IrqHandler, Ref, Task, Thread};
+use crate::sched::RunQueue;
+use crate::sync::SpinLock;
+
+use super::descriptors::Tables;
+
+pub const MAX_CORES: usize = abi::MAX_CORES;
+const STACK: usize = 16 * 1024;
+
+/// First and number of interrupt vectors that devices can have, per core.
+pub const FIRST_DEVICE_VECTOR: u8 = 0x30;
+pub const DEVICE_VECTORS: usize = 0xa0;
+
+/// One core. `Cell` fields belong to that core alone; all else is atomic or locked.
+#[repr(C)]
+pub struct Core {
+    this: *const Core,
+    /// Just behind `Regs::ss` of the frame into which the next entry from user mode saves (also TSS.RSP0).
+    frame_top: Cell<u64>,
+    kernel_stack: u64,
+    scratch: u64,
+    pub index: usize,
+    apic_id: Cell<u32>,
+    /// The thread whose context is loaded; null while idle.
+    pub current: Cell<*const Thread>,
+    /// The Task in CR3; null for the kernel's own tables.
+    pub task: Cell<*const Task>,
+    /// `Task::generation` when CR3 was last loaded.
+    pub task_generation: Cell<u64>,
+    /// The thread whose extended state is in the registers.
+    pub fpu_owner: Cell<*const Thread>,
+    pub run_queue: SpinLock<RunQueue>,
+    /// Something changed that the core must look at before it returns to user mode.
+    pub reschedule: AtomicBool,
+    /// Shootdowns asked of and done by this core.
+    pub shoot_requested: AtomicU64,
+    pub shoot_done: AtomicU64,
+    /// What each device vector signals.
+    pub irqs: [SpinLock<Option<Ref<IrqHandler>>>; DEVICE_VECTORS],
+    /// TSC at which the current thread has had its share, where another of its priority waits.
+    pub slice_end: Cell<u64>,
+    /// What the timer is programmed for.
+    pub armed: Cell<Option<u64>>,
+    pub tables: Tables,
+    stack: [u8; STACK],
+}
+
+// SAFETY: see the rule for `Cell` fields; raw pointers are only followed under the rules of object::Ref.
+unsafe impl Sync for Core {}
+
+const _: () = assert!(offset_of!(Core, frame_top) == 8);
+const _: () = assert!(offset_of!(Core, kernel_stack) == 16);
+const _: () = assert!(offset_of!(Core, scratch) == 24);
+
+static CORES: [AtomicPtr<Core>; MAX_CORES] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CORES];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of memory that a Core takes, in pages.
+pub const CORE_PAGES: usize = size_of::<Core>().div_ceil(4096);
+
+/// Make the core with the next free index in `memory` ([`CORE_PAGES`] zeroed pages).
+pub fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
+    let core = memory.cast::<Core>();
+    let index = COUNT.load(Ordering::Relaxed);
+    // SAFETY: the memory is zeroed, page aligned, large enough and handed over for ever; all-zero is a valid Core but
+    // for the fields set here.
+    unsafe {
+        (*core).this = core;
+        (*core).kernel_stack = (&raw const (*core).stack) as u64 + STACK as u64;
+        (*core).index = index;
+        (*core).apic_id = Cell::new(apic_id);
+        core.cast::<u8>().add(offset_of!(Core, run_queue)).cast::<SpinLock<RunQueue>>().write(SpinLock::new(RunQueue::new()));
+        CORES[index].store(core, Ordering::Release);
+        COUNT.store(index + 1, Ordering::Release);
+        &*core
+    }
+}
+
+pub fn core_count() -> usize {
+    COUNT.load(Ordering::Acquire)
+}
+
+/// The core with this index, if there is one.
+pub fn core_at(index: usize) -> Option<&'static Core> {
+    let core = CORES.get(index)?.load(Ordering::Acquire);
+    // SAFETY: cores live for ever once stored.
+    unsafe { core.as_ref() }
+}
+
+/// The core that runs this code.
+#[inline]
+pub fn core() -> &'static Core {
+    let core: *const Core;
+    // SAFETY: GS base is this core's Core from `install` on.
+    unsafe {
+        asm!("mov {}, gs:[0]", out(reg) core, options(pure, readonly, nostack, preserves_flags));
+        &*core
+    }
+}
+
+impl Core {
+    /// Make GS point here. Runs on the core itself, before anything that calls `core()`.
+    pub fn install(&self) {
+        use x86::msr::{IA32_GS_BASE, IA32_KERNEL_GSBASE, wrmsr};
+        // SAFETY: the Core lives for ever.
+        unsafe {
+            wrmsr(IA32_GS_BASE, self.this as u64);
+            wrmsr(IA32_KERNEL_GSBASE, 0);
+        }
+    }
+
+    pub fn apic_id(&self) -> u32 {
+        self.apic_id.get()
+    }
+
+    /// The boot core learns its id only once its APIC is up.
+    pub fn set_apic_id(&self, id: u32) {
+        self.apic_id.set(id);
+    }
+
+    pub fn kernel_stack(&self) -> u64 {
+        self.kernel_stack
+    }
+
+    /// From now on, entries from user mode save into `frame`.
+    #[inline]
+    pub fn set_frame(&self, frame: *mut abi::Regs) {
+        let top = frame as u64 + offset_of!(abi::Regs, fs_base) as u64;
+        self.frame_top.set(top);
+        self.tables.set_entry_stack(top);
+    }
+}

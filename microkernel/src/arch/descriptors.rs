@@ -1,0 +1,113 @@
+//! GDT, TSS and IDT (SDM vol. 3, chapters 3, 6, 8).
+
+use core::cell::UnsafeCell;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+pub const KERNEL_CODE: u16 = 0x08;
+/// SYSRET takes SS = this + 8 and CS = this + 16.
+pub const STAR_USER: u16 = 0x18;
+const TSS: u16 = 0x30;
+
+const IST_STACK: usize = 4096;
+
+/// The 64-bit TSS in 32-bit words, since its 64-bit fields are not aligned: RSP0 is words 1 and 2, IST1 to IST7 begin at
+/// word 9, the upper half of word 25 is the offset of the I/O map.
+type TaskState = [u32; 26];
+
+/// A core's tables and its stacks for NMI, double fault and machine check. All-zero until `load`.
+#[repr(C, align(16))]
+pub struct Tables {
+    gdt: UnsafeCell<[u64; 8]>,
+    tss: UnsafeCell<TaskState>,
+    ist_stacks: UnsafeCell<[[u8; IST_STACK]; 3]>,
+}
+
+#[repr(C, packed)]
+struct Pointer {
+    limit: u16,
+    base: u64,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Gate {
+    low: u64,
+    high: u64,
+}
+
+struct Idt(UnsafeCell<[Gate; 256]>);
+// SAFETY: written once by the boot core before the others run.
+unsafe impl Sync for Idt {}
+static IDT: Idt = Idt(UnsafeCell::new([Gate { low: 0, high: 0 }; 256]));
+static IDT_READY: AtomicU64 = AtomicU64::new(0);
+
+impl Tables {
+    #[inline]
+    pub fn set_entry_stack(&self, top: u64) {
+        // SAFETY: only this core uses its TSS; RSP0 lies in words 1 and 2.
+        unsafe { self.tss.get().cast::<u32>().add(1).cast::<u64>().write_unaligned(top) };
+    }
+
+    /// Load all tables on this core.
+    pub fn load(&self) {
+        let stacks = self.ist_stacks.get() as u64;
+        let mut state = [0; 26];
+        for i in 0..3 {
+            let top = stacks + ((i + 1) * IST_STACK) as u64;
+            state[9 + 2 * i] = top as u32;
+            state[10 + 2 * i] = (top >> 32) as u32;
+        }
+        state[25] = (size_of::<TaskState>() as u32) << 16; // I/O map beyond the limit: no port is allowed
+        // SAFETY: not loaded yet.
+        unsafe { *self.tss.get() = state };
+        let tss = self.tss.get() as u64;
+        let limit = size_of::<TaskState>() as u64 - 1;
+        let gdt = [
+            0,
+            0x00af_9b00_0000_ffff,
+            0x00cf_9300_0000_ffff,
+            0,
+            0x00cf_f300_0000_ffff, // 0x20 user data
+            0x00af_fb00_0000_ffff, // 0x28 user code
+            limit | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56,
+            tss >> 32,
+        ];
+        // SAFETY: the tables live for ever in the Core; the selectors name the entries written here.
+        unsafe {
+            *self.gdt.get() = gdt;
+            let pointer = Pointer { limit: 63, base: self.gdt.get() as u64 };
+            asm!("lgdt [{}]", in(reg) &pointer);
+            asm!(
+                "push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",
+                "mov ds, {zero:e}", "mov es, {zero:e}", "mov fs, {zero:e}", "mov gs, {zero:e}", "mov ss, {data:e}",
+                "ltr {tss:x}",
+                code = in(reg) u64::from(KERNEL_CODE), tmp = out(reg) _, zero = in(reg) 0u64, data = in(reg) 0x10u64,
+                tss = in(reg) u64::from(TSS),
+            );
+            let pointer = Pointer { limit: 4095, base: IDT.0.get() as u64 };
+            asm!("lidt [{}]", in(reg) &pointer);
+        }
+    }
+}
+
+/// Fill the IDT, once, on the boot core.
+pub fn init_idt() {
+    unsafe extern "C" {
+        static trap_stubs: u8;
+    }
+    assert!(IDT_READY.swap(1, Ordering::AcqRel) == 0);
+    for vector in 0..256u64 {
+        let handler = (&raw const trap_stubs) as u64 + vector * 16;
+        let ist = match vector {
+            2 => 1,
+            8 => 2,
+            18 => 3,
+            _ => 0,
+        };
+        let dpl = if vector == 3 || vector == 4 { 3 } else { 0 };
+        let low = (handler & 0xffff) | u64::from(KERNEL_CODE) << 16 | ist << 32 | (0x8e | dpl << 5) << 40 | (handler >> 16 & 0xffff) << 48;
+        // SAFETY: before any other core runs (asserted above to happen once).
+        unsafe { (*IDT.0.get())[vector as usize] = Gate { low, high: handler >> 32 } };
+    }
+}

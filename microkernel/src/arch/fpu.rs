@@ -1,0 +1,65 @@
+//! Extended state (x87, SSE, AVX, AVX-512): the kernel has none of its own; it saves and loads that of threads.
+
+use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use x86::controlregs::{Xcr0, xcr0_write};
+
+/// Features given to user level: all of x87, SSE, AVX and AVX-512 that the CPU has; no AMX (8 KiB of tiles does not
+/// fit a frame page) and no PKRU (no protection keys in page tables).
+const WANTED: u64 = 0b1110_0111;
+
+static FEATURES: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU32 = AtomicU32::new(0);
+
+pub fn init() {
+    let id = x86::cpuid::cpuid!(0xd, 0);
+    let mut features = (u64::from(id.edx) << 32 | u64::from(id.eax)) & WANTED;
+    if features & 0xe0 != 0xe0 {
+        features &= !0xe0; // AVX-512 comes as a whole
+    }
+    // SAFETY: bits that CPUID reports; x87 and SSE are always among them.
+    unsafe { xcr0_write(Xcr0::from_bits_truncate(features)) };
+    // CPUID.0DH.EBX: size for what XCR0 enables now.
+    let bytes = x86::cpuid::cpuid!(0xd, 0).ebx;
+    assert!(bytes <= 2816, "extended state of {bytes} bytes does not fit a Thread");
+    FEATURES.store(features, Ordering::Relaxed);
+    BYTES.store(bytes, Ordering::Relaxed);
+}
+
+/// (XCR0, bytes of an XSAVE area).
+pub fn layout() -> (u64, u64) {
+    (FEATURES.load(Ordering::Relaxed), u64::from(BYTES.load(Ordering::Relaxed)))
+}
+
+/// Save the registers to `area` (64-byte aligned, at least 2816 bytes).
+#[inline]
+pub fn save(area: *mut u8) {
+    // SAFETY: callers pass areas of a Thread or a frame page; `init` checked the size.
+    unsafe { asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack)) };
+}
+
+/// Load the registers from `area`, which user level may have written: false where the CPU refuses it.
+#[inline]
+pub fn load(area: *const u8) -> bool {
+    unsafe extern "C" {
+        fn xrstor_checked(area: *const u8, mask: u32) -> u32;
+    }
+    // SAFETY: a refusal (#GP) is mended by the fixup in `handle_kernel_trap`.
+    unsafe { xrstor_checked(area, u32::MAX) != 0 }
+}
+
+/// Allow or forbid extended instructions in user mode (CR0.TS).
+#[inline]
+pub fn set_enabled(enabled: bool) {
+    // SAFETY: TS only makes such instructions trap with #NM.
+    unsafe {
+        if enabled {
+            asm!("clts", options(nomem, nostack));
+        } else {
+            let cr0: u64;
+            asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack));
+            asm!("mov cr0, {}", in(reg) cr0 | 8, options(nomem, nostack));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The kernel's own address space: all physical memory at one offset, and the kernel image in the last 2 GiB.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Virtual address of physical address 0.
+const DIRECT: u64 = 0xffff_8000_0000_0000;
+/// Physical memory that the direct map covers: one table of 1 GiB pages.
+pub const DIRECT_BYTES: u64 = 512 << 30;
+
+#[repr(C, align(4096))]
+struct Table(UnsafeCell<[u64; 512]>);
+// SAFETY: written by the boot core before the other cores run.
+unsafe impl Sync for Table {}
+
+static DIRECT_TABLE: Table = Table(UnsafeCell::new([0; 512]));
+static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Where the kernel reaches physical memory.
+#[inline]
+pub fn to_virtual(physical: u64) -> *mut u8 {
+    debug_assert!(physical < DIRECT_BYTES);
+    (DIRECT + physical) as *mut u8
+}
+
+/// Physical address of something reached through [`to_virtual`].
+#[inline]
+pub fn to_physical<T>(pointer: *const T) -> u64 {
+    pointer as u64 - DIRECT
+}
+
+unsafe extern "C" {
+    static boot_pml4: u8;
+}
+
+/// Complete the boot tables: the direct map comes in, the identity map goes when the last core has started.
+pub fn init() {
+    assert!(
+        x86::cpuid::CpuId::new().get_extended_processor_and_feature_identifiers().is_some_and(|f| f.has_1gib_pages()),
+        "this CPU lacks 1 GiB pages (needed: Westmere, Bulldozer or newer)"
+    );
+    let root = &raw const boot_pml4 as u64; // identity mapped
+    let table = DIRECT_TABLE.0.get();
+    // SAFETY: only the boot core runs; boot_pml4 is identity mapped and in use as CR3.
+    unsafe {
+        for (i, entry) in (*table).iter_mut().enumerate() {
+            *entry = (i as u64) << 30 | 0x83 | 1 << 63;
+        }
+        let physical = table as u64 - 0xffff_ffff_8000_0000;
+        (root as *mut u64).add(256).write(physical | 3);
+    }
+    KERNEL_ROOT.store(root, Ordering::Relaxed);
+}
+
+/// Physical address of the kernel's root table.
+pub fn kernel_root() -> u64 {
+    KERNEL_ROOT.load(Ordering::Relaxed)
+}
+
+/// After all cores have started: address 0 and on faults again.
+pub fn drop_identity_map() {
+    // SAFETY: nothing refers to low addresses any more.
+    unsafe { to_virtual(kernel_root()).cast::<u64>().write_volatile(0) };
+    load_root(kernel_root());
+}
+
+/// Give a new root table the kernel's half.
+pub fn share_kernel_half(root: u64) {
+    let (from, to) = (to_virtual(kernel_root()).cast::<u64>(), to_virtual(root).cast::<u64>());
+    for i in [256, 511] {
+        // SAFETY: both are root tables in the direct map; the new one is not in use yet.
+        unsafe { to.add(i).write(from.add(i).read()) };
+    }
+}
+
+#[inline]
+pub fn load_root(root: u64) {
+    // SAFETY: every root table has the kernel's half.
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack)) };
+}
+
+/// Drop all translations of the user half.
+#[inline]
+pub fn flush_user() {
+    // SAFETY: reloads CR3.
+    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
+}
+
+/// Zero whole pages.
+pub fn zero(physical: u64, bytes: u64) {
+    // SAFETY: callers own this memory.
+    unsafe { core::ptr::write_bytes(to_virtual(physical), 0, bytes as usize) };
+}

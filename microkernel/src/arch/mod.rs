@@ -1,0 +1,118 @@
+//! Everything that knows x86-64.
+
+pub mod apic;
+pub mod core_local;
+pub mod descriptors;
+pub mod fpu;
+pub mod ioapic;
+pub mod memory;
+pub mod pvh;
+pub mod serial;
+pub mod smp;
+pub mod time;
+
+use core::arch::{asm, global_asm};
+
+pub use core_local::{Core, core, core_at, core_count};
+
+global_asm!(include_str!("boot.s"));
+global_asm!(include_str!("trap.s"), flags_user = const FLAGS_USER);
+
+/// What user mode decides in rflags: status flags, TF, DF, AC, ID. (IF is always set; IOPL, NT, RF, VM never.)
+const FLAGS_USER: u32 = 0x0024_0dd5;
+
+unsafe extern "C" {
+    fn return_to_user() -> !;
+    fn enter_upcall(ip: u64, sp: u64) -> !;
+    fn halt_until_interrupt();
+}
+
+/// Leave the kernel for the current frame of this core.
+pub fn return_to_current() -> ! {
+    // SAFETY: the current frame is valid whenever a thread is current; the code reloads the kernel stack itself.
+    unsafe { return_to_user() }
+}
+
+/// Leave the kernel for a vCPU's entry point, all other registers cleared.
+pub fn return_to_upcall(ip: u64, sp: u64) -> ! {
+    // SAFETY: rip is made canonical there, and both only matter in user mode.
+    unsafe { enter_upcall(ip, sp) }
+}
+
+/// Wait for one interrupt and handle it.
+pub fn halt() {
+    // SAFETY: enables interrupts for one HLT; the handlers touch only core-local and locked state, and callers hold no
+    // lock.
+    unsafe { halt_until_interrupt() }
+}
+
+/// FS base and GS base of the user context (the kernel's own GS is active; SWAPGS brings the user's in reach).
+#[inline]
+pub fn user_bases() -> (u64, u64) {
+    let (fs, gs): (u64, u64);
+    // SAFETY: FSGSBASE is enabled; GS is the kernel's again at the end; interrupts are off, and NMIs check GS themselves.
+    unsafe {
+        asm!("rdfsbase {}", "swapgs", "rdgsbase {}", "swapgs", out(reg) fs, out(reg) gs, options(nomem, nostack));
+    }
+    (fs, gs)
+}
+
+/// Set FS base and GS base of the user context. Non-canonical values (which would fault) become 0.
+#[inline]
+pub fn set_user_bases(fs: u64, gs: u64) {
+    let (fs, gs) = (canonical_or_zero(fs), canonical_or_zero(gs));
+    // SAFETY: as in `user_bases`; the values are canonical.
+    unsafe {
+        asm!("wrfsbase {}", "swapgs", "wrgsbase {}", "swapgs", in(reg) fs, in(reg) gs, options(nomem, nostack));
+    }
+}
+
+fn canonical_or_zero(address: u64) -> u64 {
+    let sign_extended = ((address << 16) as i64 >> 16) as u64;
+    if sign_extended == address { address } else { 0 }
+}
+
+/// Address of the last page fault.
+#[inline]
+pub fn fault_address() -> u64 {
+    let address: u64;
+    // SAFETY: reads CR2.
+    unsafe { asm!("mov {}, cr2", out(reg) address, options(nomem, nostack)) };
+    address
+}
+
+/// Called on every core: control registers and the SYSCALL path.
+pub fn init_cpu_features() {
+    use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
+    let id = x86::cpuid::CpuId::new();
+    let extended = id.get_extended_feature_info();
+    let extended = extended.as_ref();
+    assert!(extended.is_some_and(|f| f.has_fsgsbase()), "this CPU lacks FSGSBASE (needed: Ivy Bridge, Zen or newer)");
+    // SAFETY: sets protection and feature bits that CPUID reports; the kernel keeps to their rules.
+    unsafe {
+        cr0_write((cr0() | Cr0::CR0_MONITOR_COPROCESSOR | Cr0::CR0_WRITE_PROTECT) & !Cr0::CR0_EMULATE_COPROCESSOR);
+        let mut features = cr4() | Cr4::CR4_ENABLE_FSGSBASE | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE
+            | Cr4::CR4_ENABLE_OS_XSAVE | Cr4::CR4_ENABLE_GLOBAL_PAGES;
+        if extended.is_some_and(|f| f.has_smep()) {
+            features |= Cr4::CR4_ENABLE_SMEP;
+        }
+        if extended.is_some_and(|f| f.has_smap()) {
+            features |= Cr4::CR4_ENABLE_SMAP;
+        }
+        if extended.is_some_and(|f| f.has_umip()) {
+            features |= Cr4::CR4_ENABLE_UMIP;
+        }
+        cr4_write(features);
+    }
+    fpu::init();
+    unsafe extern "C" {
+        fn syscall_entry();
+    }
+    use x86::msr::{IA32_FMASK, IA32_LSTAR, IA32_STAR, wrmsr};
+    // SAFETY: SYSCALL goes to syscall_entry with the kernel's selectors; FMASK clears IF, TF, DF, AC, NT.
+    unsafe {
+        wrmsr(IA32_STAR, u64::from(descriptors::STAR_USER) << 48 | u64::from(descriptors::KERNEL_CODE) << 32);
+        wrmsr(IA32_LSTAR, syscall_entry as *const () as u64);
+        wrmsr(IA32_FMASK, 0x0004_7700);
+    }
+}

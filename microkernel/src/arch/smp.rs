@@ -1,0 +1,75 @@
+//! Starting the other cores.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kcore::memory_map::FreeRegions;
+
+use super::core_local::{self, CORE_PAGES};
+use super::{Core, apic, memory};
+
+/// Page below 1 MiB that the start-up code is copied to.
+pub const TRAMPOLINE: u64 = 0x8000;
+
+/// Core that starts next, for `ap_main`.
+static STARTING: AtomicU64 = AtomicU64::new(0);
+static STARTED: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    static ap_trampoline: u8;
+    static ap_trampoline_end: u8;
+    static mut ap_stack_top: u64;
+}
+
+fn make_core(free: &mut FreeRegions, apic_id: u32) -> &'static Core {
+    let bytes = CORE_PAGES as u64 * 4096;
+    let physical = free.take(bytes).expect("no memory for a core's stack and tables");
+    memory::zero(physical, bytes);
+    core_local::create(memory::to_virtual(physical), apic_id)
+}
+
+/// Make and install the boot core's Core.
+pub fn init_boot_core(free: &mut FreeRegions) {
+    let core = make_core(free, 0);
+    core.install();
+    super::descriptors::init_idt();
+    core.tables.load();
+    core.install(); // loading GS cleared its base
+}
+
+/// Start every core that ACPI lists. `ap_main` runs on each.
+pub fn start_others(free: &mut FreeRegions, apic_ids: &[u32]) {
+    let own = apic::id();
+    // SAFETY: the symbols bound the trampoline; the page below 1 MiB is not otherwise used.
+    unsafe {
+        let (start, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
+        let length = end as usize - start as usize;
+        core::ptr::copy_nonoverlapping(start, memory::to_virtual(TRAMPOLINE), length);
+    }
+    for &apic_id in apic_ids.iter().filter(|&&id| id != own) {
+        let core = make_core(free, apic_id);
+        // SAFETY: one core starts at a time, and reads this before it reports.
+        unsafe { (&raw mut ap_stack_top).write_volatile(core.kernel_stack()) };
+        STARTING.store(core.index as u64, Ordering::SeqCst);
+        apic::start_core(apic_id, TRAMPOLINE);
+        let mut waited = 0;
+        while STARTED.load(Ordering::Acquire) != core.index as u64 {
+            assert!(waited < 5_000_000, "core {} (APIC id {apic_id}) did not start within 5 s", core.index);
+            apic::delay_us(10);
+            waited += 10;
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn ap_main() -> ! {
+    let index = STARTING.load(Ordering::SeqCst);
+    let core = core_local::core_at(index as usize).expect("core not created");
+    core.install();
+    core.tables.load();
+    core.install();
+    super::init_cpu_features();
+    apic::init(false);
+    memory::load_root(memory::kernel_root());
+    STARTED.store(index, Ordering::Release);
+    crate::sched::run()
+}

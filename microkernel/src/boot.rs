@@ -1,0 +1,227 @@
+//! From the boot loader to the first user thread.
+
+use core::ops::Range as Span;
+use core::slice;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use abi::RootBoot;
+use elf::ElfBytes;
+use elf::abi::{PF_W, PF_X, PT_LOAD};
+use elf::endian::LittleEndian;
+use kcore::acpi;
+
+use crate::arch::memory::{self, to_virtual};
+use crate::arch::{self, apic, core_count, ioapic, pvh, serial, smp, time};
+use crate::object::{CSpace, Cpu, Header, Kind, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
+use crate::{klog, panic, sched};
+
+/// Memory for objects that the kernel itself makes: root task's objects, device Ranges, IrqHandlers.
+const RESERVE_BYTES: u64 = 4 << 20;
+/// Addresses in the root task.
+const ROOT_STACK_TOP: u64 = 0x3000_0000;
+const ROOT_STACK_BYTES: u64 = 64 << 10;
+const ROOT_BOOT: u64 = 0x3000_1000;
+const ROOT_MESSAGE: u64 = 0x3000_2000;
+const ROOT_MODULE: u64 = 0x1_0000_0000;
+const ROOT_PRIORITY: u8 = 200;
+
+static RESERVE: AtomicPtr<Untyped> = AtomicPtr::new(core::ptr::null_mut());
+static RAM: crate::sync::SpinLock<[Span<u64>; 16]> = crate::sync::SpinLock::new([const { 0..0 }; 16]);
+
+/// The kernel's own reserve.
+pub fn reserve() -> Option<&'static Ref<Untyped>> {
+    static HANDLE: crate::sync::SpinLock<()> = crate::sync::SpinLock::new(());
+    let _guard = HANDLE.lock();
+    let pointer = RESERVE.load(Ordering::Acquire);
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: `RESERVE` is a Ref<Untyped> laid out as its pointer, stored once and never given up.
+    Some(unsafe { &*(&raw const RESERVE).cast::<Ref<Untyped>>() })
+}
+
+/// Whether a physical range touches RAM.
+pub fn overlaps_ram(span: Span<u64>) -> bool {
+    RAM.lock().iter().any(|ram| span.start < ram.end && ram.start < span.end)
+}
+
+/// Entered by boot.s on the boot core, with the physical address of PVH's start info.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(start_info: u64) -> ! {
+    serial::init();
+    klog!("Tacet microkernel {}", env!("CARGO_PKG_VERSION"));
+    memory::init();
+    let mut boot = pvh::read(start_info);
+    *RAM.lock() = boot.ram.clone();
+    boot.free.remove(smp::TRAMPOLINE..smp::TRAMPOLINE + 4096);
+    smp::init_boot_core(&mut boot.free);
+    arch::init_cpu_features();
+    apic::init(true);
+    let platform = match acpi::parse(&pvh::Firmware, boot.rsdp) {
+        Ok(platform) => platform,
+        Err(error) => panic!("ACPI tables at {:#x} are unusable: {error:?}", boot.rsdp),
+    };
+    ioapic::disable_legacy();
+    ioapic::init(platform.ioapics());
+    arch::core().set_apic_id(apic::id());
+    smp::start_others(&mut boot.free, platform.cores());
+    memory::drop_identity_map();
+    // SAFETY: the module lies in RAM (checked by pvh::read) and is never given out.
+    let archive = unsafe {
+        slice::from_raw_parts(to_virtual(boot.module.start), (boot.module.end - boot.module.start) as usize)
+    };
+    if let Ok(Some(text)) = kcore::cpio::find(archive, "symbols") {
+        panic::set_symbols(text);
+    }
+    klog!(
+        "{} cores ({}), TSC {}.{:03} MHz, {} MiB free, boot archive {} KiB",
+        core_count(), apic::mode_name(), time::tsc_hz() / 1_000_000, time::tsc_hz() / 1000 % 1000,
+        boot.free.regions().iter().map(|r| r.end - r.start).sum::<u64>() >> 20, archive.len() >> 10
+    );
+    start_root(boot, &platform, archive);
+    sched::run()
+}
+
+/// An object that the kernel makes for ever, in memory of its own.
+fn make_reserve(boot: &mut pvh::BootInfo) {
+    let at = boot.free.take(RESERVE_BYTES + 4096).expect("not enough memory for the kernel's reserve");
+    // SAFETY: just taken.
+    let reserve = unsafe {
+        Ref::new(to_virtual(at), Untyped::new_boot(Header::new(Kind::Untyped, None, 1), at + 4096, RESERVE_BYTES))
+    };
+    RESERVE.store(reserve.into_raw().cast_mut(), Ordering::Release);
+}
+
+fn start_root(mut boot: pvh::BootInfo, platform: &acpi::Platform, archive: &'static [u8]) {
+    make_reserve(&mut boot);
+    let payer = reserve().expect("just made");
+    let image = match kcore::cpio::find(archive, "root") {
+        Ok(Some(image)) => image,
+        Ok(None) => panic!("the boot archive has no file named 'root'"),
+        Err(error) => panic!("the boot archive (cpio newc) is malformed: {error:?}"),
+    };
+    let space = CSpace::create(payer, abi::ROOT_CSPACE_SLOTS).expect("reserve too small");
+    let task = Task::create(payer).expect("reserve too small");
+    let entry = load_elf(payer, &task, image);
+    let stack = fresh(payer, &task, ROOT_STACK_TOP - ROOT_STACK_BYTES, ROOT_STACK_BYTES);
+    drop(stack);
+    let info_range = fresh(payer, &task, ROOT_BOOT, 4096);
+    let message = fresh(payer, &task, ROOT_MESSAGE, 4096);
+    let module_at = boot.module.start & !4095;
+    let module_bytes = boot.module.end.next_multiple_of(4096) - module_at;
+    // Marked as no device, but with no payer to get the pages back: the archive stays.
+    let module = create(payer, |h| Range::new_borrowed(h, module_at, module_bytes)).expect("reserve too small");
+    map(&task, &module, ROOT_MODULE, module_bytes, abi::MAP_READ);
+
+    let thread = create(payer, Thread::new).expect("reserve too small");
+    let name = |n: &[u8; 8]| [u64::from_le_bytes(*n), 0];
+    thread.clone().any().set_name(name(b"root\0\0\0\0"));
+    task.clone().any().set_name(name(b"root\0\0\0\0"));
+    let info = info_range.page::<RootBoot>(0).expect("a page");
+    // SAFETY: a zeroed page of its own, not yet visible to the root task; all-zero is a valid RootBoot.
+    let info = unsafe { &mut *info };
+    info.magic = abi::BOOT_MAGIC;
+    info.cores = core_count() as u64;
+    info.tsc_hz = time::tsc_hz();
+    info.wall_seconds = time::wall_seconds();
+    info.boot_tsc = time::tsc();
+    info.rsdp = boot.rsdp;
+    if let Some((address, first, last)) = platform.ecam {
+        info.ecam = address;
+        info.ecam_buses[..2].copy_from_slice(&[first, last]);
+    }
+    (info.xcr0, info.xsave_bytes) = arch::fpu::layout();
+    info.module_address = ROOT_MODULE + (boot.module.start - module_at);
+    info.module_bytes = archive.len() as u64;
+    let length = boot.cmdline.len().min(info.cmdline.len() - 1);
+    info.cmdline[..length].copy_from_slice(&boot.cmdline[..length]);
+
+    let put = |slot: u64, object: Ref<Header>| space.insert_new(slot, object, 0, None).expect("slots are free");
+    put(abi::ROOT_CAP_CSPACE, space.clone().any());
+    put(abi::ROOT_CAP_TASK, task.clone().any());
+    put(abi::ROOT_CAP_THREAD, thread.clone().any());
+    put(abi::ROOT_CAP_MACHINE, create(payer, |header| Machine { header }).expect("reserve").any());
+    put(abi::ROOT_CAP_LOG, create(payer, |header| Log { header }).expect("reserve").any());
+    put(abi::ROOT_CAP_MODULE, module.any());
+    for index in 0..core_count() {
+        put(abi::ROOT_CAP_CPU + index as u64, create(payer, |h| Cpu::new(h, index)).expect("reserve").any());
+    }
+    let mut regions = boot.free.regions().iter().filter(|r| r.end - r.start > 4096).cloned().collect_sorted();
+    for (i, region) in regions.iter_mut().flatten().enumerate() {
+        let bytes = region.end - region.start;
+        let made = create(payer, |h| Untyped::new_boot(h, region.start, bytes)).expect("reserve");
+        put(abi::ROOT_CAP_UNTYPED + i as u64, made.any());
+        info.untyped_bytes[i] = bytes;
+        info.untyped_count = i as u64 + 1;
+    }
+    thread.set_spaces(Some(space), task, Some((message, 0)), None).expect("not started");
+    thread.bind(arch::core(), ROOT_PRIORITY).expect("not started");
+    let regs = thread.regs_mut();
+    (regs.rip, regs.rsp, regs.rdi, regs.rsi) = (entry, ROOT_STACK_TOP - 8, ROOT_BOOT, ROOT_MESSAGE);
+    sched::wake(thread);
+}
+
+trait CollectSorted {
+    fn collect_sorted(self) -> [Option<Span<u64>>; abi::MAX_UNTYPED];
+}
+
+impl<I: Iterator<Item = Span<u64>>> CollectSorted for I {
+    /// Largest first.
+    fn collect_sorted(self) -> [Option<Span<u64>>; abi::MAX_UNTYPED] {
+        let mut list = [const { None }; abi::MAX_UNTYPED];
+        for (slot, region) in list.iter_mut().zip(self) {
+            *slot = Some(region);
+        }
+        list.sort_unstable_by_key(|r: &Option<Span<u64>>| core::cmp::Reverse(r.as_ref().map_or(0, |r| r.end - r.start)));
+        list
+    }
+}
+
+fn map(task: &Task, range: &Range, address: u64, bytes: u64, flags: u64) {
+    if let Err(error) = task.map(range, 0, address, bytes, flags) {
+        panic!("cannot map {bytes:#x} bytes at {address:#x} into the root task: {error:?}");
+    }
+}
+
+/// Zeroed memory of the root task at an address, readable and writable.
+fn fresh(payer: &Ref<Untyped>, task: &Task, address: u64, bytes: u64) -> Ref<Range> {
+    let range = Range::create(payer, bytes / 4096).expect("reserve too small for the root task");
+    map(task, &range, address, bytes, abi::MAP_READ | abi::MAP_WRITE);
+    // The root task's memory is its own for ever.
+    let _ = range.clone().into_raw();
+    range
+}
+
+/// Copy an ELF executable's segments into fresh memory of the root task. Its entry point.
+fn load_elf(payer: &Ref<Untyped>, task: &Task, image: &'static [u8]) -> u64 {
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(image);
+    let (Ok(elf), true) = (&elf, image.starts_with(&[0x7f, b'E', b'L', b'F', 2])) else {
+        panic!("'root' in the boot archive is not a 64-bit ELF file");
+    };
+    let Some(segments) = elf.segments() else { panic!("'root' in the boot archive has no segments") };
+    for segment in segments.iter().filter(|s| s.p_type == PT_LOAD && s.p_memsz > 0) {
+        let start = segment.p_vaddr & !4095;
+        let end = segment.p_vaddr.checked_add(segment.p_memsz).filter(|&e| e <= ROOT_STACK_TOP - ROOT_STACK_BYTES);
+        let Some(end) = end else { panic!("a segment of 'root' lies outside its address range") };
+        let file_end = segment.p_offset.checked_add(segment.p_filesz).filter(|&e| e <= image.len() as u64);
+        let (Some(file_end), true) = (file_end, segment.p_filesz <= segment.p_memsz) else {
+            panic!("'root' in the boot archive is truncated");
+        };
+        let bytes = (end - start).next_multiple_of(4096);
+        let range = Range::create(payer, bytes / 4096).expect("reserve too small for the root task");
+        let source = &image[segment.p_offset as usize..file_end as usize];
+        let target = range.physical(segment.p_vaddr - start, segment.p_filesz).expect("inside the segment");
+        // SAFETY: the target is fresh memory of the segment's size.
+        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), to_virtual(target), source.len()) };
+        let mut flags = abi::MAP_READ;
+        if segment.p_flags & PF_W != 0 {
+            flags |= abi::MAP_WRITE;
+        }
+        if segment.p_flags & PF_X != 0 {
+            flags |= abi::MAP_EXEC;
+        }
+        map(task, &range, start, bytes, flags);
+        let _ = range.into_raw();
+    }
+    elf.ehdr.e_entry
+}

@@ -1,0 +1,114 @@
+//! Entries from user mode other than system calls: exceptions and interrupts.
+
+use abi::Regs;
+
+use crate::arch::core_local::{DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
+use crate::arch::{self, Core, apic};
+use crate::object::{Ref, Thread, ThreadKind};
+use crate::vcpu::{self, Trap};
+use crate::{decoupled, ipc, klog, sched, shootdown};
+
+const PAGE_FAULT: u64 = 14;
+const GENERAL_PROTECTION: u64 = 13;
+
+/// An exception or interrupt in user mode. The registers are in `frame`, the error code in its `orig_rax`.
+#[unsafe(no_mangle)]
+extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
+    let core = arch::core();
+    if vector >= 32 {
+        interrupt(core, vector as u8);
+        sched::leave();
+    }
+    // SAFETY: the frame of the thread that was interrupted on this core.
+    let error = unsafe { (&raw mut (*frame).orig_rax).replace(u64::MAX) };
+    let trap = Trap {
+        number: vector,
+        error: if matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30) { error } else { 0 },
+        address: if vector == PAGE_FAULT { arch::fault_address() } else { 0 },
+    };
+    // SAFETY: user mode was entered with a current thread, which is counted.
+    let thread = unsafe { &*core.current.get() };
+    match thread.kind() {
+        ThreadKind::Ordinary => report(thread, trap),
+        ThreadKind::Vcpu if thread.in_user.get() => vcpu::upcall_from_user(core, thread, trap),
+        ThreadKind::Vcpu => {
+            // SAFETY: the page lives as long as the vCPU.
+            let flags = unsafe { (*thread.vcpu_page()).flags.load(core::sync::atomic::Ordering::Relaxed) };
+            if flags & abi::VCPU_EXC != 0 {
+                vcpu::upcall_from_kernel(thread, trap)
+            }
+            report(thread, trap)
+        }
+        ThreadKind::Decoupled => decoupled::trap(core, thread, trap),
+    }
+}
+
+/// Make a call to the thread's fault endpoint; without one, the thread ends.
+fn report(thread: &Thread, trap: Trap) -> ! {
+    let regs = thread.regs_mut();
+    match thread.fault_endpoint() {
+        Some(endpoint) => {
+            thread.fault.set([trap.number, trap.error, trap.address, regs.rip, regs.rsp]);
+            thread.fault_pending.set(true);
+            ipc::call(&Ref::of(thread), endpoint, 0, 0);
+        }
+        None => {
+            klog!(
+                "thread {}: exception {} error {:#x} address {:#x} at rip {:#x} rsp {:#x}",
+                thread.name(), trap.number, trap.error, trap.address, regs.rip, regs.rsp
+            );
+            sched::kill(thread, "nobody handles its fault");
+        }
+    }
+    sched::leave()
+}
+
+/// An interrupt, from whatever mode.
+fn interrupt(core: &Core, vector: u8) {
+    match vector {
+        apic::VECTOR_SPURIOUS => return,
+        apic::VECTOR_TIMER => {
+            core.armed.set(None);
+            sched::timer_expired(core);
+        }
+        apic::VECTOR_SHOOTDOWN => shootdown::serve(core),
+        apic::VECTOR_HALT => crate::panic::halt(),
+        _ => {
+            let index = usize::from(vector).wrapping_sub(usize::from(FIRST_DEVICE_VECTOR));
+            if index < DEVICE_VECTORS {
+                let handler = core.irqs[index].lock().clone();
+                if let Some(handler) = handler {
+                    handler.deliver();
+                }
+            }
+        }
+    }
+    apic::end_of_interrupt();
+}
+
+/// An exception or interrupt in the kernel itself. Interrupts come only where the kernel halts.
+#[unsafe(no_mangle)]
+extern "C" fn handle_kernel_trap(vector: u64, frame: *mut Regs) {
+    unsafe extern "C" {
+        static xrstor_instruction: u8;
+        static xrstor_fixup: u8;
+    }
+    // SAFETY: the frame that the entry code just built on this stack (up to and with `ss`).
+    let rip = unsafe { &mut *(&raw mut (*frame).rip) };
+    if vector >= 32 {
+        interrupt(arch::core(), vector as u8);
+    } else if vector == GENERAL_PROTECTION && *rip == &raw const xrstor_instruction as u64 {
+        *rip = &raw const xrstor_fixup as u64;
+    } else {
+        crate::panic::exception(vector, frame);
+    }
+}
+
+/// NMI, double fault, machine check.
+#[unsafe(no_mangle)]
+extern "C" fn handle_paranoid_trap(vector: u64, frame: *mut Regs) {
+    if vector == 2 {
+        return; // an NMI that nobody asked for
+    }
+    crate::panic::exception(vector, frame);
+}

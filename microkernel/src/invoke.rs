@@ -1,0 +1,308 @@
+//! Methods of kernel objects: decode (check all, change nothing), then perform.
+
+use core::sync::atomic::Ordering;
+
+use abi::{Error, Regs};
+
+use crate::arch::{self, core_at, ioapic, memory};
+use crate::object::{
+    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Range, Ref, Reply, State,
+    Target, Task, Thread, ThreadKind, Untyped, claim_vector, create, create_child,
+};
+use crate::{boot, decoupled, log, panic, sched};
+
+/// MACHINE_GSI flags.
+const IRQ_LEVEL: u64 = 1;
+const IRQ_LOW: u64 = 2;
+
+/// Revocation steps between two looks at pending interrupts.
+const REVOKE_STEPS: usize = 64;
+
+/// A method call: up to six words.
+struct Call<'a> {
+    thread: &'a Thread,
+    handle: u64,
+    method: u64,
+    words: [u64; 4],
+}
+
+impl Call<'_> {
+    fn cspace(&self) -> Result<&CSpace, Error> {
+        self.thread.cspace()
+    }
+
+    /// Word 4 and up, from the message page.
+    fn word(&self, index: usize) -> u64 {
+        let page = self.thread.message();
+        if page.is_null() {
+            return 0;
+        }
+        // SAFETY: the page lives as long as the thread.
+        unsafe { (&raw const (*page).words[index]).read() }
+    }
+}
+
+/// Invoke a capability. Words 0 and 1 of the answer.
+pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u64; 2], Error> {
+    let call = Call { thread, handle: regs.rdi, method: regs.rsi & 0xffff_ffff, words: [regs.rdx, regs.r10, regs.r8, regs.r9] };
+    let Capability { object, .. } = capability;
+    if call.method == abi::OBJECT_NAME {
+        object.set_name([call.words[0], call.words[1]]);
+        return Ok([0; 2]);
+    }
+    match object.kind() {
+        Kind::Untyped => untyped(&call, object.downcast()?),
+        Kind::CSpace => cspace(&call, &*object.downcast()?),
+        Kind::Task => task(&call, &*object.downcast()?),
+        Kind::Thread => thread_method(&call, object.downcast()?),
+        Kind::IrqHandler => irq(&call, &*object.downcast()?),
+        Kind::Machine => machine(&call, &*object.downcast()?),
+        Kind::Log => log_method(&call),
+        Kind::Cpu => match call.method {
+            abi::CPU_ID => Ok([object.downcast::<Cpu>()?.index as u64, 0]),
+            _ => Err(Error::BadMethod),
+        },
+        Kind::Range => match call.method {
+            abi::RANGE_ADDRESS => Ok(object.downcast::<Range>()?.extent()),
+            _ => Err(Error::BadMethod),
+        },
+        Kind::Endpoint | Kind::Reply | Kind::Notification => Err(Error::BadMethod),
+    }
+}
+
+fn untyped(call: &Call, untyped: Ref<Untyped>) -> Result<[u64; 2], Error> {
+    match call.method {
+        abi::UNTYPED_FREE => Ok([untyped.free_bytes(), 0]),
+        abi::UNTYPED_RETYPE => {
+            let [kind, size, slot, _] = call.words;
+            let space = call.cspace()?;
+            space.check_empty(slot)?;
+            let object = make(&untyped, kind, size)?;
+            space.insert_new(slot, object, 0, Some((space, call.handle)))?;
+            Ok([0; 2])
+        }
+        _ => Err(Error::BadMethod),
+    }
+}
+
+fn make(payer: &Ref<Untyped>, kind: u64, size: u64) -> Result<Ref<Header>, Error> {
+    Ok(match kind {
+        abi::KIND_UNTYPED | abi::KIND_RANGE if size == 0 || size > 1 << 32 => return Err(Error::BadArgument),
+        abi::KIND_UNTYPED => create_child(payer, size)?.any(),
+        abi::KIND_RANGE => Range::create(payer, size)?.any(),
+        abi::KIND_CSPACE => CSpace::create(payer, size)?.any(),
+        abi::KIND_TASK => Task::create(payer)?.any(),
+        abi::KIND_THREAD => create(payer, Thread::new)?.any(),
+        abi::KIND_ENDPOINT => create(payer, Endpoint::new)?.any(),
+        abi::KIND_REPLY => create(payer, Reply::new)?.any(),
+        abi::KIND_NOTIFICATION => create(payer, Notification::new)?.any(),
+        _ => return Err(Error::BadArgument),
+    })
+}
+
+fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Error> {
+    let [a, b, rights, badge] = call.words;
+    match call.method {
+        abi::CSPACE_COPY => space.copy_from(space, a, b, rights, badge)?,
+        abi::CSPACE_PUT => space.copy_from(call.cspace()?, a, b, rights, badge)?,
+        abi::CSPACE_MOVE => space.move_within(a, b)?,
+        abi::CSPACE_DELETE => space.delete(a)?,
+        abi::CSPACE_REVOKE => {
+            if !space.revoke_some(a, REVOKE_STEPS)? {
+                // More to do: the system call is made again, after whatever became pending in the meantime.
+                call.thread.regs_mut().rip -= SYSCALL_BYTES;
+                return Err(Error::Cancelled);
+            }
+        }
+        _ => return Err(Error::BadMethod),
+    }
+    Ok([0; 2])
+}
+
+/// Length of the SYSCALL instruction.
+const SYSCALL_BYTES: u64 = 2;
+
+fn task(call: &Call, task: &Task) -> Result<[u64; 2], Error> {
+    let [a, b, c, d] = call.words;
+    match call.method {
+        abi::TASK_MAP => {
+            let range = call.cspace()?.get::<Range>(a, abi::RIGHT_READ)?;
+            task.map(&range, b, c, d, call.word(4))?;
+        }
+        abi::TASK_UNMAP => task.unmap(a, b)?,
+        _ => return Err(Error::BadMethod),
+    }
+    Ok([0; 2])
+}
+
+fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
+    let [a, b, c, d] = call.words;
+    let space = call.cspace()?;
+    match call.method {
+        abi::THREAD_CONFIGURE => {
+            let cspace = if a == 0 { None } else { Some(space.get::<CSpace>(a, abi::RIGHT_WRITE)?) };
+            let task = space.get::<Task>(b, abi::RIGHT_WRITE)?;
+            let message = if c == 0 { None } else { Some((space.get::<Range>(c, abi::RIGHT_WRITE)?, d)) };
+            let fault = match call.word(4) {
+                0 => None,
+                slot => Some(space.get::<Endpoint>(slot, abi::RIGHT_WRITE)?),
+            };
+            thread.set_spaces(cspace, task, message, fault)?;
+        }
+        abi::THREAD_BIND => {
+            let cpu = space.get::<Cpu>(a, abi::RIGHT_WRITE)?;
+            let priority = u8::try_from(b).map_err(|_| Error::BadArgument)?;
+            thread.bind(cpu.core(), priority)?;
+        }
+        abi::THREAD_START => {
+            if thread.kind() == ThreadKind::Decoupled || thread.core().is_none() || thread.task().is_none() {
+                return Err(Error::BadState);
+            }
+            if !thread.change_state(State::Inactive, State::Configuring) {
+                return Err(Error::BadState);
+            }
+            *thread.regs_mut() = Regs { rip: a, rsp: b, rdi: c, ..Regs::default() };
+            sched::wake(thread);
+        }
+        abi::THREAD_STOP => {
+            thread.stop_requested.store(true, Ordering::SeqCst);
+            if let Some(core) = thread.core() {
+                sched::poke(core);
+            }
+        }
+        abi::THREAD_RESUME => {
+            thread.stop_requested.store(false, Ordering::SeqCst);
+            if thread.change_state(State::Stopped, State::Ready) {
+                sched::wake(thread);
+            }
+        }
+        abi::THREAD_VCPU => {
+            let range = space.get::<Range>(a, abi::RIGHT_WRITE)?;
+            let core = thread.core().ok_or(Error::BadState)?;
+            thread.share(ThreadKind::Vcpu, range, b)?;
+            if !sched::add_vcpu(core, &thread) {
+                return Err(Error::Busy);
+            }
+        }
+        abi::THREAD_TIMER => {
+            let core = thread.core().filter(|_| thread.kind() == ThreadKind::Vcpu).ok_or(Error::BadState)?;
+            thread.deadline.store(a, Ordering::Release);
+            if core.index == arch::core().index {
+                sched::arm_timer(core);
+            } else {
+                sched::poke(core);
+            }
+        }
+        abi::THREAD_DECOUPLE => {
+            let range = space.get::<Range>(a, abi::RIGHT_WRITE)?;
+            let doorbell = Target::new(space.lookup(c)?)?;
+            thread.share(ThreadKind::Decoupled, range, b)?;
+            *thread.doorbell.lock() = Some(doorbell);
+        }
+        abi::THREAD_RUN => decoupled::run(&thread, space.get::<Task>(a, abi::RIGHT_WRITE)?)?,
+        abi::THREAD_WAKE => {
+            if let Some(core) = thread.core() {
+                sched::poke(core);
+            }
+        }
+        _ => return Err(Error::BadMethod),
+    }
+    Ok([0; 2])
+}
+
+fn irq(call: &Call, handler: &IrqHandler) -> Result<[u64; 2], Error> {
+    match call.method {
+        abi::IRQ_BIND => handler.bind(Target::new(call.cspace()?.lookup(call.words[0])?)?),
+        abi::IRQ_ACK => handler.acknowledge(),
+        abi::IRQ_MSI => return handler.message().map(|(address, data)| [address, data]),
+        _ => return Err(Error::BadMethod),
+    }
+    Ok([0; 2])
+}
+
+fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
+    let [a, b, c, d] = call.words;
+    let space = call.cspace()?;
+    // What the machine makes is small and made at boot: the kernel's own reserve pays.
+    let payer = boot::reserve().ok_or(Error::NoMemory)?;
+    let _ = machine;
+    match call.method {
+        abi::MACHINE_MSI => {
+            space.check_empty(b)?;
+            let core = core_at(a as usize).ok_or(Error::BadArgument)?;
+            let handler = claim_vector(core, |vector| create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector)))?;
+            space.insert_new(b, handler.any(), 0, Some((space, call.handle)))?;
+        }
+        abi::MACHINE_GSI => {
+            space.check_empty(c)?;
+            let core = core_at(b as usize).ok_or(Error::BadArgument)?;
+            let gsi = u32::try_from(a).map_err(|_| Error::BadArgument)?;
+            let (level, low) = (d & IRQ_LEVEL != 0, d & IRQ_LOW != 0);
+            let source = IrqSource::Pin { gsi, level };
+            let mut routed = false;
+            let handler = claim_vector(core, |vector| {
+                routed = ioapic::route(gsi, core, vector, level, low);
+                create(payer, |h| IrqHandler::new(h, source, core, vector))
+            })?;
+            if !routed {
+                handler_gone(handler);
+                return Err(Error::BadArgument);
+            }
+            space.insert_new(c, handler.any(), 0, Some((space, call.handle)))?;
+        }
+        abi::MACHINE_DEVICE => {
+            space.check_empty(c)?;
+            let bytes = b.checked_mul(4096).filter(|&n| n > 0).ok_or(Error::BadArgument)?;
+            let end = a.checked_add(bytes).ok_or(Error::BadAddress)?;
+            if a % 4096 != 0 || end > 1 << 52 || boot::overlaps_ram(a..end) {
+                return Err(Error::BadAddress);
+            }
+            let range = create(payer, |h| Range::new_device(h, a, bytes))?;
+            space.insert_new(c, range.any(), 0, Some((space, call.handle)))?;
+        }
+        abi::MACHINE_EXIT => {
+            if a > 127 {
+                return Err(Error::BadArgument);
+            }
+            panic::exit(a as u32)
+        }
+        _ => return Err(Error::BadMethod),
+    }
+    Ok([0; 2])
+}
+
+/// Give up a handler that never had a capability.
+fn handler_gone(handler: Ref<IrqHandler>) {
+    use crate::object::Object;
+    handler.orphaned();
+}
+
+fn log_method(call: &Call) -> Result<[u64; 2], Error> {
+    let page = call.thread.message();
+    if page.is_null() {
+        return Err(Error::BadState);
+    }
+    let mut bytes = [0u8; abi::LOG_BYTES];
+    // SAFETY: the message page lives as long as the thread; LOG_BYTES fit behind word 4.
+    let text = unsafe { (&raw mut (*page).words).cast::<u8>().add(4 * 8) };
+    match call.method {
+        abi::LOG_WRITE => {
+            let length = call.words[0] as usize;
+            let target = bytes.get_mut(..length).ok_or(Error::TooLong)?;
+            // SAFETY: as above; user level may write the page meanwhile, which only changes what is copied.
+            unsafe { core::ptr::copy_nonoverlapping(text, target.as_mut_ptr(), length) };
+            log::write(target);
+            Ok([0; 2])
+        }
+        abi::LOG_READ => {
+            let (length, position) = log::read(call.words[0], &mut bytes);
+            // SAFETY: as above.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), text, length) };
+            Ok([length as u64, position])
+        }
+        _ => Err(Error::BadMethod),
+    }
+}
+
+const _: () = assert!(4 * 8 + abi::LOG_BYTES <= abi::MSG_WORDS * 8);
+const _: () = assert!(memory::DIRECT_BYTES <= 1 << 52);

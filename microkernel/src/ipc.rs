@@ -1,0 +1,165 @@
+//! Messages between threads: send, call, receive, reply, and faults as calls.
+//!
+//! A thread's message is in its saved registers (tag, words 0 to 3) and its message page; it is copied once, from
+//! sender to receiver, by whoever brings the two together.
+
+use abi::{Error, MSG_WORDS, TAG_POLL};
+
+use crate::object::{Endpoint, Ref, Reply, State, Thread, Waiting};
+use crate::sched;
+
+fn words(tag: u64) -> usize {
+    (tag >> 32 & 0xff) as usize
+}
+
+fn caps(tag: u64) -> u64 {
+    tag >> 40 & 0xf
+}
+
+pub fn check_tag(tag: u64) -> Result<(), Error> {
+    if words(tag) > MSG_WORDS || caps(tag) > 1 { Err(Error::TooLong) } else { Ok(()) }
+}
+
+/// Copy `from`'s message to `to`, which waits for it; `to` gets `badge`.
+fn transfer(from: &Thread, to: &Thread, badge: u64, rights: u64) {
+    let target = to.regs_mut();
+    target.rax = 0;
+    target.rdi = badge;
+    if from.fault_pending.get() {
+        let [trap, error, address, ip, sp] = from.fault.get();
+        target.rsi = abi::tag(abi::FAULT_LABEL, 5, 0);
+        (target.rdx, target.r10, target.r8, target.r9) = (trap, error, address, ip);
+        write_word(to, 4, sp);
+        return;
+    }
+    let source = from.regs_mut();
+    let tag = source.rsi & !TAG_POLL;
+    (target.rdx, target.r10, target.r8, target.r9) = (source.rdx, source.r10, source.r8, source.r9);
+    let (from_page, to_page) = (from.message(), to.message());
+    if words(tag) > 4 && !from_page.is_null() && !to_page.is_null() {
+        // SAFETY: message pages live as long as their threads; user level may write them at any time, which only
+        // changes what is copied.
+        unsafe {
+            for i in 4..words(tag) {
+                (&raw mut (*to_page).words[i]).write((&raw const (*from_page).words[i]).read());
+            }
+        }
+    }
+    let moved = caps(tag) != 0 && rights & abi::RIGHT_GRANT != 0 && transfer_cap(from, to).is_ok();
+    target.rsi = if moved { tag } else { tag & !(0xf << 40) };
+}
+
+fn write_word(to: &Thread, index: usize, value: u64) {
+    let page = to.message();
+    if !page.is_null() {
+        // SAFETY: as in `transfer`.
+        unsafe { (&raw mut (*page).words[index]).write(value) };
+    }
+}
+
+/// Copy the capability that the sender names into the slot that the receiver names.
+fn transfer_cap(from: &Thread, to: &Thread) -> Result<(), Error> {
+    let (from_page, to_page) = (from.message(), to.message());
+    if from_page.is_null() || to_page.is_null() {
+        return Err(Error::NoCapability);
+    }
+    // SAFETY: as in `transfer`.
+    let (source, destination) = unsafe { ((&raw const (*from_page).cap).read(), (&raw const (*to_page).cap).read()) };
+    to.cspace()?.copy_from(from.cspace()?, source, destination, abi::RIGHT_ALL, 0)
+}
+
+/// Send without waiting for an answer. The status for the sender, or None while it waits.
+pub fn send(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u64, poll: bool) -> Option<Result<(), Error>> {
+    deliver(thread, endpoint, badge, rights, poll, false)
+}
+
+/// Send and wait for the answer: the thread waits in any case.
+pub fn call(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u64) {
+    let _ = deliver(thread, endpoint, badge, rights, false, true);
+}
+
+fn deliver(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u64, poll: bool, reply_expected: bool) -> Option<Result<(), Error>> {
+    let mut waiters = endpoint.waiters.lock();
+    if let Some(receiver) = waiters.receivers.pop() {
+        drop(waiters);
+        let waiting = core::mem::take(&mut *receiver.waiting.lock());
+        transfer(thread, &receiver, badge, rights);
+        if reply_expected {
+            let Waiting::Receive { reply: Some(reply), .. } = waiting else {
+                // The receiver cannot answer: the caller will not wait in vain.
+                sched::wake(receiver);
+                thread.fail(Error::Deleted);
+                return None;
+            };
+            await_reply(thread, reply);
+        }
+        sched::wake(receiver);
+        return if reply_expected { None } else { Some(Ok(())) };
+    }
+    if poll {
+        return Some(Ok(())); // nobody waits: the message vanishes
+    }
+    thread.set_state(State::WaitSend);
+    *thread.waiting.lock() = Waiting::Send { endpoint: endpoint.clone(), badge, rights, reply_expected };
+    waiters.senders.push(thread.clone());
+    None
+}
+
+fn await_reply(caller: &Ref<Thread>, reply: Ref<Reply>) {
+    caller.set_state(State::WaitReply);
+    *caller.waiting.lock() = Waiting::Reply { reply: reply.clone() };
+    reply.bind(caller.clone());
+}
+
+/// Receive from an endpoint: the status for the receiver, or None while it waits (or when its message is complete).
+pub fn receive(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, reply: Option<Ref<Reply>>, poll: bool) -> Result<(), Error> {
+    loop {
+        let mut waiters = endpoint.waiters.lock();
+        let Some(sender) = waiters.senders.pop() else {
+            if poll {
+                return Err(Error::Empty);
+            }
+            thread.set_state(State::WaitReceive);
+            *thread.waiting.lock() = Waiting::Receive { endpoint: endpoint.clone(), reply };
+            waiters.receivers.push(thread.clone());
+            return Ok(());
+        };
+        drop(waiters);
+        let waiting = core::mem::take(&mut *sender.waiting.lock());
+        let Waiting::Send { badge, rights, reply_expected, .. } = waiting else {
+            continue; // cancelled in the meantime; whoever cancelled it wakes it
+        };
+        if reply_expected {
+            let Some(reply) = reply else {
+                sender.fail(Error::Deleted);
+                continue;
+            };
+            transfer(&sender, thread, badge, rights);
+            await_reply(&sender, reply);
+        } else {
+            transfer(&sender, thread, badge, rights);
+            sender.set_result(0, 0, 0);
+            sched::wake(sender);
+        }
+        return Ok(());
+    }
+}
+
+/// Answer the caller that waits at `reply` with the message of `thread`. Without a caller nothing happens.
+pub fn reply(thread: &Thread, reply: &Reply) {
+    let Some(caller) = reply.take() else { return };
+    *caller.waiting.lock() = Waiting::Nothing;
+    if caller.fault_pending.replace(false) {
+        // Words 0 and 1, where given, are the new instruction and stack pointer.
+        let (answer, regs) = (thread.regs_mut(), caller.regs_mut());
+        if words(answer.rsi) >= 1 {
+            regs.rip = answer.rdx;
+        }
+        if words(answer.rsi) >= 2 {
+            regs.rsp = answer.r10;
+        }
+    } else {
+        transfer(thread, &caller, 0, abi::RIGHT_GRANT);
+    }
+    sched::wake(caller);
+}

@@ -1,0 +1,272 @@
+//! CSpace: a thread's capabilities, and the derivation of each from another.
+//!
+//! All slots of the system that hold a capability are in one list in which each is followed by what was derived from
+//! it, marked by greater depth (as seL4's mapping database). One lock orders changes of that list; a look-up takes
+//! only its own CSpace's lock.
+
+use core::cell::UnsafeCell;
+use core::ptr::null_mut;
+
+use abi::Error;
+
+use super::{Header, Kind, Object, Ref, Untyped};
+use crate::arch::memory::{to_physical, to_virtual};
+use crate::sync::SpinLock;
+
+/// What a look-up gives: the object (counted) and what the capability allows.
+pub struct Capability {
+    pub object: Ref<Header>,
+    pub badge: u64,
+    pub rights: u64,
+}
+
+struct Slot {
+    object: Option<Ref<Header>>,
+    badge: u64,
+    previous: *mut Slot,
+    next: *mut Slot,
+    space: *const CSpace,
+    rights: u8,
+    depth: u32,
+}
+
+#[repr(C)]
+pub struct CSpace {
+    header: Header,
+    lock: SpinLock<()>,
+    slots: *mut Slot,
+    count: u64,
+    pages: u64,
+}
+
+// SAFETY: repr(C), header first, made with Kind::CSpace only.
+unsafe impl Object for CSpace {
+    const KIND: Kind = Kind::CSpace;
+}
+
+struct Derivation(UnsafeCell<()>);
+// SAFETY: a unit value.
+unsafe impl Send for Derivation {}
+static DERIVATION: SpinLock<Derivation> = SpinLock::new(Derivation(UnsafeCell::new(())));
+
+impl CSpace {
+    pub fn create(payer: &Ref<Untyped>, count: u64) -> Result<Ref<CSpace>, Error> {
+        if count == 0 || count > 1 << 20 {
+            return Err(Error::BadArgument);
+        }
+        let pages = (count * size_of::<Slot>() as u64).div_ceil(4096);
+        let physical = payer.allocate(pages, 1)?;
+        let slots = to_virtual(physical).cast::<Slot>();
+        let space = super::create(payer, |header| CSpace { header, lock: SpinLock::new(()), slots, count, pages })
+            .inspect_err(|_| payer.free(physical, pages))?;
+        for i in 0..count as usize {
+            let empty = Slot {
+                object: None,
+                badge: 0,
+                previous: null_mut(),
+                next: null_mut(),
+                space: &raw const *space,
+                rights: 0,
+                depth: 0,
+            };
+            // SAFETY: the pages were just allocated and hold `count` slots.
+            unsafe { slots.add(i).write(empty) };
+        }
+        Ok(space)
+    }
+
+    fn slot(&self, index: u64) -> Result<*mut Slot, Error> {
+        if index == 0 || index >= self.count {
+            return Err(Error::NoCapability);
+        }
+        // SAFETY: in range.
+        Ok(unsafe { self.slots.add(index as usize) })
+    }
+
+    /// The capability in a slot.
+    #[inline]
+    pub fn lookup(&self, index: u64) -> Result<Capability, Error> {
+        let slot = self.slot(index)?;
+        let _guard = self.lock.lock();
+        // SAFETY: content is read under the CSpace's lock.
+        let slot = unsafe { &*slot };
+        let object = slot.object.clone().ok_or(Error::NoCapability)?;
+        Ok(Capability { object, badge: slot.badge, rights: u64::from(slot.rights) })
+    }
+
+    /// A capability's object, if it is a `T` and has all of `rights`.
+    pub fn get<T: Object>(&self, index: u64, rights: u64) -> Result<Ref<T>, Error> {
+        let capability = self.lookup(index)?;
+        if capability.rights & rights != rights {
+            return Err(Error::NoRights);
+        }
+        capability.object.downcast()
+    }
+
+    /// The first capability to a new object, derived from the one in `parent` (a slot of `parent_space`).
+    pub fn insert_new(&self, index: u64, object: Ref<Header>, badge: u64, parent: Option<(&CSpace, u64)>) -> Result<(), Error> {
+        let _guard = DERIVATION.lock();
+        let slot = self.empty_slot(index)?;
+        let parent = parent.map(|(space, i)| space.slot(i)).transpose()?;
+        object.add_cap();
+        // SAFETY: both slots are valid and the derivation lock is held.
+        unsafe { self.fill(slot, object, badge, abi::RIGHT_ALL as u8, parent, true) };
+        Ok(())
+    }
+
+    /// Check that a slot exists and is empty (callers hold the derivation lock, or check again under it).
+    fn empty_slot(&self, index: u64) -> Result<*mut Slot, Error> {
+        let slot = self.slot(index).map_err(|_| Error::BadArgument)?;
+        let _guard = self.lock.lock();
+        // SAFETY: read under the CSpace's lock.
+        if unsafe { (*slot).object.is_some() } { Err(Error::Occupied) } else { Ok(slot) }
+    }
+
+    pub fn check_empty(&self, index: u64) -> Result<(), Error> {
+        self.empty_slot(index).map(drop)
+    }
+
+    /// Copy a capability from `source_space`. Rights only fall; a badge is set once.
+    pub fn copy_from(&self, source_space: &CSpace, source: u64, destination: u64, rights: u64, badge: u64) -> Result<(), Error> {
+        let _guard = DERIVATION.lock();
+        let from = source_space.slot(source)?;
+        let to = self.empty_slot(destination)?;
+        // SAFETY: a valid slot, under the derivation lock.
+        let (object, old_badge, old_rights) = unsafe {
+            let from = &*from;
+            (from.object.clone().ok_or(Error::NoCapability)?, from.badge, from.rights)
+        };
+        if badge != 0 && old_badge != 0 {
+            return Err(Error::BadState);
+        }
+        let badge = if badge == 0 { old_badge } else { badge };
+        object.add_cap();
+        // SAFETY: as above.
+        unsafe { self.fill(to, object, badge, old_rights & rights as u8, Some(from), true) };
+        Ok(())
+    }
+
+    /// Move a capability; what was derived from it stays so.
+    pub fn move_within(&self, source: u64, destination: u64) -> Result<(), Error> {
+        let _guard = DERIVATION.lock();
+        let from = self.slot(source)?;
+        let to = self.empty_slot(destination)?;
+        // SAFETY: valid slots under the derivation lock, which keeps links and neighbours stable.
+        unsafe {
+            if (*from).object.is_none() {
+                return Err(Error::NoCapability);
+            }
+            let (badge, rights, depth) = ((*from).badge, (*from).rights, (*from).depth);
+            let _space = self.lock.lock();
+            (*to).object = (*from).object.take();
+            (*to).badge = badge;
+            (*to).rights = rights;
+            (*to).depth = depth;
+            (*to).previous = (*from).previous;
+            (*to).next = (*from).next;
+            if let Some(previous) = (*to).previous.as_mut() {
+                previous.next = to;
+            }
+            if let Some(next) = (*to).next.as_mut() {
+                next.previous = to;
+            }
+        }
+        Ok(())
+    }
+
+    /// Delete the capability in a slot.
+    pub fn delete(&self, index: u64) -> Result<(), Error> {
+        let slot = self.slot(index)?;
+        let guard = DERIVATION.lock();
+        // SAFETY: a valid slot, under the derivation lock.
+        let object = unsafe { take(slot) }.ok_or(Error::NoCapability)?;
+        drop(guard);
+        object.remove_cap();
+        Ok(())
+    }
+
+    /// Delete all that was derived from the capability in a slot; it stays. `Ok(false)`: there is more to do; the work
+    /// is done in bounded steps.
+    pub fn revoke_some(&self, index: u64, at_most: usize) -> Result<bool, Error> {
+        let slot = self.slot(index)?;
+        for _ in 0..at_most {
+            let guard = DERIVATION.lock();
+            // SAFETY: valid slots, under the derivation lock.
+            let object = unsafe {
+                if (*slot).object.is_none() {
+                    return Err(Error::NoCapability);
+                }
+                let next = (*slot).next;
+                if next.is_null() || (*next).depth <= (*slot).depth {
+                    return Ok(true);
+                }
+                take(next)
+            };
+            drop(guard);
+            if let Some(object) = object {
+                object.remove_cap();
+            }
+        }
+        Ok(false)
+    }
+
+    /// # Safety
+    /// The derivation lock is held; `slot` is an empty slot of this CSpace; `parent` is a filled slot.
+    unsafe fn fill(&self, slot: *mut Slot, object: Ref<Header>, badge: u64, rights: u8, parent: Option<*mut Slot>, child: bool) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let (previous, next, depth) = match parent {
+                Some(parent) => (parent, (*parent).next, (*parent).depth + u32::from(child)),
+                None => (null_mut(), null_mut(), 0),
+            };
+            let _guard = self.lock.lock();
+            (*slot).badge = badge;
+            (*slot).rights = rights;
+            (*slot).depth = depth;
+            (*slot).previous = previous;
+            (*slot).next = next;
+            (*slot).object = Some(object);
+            if let Some(previous) = previous.as_mut() {
+                previous.next = slot;
+            }
+            if let Some(next) = next.as_mut() {
+                next.previous = slot;
+            }
+        }
+    }
+}
+
+/// Empty a slot and unlink it.
+///
+/// # Safety
+/// The derivation lock is held and the slot is valid.
+unsafe fn take(slot: *mut Slot) -> Option<Ref<Header>> {
+    // SAFETY: by the caller's promise; the slot's CSpace lives as long as the slot.
+    unsafe {
+        let space = &*(*slot).space;
+        let object = {
+            let _guard = space.lock.lock();
+            (*slot).object.take()
+        }?;
+        if let Some(previous) = (*slot).previous.as_mut() {
+            previous.next = (*slot).next;
+        }
+        if let Some(next) = (*slot).next.as_mut() {
+            next.previous = (*slot).previous;
+        }
+        (*slot).previous = null_mut();
+        (*slot).next = null_mut();
+        Some(object)
+    }
+}
+
+impl Drop for CSpace {
+    fn drop(&mut self) {
+        for i in 1..self.count {
+            let _ = self.delete(i);
+        }
+        if let Some(payer) = self.header.payer() {
+            payer.free(to_physical(self.slots), self.pages);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Objects that stand for hardware: cores, interrupts, the machine, the log.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::Error;
+
+use super::{Header, Kind, Notification, Object, Ref, Thread};
+use crate::arch::core_local::FIRST_DEVICE_VECTOR;
+use crate::arch::{self, Core, ioapic};
+use crate::signal;
+use crate::sync::SpinLock;
+
+/// The right to run threads on one core.
+#[repr(C)]
+pub struct Cpu {
+    header: Header,
+    pub index: usize,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Cpu only.
+unsafe impl Object for Cpu {
+    const KIND: Kind = Kind::Cpu;
+}
+
+impl Cpu {
+    pub fn new(header: Header, index: usize) -> Self {
+        Self { header, index }
+    }
+
+    pub fn core(&self) -> &'static Core {
+        arch::core_at(self.index).expect("a Cpu object names an existing core")
+    }
+}
+
+/// What a signal goes to: with the badge of the capability that named it.
+#[derive(Clone)]
+pub enum Target {
+    Notification(Ref<Notification>, u64),
+    Vcpu(Ref<Thread>, u64),
+}
+
+impl Target {
+    /// From a capability to a Notification or a vCPU.
+    pub fn new(capability: super::Capability) -> Result<Self, Error> {
+        if capability.rights & abi::RIGHT_WRITE == 0 {
+            return Err(Error::NoRights);
+        }
+        match capability.object.kind() {
+            Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
+            Kind::Thread => {
+                let thread = capability.object.downcast::<Thread>()?;
+                if thread.vcpu_page().is_null() { Err(Error::WrongType) } else { Ok(Self::Vcpu(thread, capability.badge)) }
+            }
+            _ => Err(Error::WrongType),
+        }
+    }
+
+    pub fn signal(&self) {
+        match self {
+            Self::Notification(notification, badge) => notification.signal(*badge),
+            Self::Vcpu(thread, badge) => signal::vcpu(thread, *badge),
+        }
+    }
+}
+
+/// Where an interrupt comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IrqSource {
+    Msi,
+    /// A pin of an IOAPIC; `level`: masked from the interrupt until it is acknowledged.
+    Pin { gsi: u32, level: bool },
+}
+
+/// One interrupt vector of one core.
+#[repr(C)]
+pub struct IrqHandler {
+    header: Header,
+    source: IrqSource,
+    core: &'static Core,
+    vector: u8,
+    target: SpinLock<Option<Target>>,
+    pub count: AtomicU64,
+}
+
+// SAFETY: repr(C), header first, made with Kind::IrqHandler only.
+unsafe impl Object for IrqHandler {
+    const KIND: Kind = Kind::IrqHandler;
+
+    fn orphaned(&self) {
+        if let IrqSource::Pin { gsi, .. } = self.source {
+            ioapic::set_masked(gsi, true);
+        }
+        let slot = &self.core.irqs[usize::from(self.vector - FIRST_DEVICE_VECTOR)];
+        let old = slot.lock().take();
+        drop(old);
+        let target = self.target.lock().take();
+        drop(target);
+    }
+}
+
+impl IrqHandler {
+    pub fn new(header: Header, source: IrqSource, core: &'static Core, vector: u8) -> Self {
+        Self { header, source, core, vector, target: SpinLock::new(None), count: AtomicU64::new(0) }
+    }
+
+    pub fn bind(&self, target: Target) {
+        let old = self.target.lock().replace(target);
+        drop(old);
+        if let IrqSource::Pin { gsi, .. } = self.source {
+            ioapic::set_masked(gsi, false);
+        }
+    }
+
+    /// The interrupt happened, on its core.
+    pub fn deliver(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if let IrqSource::Pin { gsi, level: true } = self.source {
+            ioapic::set_masked(gsi, true);
+        }
+        let target = self.target.lock().clone();
+        if let Some(target) = target {
+            target.signal();
+        }
+    }
+
+    pub fn acknowledge(&self) {
+        if let IrqSource::Pin { gsi, level: true } = self.source {
+            ioapic::set_masked(gsi, false);
+        }
+    }
+
+    /// MSI address and data, for MSI only.
+    pub fn message(&self) -> Result<(u64, u64), Error> {
+        if self.source != IrqSource::Msi {
+            return Err(Error::BadState);
+        }
+        Ok(arch::apic::msi(self.core, self.vector))
+    }
+}
+
+/// Take the first free vector of a core for the handler that `make` makes.
+pub fn claim_vector(core: &Core, make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>) -> Result<Ref<IrqHandler>, Error> {
+    static CLAIMING: SpinLock<()> = SpinLock::new(());
+    let _guard = CLAIMING.lock();
+    let free = core.irqs.iter().position(|slot| slot.lock().is_none()).ok_or(Error::Busy)?;
+    let handler = make(FIRST_DEVICE_VECTOR + free as u8)?;
+    *core.irqs[free].lock() = Some(handler.clone());
+    Ok(handler)
+}
+
+/// The machine as a whole.
+#[repr(C)]
+pub struct Machine {
+    pub header: Header,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Machine only.
+unsafe impl Object for Machine {
+    const KIND: Kind = Kind::Machine;
+}
+
+/// The kernel log.
+#[repr(C)]
+pub struct Log {
+    pub header: Header,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Log only.
+unsafe impl Object for Log {
+    const KIND: Kind = Kind::Log;
+}

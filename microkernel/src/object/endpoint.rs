@@ -1,0 +1,214 @@
+//! Endpoint, Reply and Notification: where threads meet.
+
+use core::ptr::null;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::Error;
+
+use super::{Header, Kind, Object, Ref, State, Thread};
+use crate::sched;
+use crate::sync::SpinLock;
+
+/// Threads that wait, first come first served within a priority. Each is counted.
+pub struct Queue {
+    first: *const Thread,
+    last: *const Thread,
+}
+
+// SAFETY: the queue owns counted references.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    pub const fn new() -> Self {
+        Self { first: null(), last: null() }
+    }
+
+    /// Priority of the thread that `pop` would give.
+    pub fn first_priority(&self) -> Option<u8> {
+        // SAFETY: threads in the queue are counted.
+        unsafe { self.first.as_ref() }.map(Thread::priority)
+    }
+
+    /// Insert behind all threads of the same or higher priority.
+    pub fn push(&mut self, thread: Ref<Thread>) {
+        let priority = thread.priority();
+        let thread = thread.into_raw();
+        // SAFETY: all threads in the queue are counted by it, and their links belong to whoever holds the queue's lock.
+        unsafe {
+            let mut after = self.last;
+            while !after.is_null() && (*after).priority() < priority {
+                after = (*after).links.previous.get();
+            }
+            let before = if after.is_null() { self.first } else { (*after).links.next.get() };
+            (*thread).links.previous.set(after);
+            (*thread).links.next.set(before);
+            match after.as_ref() {
+                Some(after) => after.links.next.set(thread),
+                None => self.first = thread,
+            }
+            match before.as_ref() {
+                Some(before) => before.links.previous.set(thread),
+                None => self.last = thread,
+            }
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Ref<Thread>> {
+        // SAFETY: as in `push`.
+        unsafe { self.first.as_ref() }.map(|first| self.unlink(first))
+    }
+
+    /// Take a thread out, if it is in this queue.
+    pub fn remove(&mut self, thread: &Thread) -> Option<Ref<Thread>> {
+        let mut at = self.first;
+        // SAFETY: as in `push`.
+        while let Some(candidate) = unsafe { at.as_ref() } {
+            if core::ptr::eq(candidate, thread) {
+                return Some(self.unlink(candidate));
+            }
+            at = candidate.links.next.get();
+        }
+        None
+    }
+
+    fn unlink(&mut self, thread: &Thread) -> Ref<Thread> {
+        let (previous, next) = (thread.links.previous.replace(null()), thread.links.next.replace(null()));
+        // SAFETY: as in `push`; the count that `push` took goes to the caller.
+        unsafe {
+            match previous.as_ref() {
+                Some(previous) => previous.links.next.set(next),
+                None => self.first = next,
+            }
+            match next.as_ref() {
+                Some(next) => next.links.previous.set(previous),
+                None => self.last = previous,
+            }
+            Ref::from_raw(thread)
+        }
+    }
+}
+
+/// Either senders or receivers wait at an endpoint, never both.
+pub struct Waiters {
+    pub senders: Queue,
+    pub receivers: Queue,
+}
+
+#[repr(C)]
+pub struct Endpoint {
+    header: Header,
+    pub waiters: SpinLock<Waiters>,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Endpoint only.
+unsafe impl Object for Endpoint {
+    const KIND: Kind = Kind::Endpoint;
+
+    fn orphaned(&self) {
+        loop {
+            let mut waiters = self.waiters.lock();
+            let Some(thread) = waiters.senders.pop().or_else(|| waiters.receivers.pop()) else { return };
+            drop(waiters);
+            thread.fail(Error::Deleted);
+        }
+    }
+}
+
+impl Endpoint {
+    pub fn new(header: Header) -> Self {
+        Self { header, waiters: SpinLock::new(Waiters { senders: Queue::new(), receivers: Queue::new() }) }
+    }
+}
+
+/// The right to answer one caller, once.
+#[repr(C)]
+pub struct Reply {
+    header: Header,
+    caller: SpinLock<Option<Ref<Thread>>>,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Reply only.
+unsafe impl Object for Reply {
+    const KIND: Kind = Kind::Reply;
+
+    fn orphaned(&self) {
+        if let Some(caller) = self.take() {
+            caller.fail(Error::Deleted);
+        }
+    }
+}
+
+impl Reply {
+    pub fn new(header: Header) -> Self {
+        Self { header, caller: SpinLock::new(None) }
+    }
+
+    /// A caller waits for its answer here. One that waited before and was not answered gets Deleted.
+    pub fn bind(&self, caller: Ref<Thread>) {
+        if let Some(forgotten) = self.caller.lock().replace(caller) {
+            forgotten.fail(Error::Deleted);
+        }
+    }
+
+    pub fn take(&self) -> Option<Ref<Thread>> {
+        self.caller.lock().take()
+    }
+
+    /// Take `thread` if it is the one that waits here.
+    pub fn take_if(&self, thread: &Thread) -> Option<Ref<Thread>> {
+        let mut caller = self.caller.lock();
+        if caller.as_ref().is_some_and(|c| c.is(thread)) { caller.take() } else { None }
+    }
+}
+
+/// A word of signals, and who waits for them.
+#[repr(C)]
+pub struct Notification {
+    header: Header,
+    word: AtomicU64,
+    pub waiters: SpinLock<Queue>,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Notification only.
+unsafe impl Object for Notification {
+    const KIND: Kind = Kind::Notification;
+
+    fn orphaned(&self) {
+        while let Some(thread) = { self.waiters.lock().pop() } {
+            thread.fail(Error::Deleted);
+        }
+    }
+}
+
+impl Notification {
+    pub fn new(header: Header) -> Self {
+        Self { header, word: AtomicU64::new(0), waiters: SpinLock::new(Queue::new()) }
+    }
+
+    /// OR in bits; one waiter gets all that have gathered.
+    pub fn signal(&self, bits: u64) {
+        let mut waiters = self.waiters.lock();
+        self.word.fetch_or(bits, Ordering::Release);
+        if let Some(thread) = waiters.pop() {
+            let word = self.word.swap(0, Ordering::Acquire);
+            drop(waiters);
+            *thread.waiting.lock() = super::Waiting::Nothing;
+            thread.set_result(0, word, 0);
+            sched::wake(thread);
+        }
+    }
+
+    /// The gathered bits, or None after the thread was queued for them.
+    pub fn wait(&self, thread: &Ref<Thread>, poll: bool) -> Result<Option<u64>, Error> {
+        let mut waiters = self.waiters.lock();
+        match self.word.swap(0, Ordering::Acquire) {
+            0 if poll => Err(Error::Empty),
+            0 => {
+                thread.set_state(State::WaitNotification);
+                waiters.push(thread.clone());
+                Ok(None)
+            }
+            word => Ok(Some(word)),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Task: an address space.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
+use kcore::paging;
+
+use super::{Header, Kind, Object, Range, Ref, Untyped};
+use crate::arch::memory;
+use crate::shootdown;
+use crate::sync::SpinLock;
+
+#[repr(C)]
+pub struct Task {
+    header: Header,
+    root: u64,
+    tables: SpinLock<()>,
+    /// Cores that may use translations of this Task.
+    pub active: AtomicU64,
+    /// Counts the changes that took something away.
+    pub generation: AtomicU64,
+}
+
+// SAFETY: repr(C), header first, made with Kind::Task only.
+unsafe impl Object for Task {
+    const KIND: Kind = Kind::Task;
+}
+
+/// Page tables in the direct map, paid for by the Task's payer.
+struct Tables<'a>(&'a Untyped);
+
+impl paging::Tables for Tables<'_> {
+    #[inline]
+    fn read(&self, table: u64, index: usize) -> u64 {
+        // SAFETY: tables of a Task lie in the direct map; the CPU may set bits at any time.
+        unsafe { memory::to_virtual(table).cast::<u64>().add(index).read_volatile() }
+    }
+
+    #[inline]
+    fn write(&mut self, table: u64, index: usize, entry: u64) {
+        // SAFETY: as above; callers hold the Task's lock.
+        unsafe { memory::to_virtual(table).cast::<u64>().add(index).write_volatile(entry) }
+    }
+
+    fn allocate(&mut self) -> Option<u64> {
+        self.0.allocate(1, 1).ok()
+    }
+
+    fn free(&mut self, table: u64) {
+        self.0.free(table, 1);
+    }
+}
+
+impl Task {
+    pub fn create(payer: &Ref<Untyped>) -> Result<Ref<Task>, Error> {
+        let root = payer.allocate(1, 1)?;
+        memory::share_kernel_half(root);
+        super::create(payer, |header| Task {
+            header,
+            root,
+            tables: SpinLock::new(()),
+            active: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+        })
+        .inspect_err(|_| payer.free(root, 1))
+    }
+
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    fn page_tables(&self) -> Tables<'_> {
+        Tables(self.header.payer().expect("a Task has a payer"))
+    }
+
+    /// Map part of a Range. On NoMemory a part may be mapped; the caller can give more memory and repeat.
+    pub fn map(&self, range: &Range, offset: u64, address: u64, size: u64, flags: u64) -> Result<(), Error> {
+        check_user_range(address, size)?;
+        if offset % 4096 != 0 {
+            return Err(Error::BadAddress);
+        }
+        if flags & !(MAP_READ | MAP_WRITE | MAP_EXEC) != 0 || flags & MAP_READ == 0 {
+            return Err(Error::BadArgument);
+        }
+        let physical = range.physical(offset, size)?;
+        let mut bits = paging::USER;
+        if flags & MAP_WRITE != 0 {
+            bits |= paging::WRITABLE;
+        }
+        if flags & MAP_EXEC == 0 {
+            bits |= paging::NO_EXECUTE;
+        }
+        if range.is_device() {
+            bits |= paging::UNCACHED;
+        }
+        let guard = self.tables.lock();
+        let replaced = paging::map(&mut self.page_tables(), self.root, address, physical, size, bits);
+        drop(guard);
+        match replaced {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                shootdown::flush(self);
+                Ok(())
+            }
+            Err(paging::NoMemory) => {
+                shootdown::flush(self);
+                Err(Error::NoMemory)
+            }
+        }
+    }
+
+    /// When this returns, no core can reach the pages.
+    pub fn unmap(&self, address: u64, size: u64) -> Result<(), Error> {
+        check_user_range(address, size)?;
+        let guard = self.tables.lock();
+        let found = paging::unmap(&mut self.page_tables(), self.root, address, size);
+        drop(guard);
+        match found {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                shootdown::flush(self);
+                Ok(())
+            }
+            Err(paging::NoMemory) => {
+                shootdown::flush(self);
+                Err(Error::NoMemory)
+            }
+        }
+    }
+}
+
+fn check_user_range(address: u64, size: u64) -> Result<(), Error> {
+    let aligned = (address | size) % 4096 == 0 && size > 0;
+    match address.checked_add(size) {
+        Some(end) if aligned && end <= paging::USER_END => Ok(()),
+        _ => Err(Error::BadAddress),
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Cores hold a reference while the Task is in their CR3: none has it now.
+        debug_assert!(self.active.load(Ordering::Relaxed) == 0);
+        let mut tables = self.page_tables();
+        paging::free_user_tables(&mut tables, self.root);
+        tables.0.free(self.root, 1);
+    }
+}

@@ -1,0 +1,364 @@
+//! Thread: ordinary, vCPU, or decoupled.
+
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::null;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
+
+use super::{CSpace, Endpoint, Header, Kind as ObjectKind, Notification, Object, Range, Ref, Reply, Target, Task};
+use crate::arch::{self, Core};
+use crate::sched;
+use crate::sync::SpinLock;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    Ordinary,
+    Vcpu,
+    Decoupled,
+}
+
+/// What a thread does. Who changes it: the home core, or whoever took the thread out of the queue it waited in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Not started (decoupled: no user context bound).
+    Inactive,
+    /// Being configured by somebody.
+    Configuring,
+    Ready,
+    Running,
+    WaitSend,
+    WaitReceive,
+    WaitReply,
+    WaitNotification,
+    /// A vCPU in RESUME_WAIT.
+    WaitVcpu,
+    /// Stopped by THREAD_STOP.
+    Stopped,
+    /// A fault that nobody handles; or the end of the thread.
+    Dead,
+}
+
+impl State {
+    fn from_raw(raw: u8) -> Self {
+        const ALL: [State; 11] = [
+            State::Inactive, State::Configuring, State::Ready, State::Running, State::WaitSend, State::WaitReceive,
+            State::WaitReply, State::WaitNotification, State::WaitVcpu, State::Stopped, State::Dead,
+        ];
+        ALL[raw as usize]
+    }
+}
+
+/// Links of the one queue that a thread is in; they belong to the holder of that queue's lock.
+pub struct Links {
+    pub previous: Cell<*const Thread>,
+    pub next: Cell<*const Thread>,
+}
+
+/// What a waiting thread waits at, and what it brought: set by itself before it is queued.
+#[derive(Default)]
+pub enum Waiting {
+    #[default]
+    Nothing,
+    /// In a send or call. `reply_expected`: it is a call (or a fault).
+    Send { endpoint: Ref<Endpoint>, badge: u64, rights: u64, reply_expected: bool },
+    Receive { endpoint: Ref<Endpoint>, reply: Option<Ref<Reply>> },
+    Reply { reply: Ref<Reply> },
+    Notification { notification: Ref<Notification> },
+}
+
+/// A pointer to an object that is set while the thread is not started, and read while it runs.
+struct Fixed<T: Object>(AtomicPtr<T>);
+
+impl<T: Object> Fixed<T> {
+    const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    fn set(&self, object: Option<Ref<T>>) {
+        let new = object.map_or(core::ptr::null_mut(), |o| o.into_raw().cast_mut());
+        let old = self.0.swap(new, Ordering::AcqRel);
+        if !old.is_null() {
+            // SAFETY: `set` counted it; readers are excluded by the thread's state.
+            drop(unsafe { Ref::from_raw(old) });
+        }
+    }
+
+    fn get(&self) -> Option<&T> {
+        // SAFETY: counted for as long as it is set.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+impl<T: Object> Drop for Fixed<T> {
+    fn drop(&mut self) {
+        self.set(None);
+    }
+}
+
+/// Private registers, placed so that the CPU's push of an interrupt frame ends 16-byte aligned.
+#[repr(C, align(16))]
+struct Home {
+    pad: u64,
+    regs: UnsafeCell<Regs>,
+}
+
+#[repr(C)]
+pub struct Thread {
+    header: Header,
+    home: Home,
+    kind: AtomicU8,
+    state: AtomicU8,
+    pub stop_requested: AtomicBool,
+    pub dead: AtomicBool,
+    priority: AtomicU8,
+    /// Home core; usize::MAX while unbound.
+    core: AtomicUsize,
+    pub links: Links,
+    pub waiting: SpinLock<Waiting>,
+    cspace: Fixed<CSpace>,
+    task: Fixed<Task>,
+    fault_endpoint: Fixed<Endpoint>,
+    message_range: Fixed<Range>,
+    message: AtomicPtr<MessagePage>,
+    /// Five words of a fault that is being reported; `fault_pending` says that a call is a fault.
+    pub fault: Cell<[u64; 5]>,
+    pub fault_pending: Cell<bool>,
+    shared_range: Fixed<Range>,
+    shared: AtomicPtr<u8>,
+    /// vCPU: runs its user context. Belongs to the home core.
+    pub in_user: Cell<bool>,
+    /// vCPU, decoupled: the Task of the user context. Belongs to the home core.
+    pub user_task: Cell<Option<Ref<Task>>>,
+    /// vCPU: absolute TSC of the next timer event; 0: none.
+    pub deadline: AtomicU64,
+    pub doorbell: SpinLock<Option<Target>>,
+    has_xstate: Cell<bool>,
+    xsave: Xsave,
+}
+
+#[repr(C, align(64))]
+struct Xsave(UnsafeCell<[u8; 2816]>);
+
+const _: () = assert!(size_of::<Thread>() <= 4096);
+
+// SAFETY: repr(C), header first, made with ObjectKind::Thread only.
+unsafe impl Object for Thread {
+    const KIND: ObjectKind = ObjectKind::Thread;
+
+    fn orphaned(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        self.cancel(Error::Cancelled);
+        if let Some(core) = self.core() {
+            sched::poke(core);
+        }
+    }
+}
+
+impl Thread {
+    pub fn new(header: Header) -> Self {
+        Self {
+            header,
+            home: Home { pad: 0, regs: UnsafeCell::new(Regs::default()) },
+            kind: AtomicU8::new(Kind::Ordinary as u8),
+            state: AtomicU8::new(State::Inactive as u8),
+            stop_requested: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            priority: AtomicU8::new(0),
+            core: AtomicUsize::new(usize::MAX),
+            links: Links { previous: Cell::new(null()), next: Cell::new(null()) },
+            waiting: SpinLock::new(Waiting::Nothing),
+            cspace: Fixed::new(),
+            task: Fixed::new(),
+            fault_endpoint: Fixed::new(),
+            message_range: Fixed::new(),
+            message: AtomicPtr::new(core::ptr::null_mut()),
+            fault: Cell::new([0; 5]),
+            fault_pending: Cell::new(false),
+            shared_range: Fixed::new(),
+            shared: AtomicPtr::new(core::ptr::null_mut()),
+            in_user: Cell::new(false),
+            user_task: Cell::new(None),
+            deadline: AtomicU64::new(0),
+            doorbell: SpinLock::new(None),
+            has_xstate: Cell::new(false),
+            xsave: Xsave(UnsafeCell::new([0; 2816])),
+        }
+    }
+
+    pub fn name(&self) -> super::Name {
+        self.header.name()
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.kind.load(Ordering::Relaxed) {
+            0 => Kind::Ordinary,
+            1 => Kind::Vcpu,
+            _ => Kind::Decoupled,
+        }
+    }
+
+    pub fn state(&self) -> State {
+        State::from_raw(self.state.load(Ordering::Acquire))
+    }
+
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Change the state if it is `from`.
+    pub fn change_state(&self, from: State, to: State) -> bool {
+        self.state.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    pub fn priority(&self) -> u8 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// Home core, once bound.
+    #[inline]
+    pub fn core(&self) -> Option<&'static Core> {
+        arch::core_at(self.core.load(Ordering::Acquire))
+    }
+
+    /// The private registers. They belong to the home core while the thread runs, else to whoever may change its state.
+    #[inline]
+    pub fn regs(&self) -> *mut Regs {
+        self.home.regs.get()
+    }
+
+    /// Registers of a system call of this thread, which does not run now.
+    #[allow(clippy::mut_from_ref)]
+    #[inline]
+    pub fn regs_mut(&self) -> &mut Regs {
+        // SAFETY: see `regs`.
+        unsafe { &mut *self.regs() }
+    }
+
+    pub fn cspace(&self) -> Result<&CSpace, Error> {
+        self.cspace.get().ok_or(Error::NoCapability)
+    }
+
+    pub fn task(&self) -> Option<&Task> {
+        self.task.get()
+    }
+
+    pub fn fault_endpoint(&self) -> Option<Ref<Endpoint>> {
+        self.fault_endpoint.get().map(Ref::of)
+    }
+
+    /// The message page; null if it has none.
+    pub fn message(&self) -> *mut MessagePage {
+        self.message.load(Ordering::Relaxed)
+    }
+
+    /// The vCPU page; null if this is no vCPU.
+    #[inline]
+    pub fn vcpu_page(&self) -> *mut VcpuState {
+        if self.kind() == Kind::Vcpu { self.shared.load(Ordering::Relaxed).cast() } else { core::ptr::null_mut() }
+    }
+
+    /// The frame page; null if this thread is not decoupled.
+    pub fn frame_page(&self) -> *mut DecoupledFrame {
+        if self.kind() == Kind::Decoupled { self.shared.load(Ordering::Relaxed).cast() } else { core::ptr::null_mut() }
+    }
+
+    /// The Range that the shared page lies in.
+    pub fn shared_range(&self) -> Option<&Range> {
+        self.shared_range.get()
+    }
+
+    /// Do `work` while nobody starts or configures the thread; only before its start.
+    fn configure<R>(&self, work: impl FnOnce() -> R) -> Result<R, Error> {
+        if !self.change_state(State::Inactive, State::Configuring) {
+            return Err(Error::BadState);
+        }
+        let result = work();
+        self.set_state(State::Inactive);
+        Ok(result)
+    }
+
+    pub fn set_spaces(&self, cspace: Option<Ref<CSpace>>, task: Ref<Task>, message: Option<(Ref<Range>, u64)>, fault: Option<Ref<Endpoint>>) -> Result<(), Error> {
+        let page = match &message {
+            Some((range, offset)) => range.page::<MessagePage>(*offset)?,
+            None => core::ptr::null_mut(),
+        };
+        self.configure(|| {
+            self.cspace.set(cspace);
+            self.task.set(Some(task));
+            self.message_range.set(message.map(|(range, _)| range));
+            self.message.store(page, Ordering::Release);
+            self.fault_endpoint.set(fault);
+        })
+    }
+
+    pub fn bind(&self, core: &Core, priority: u8) -> Result<(), Error> {
+        self.configure(|| {
+            self.core.store(core.index, Ordering::Release);
+            self.priority.store(priority, Ordering::Relaxed);
+        })
+    }
+
+    /// Make it a vCPU or decoupled, with a page shared with its user.
+    pub fn share(&self, kind: Kind, range: Ref<Range>, offset: u64) -> Result<(), Error> {
+        let page = range.page::<u8>(offset)?;
+        if self.kind() != Kind::Ordinary || self.core().is_none() {
+            return Err(Error::BadState);
+        }
+        self.configure(|| {
+            self.shared_range.set(Some(range));
+            self.shared.store(page, Ordering::Release);
+            self.kind.store(kind as u8, Ordering::Release);
+        })
+    }
+
+    /// Result of a system call of a waiting thread.
+    pub fn set_result(&self, status: i64, badge: u64, tag: u64) {
+        let regs = self.regs_mut();
+        regs.rax = status as u64;
+        regs.rdi = badge;
+        regs.rsi = tag;
+    }
+
+    /// End the wait of a thread that was just taken out of its queue, with an error. (A fault that nobody will answer
+    /// kills the thread.)
+    pub fn fail(&self, error: Error) {
+        *self.waiting.lock() = Waiting::Nothing;
+        if self.fault_pending.replace(false) {
+            sched::kill(self, "its fault handler was deleted");
+            return;
+        }
+        self.set_result(error.status(), 0, 0);
+        sched::wake(Ref::of(self));
+    }
+
+    /// Take the thread out of whatever it waits in, and let it fail with `error`.
+    pub fn cancel(&self, error: Error) {
+        let waiting = core::mem::take(&mut *self.waiting.lock());
+        let taken = match waiting {
+            Waiting::Nothing => None,
+            Waiting::Send { endpoint, .. } => endpoint.waiters.lock().senders.remove(self),
+            Waiting::Receive { endpoint, .. } => endpoint.waiters.lock().receivers.remove(self),
+            Waiting::Reply { reply } => reply.take_if(self),
+            Waiting::Notification { notification } => notification.waiters.lock().remove(self),
+        };
+        if let Some(thread) = taken {
+            thread.fail(error);
+        }
+    }
+
+    /// Save and load the extended state in the thread's own area (vCPUs that share a core).
+    pub fn save_xstate(&self) {
+        arch::fpu::save(self.xsave.0.get().cast());
+        self.has_xstate.set(true);
+    }
+
+    pub fn load_xstate(&self) {
+        if self.has_xstate.get() {
+            let accepted = arch::fpu::load(self.xsave.0.get().cast());
+            debug_assert!(accepted);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Which thread a core runs: strict priority, first come first served within one, and a time slice only where another
+//! thread of the same priority waits.
+
+use core::ptr::null;
+use core::sync::atomic::{Ordering, fence};
+
+use crate::arch::{self, Core, apic, time};
+use crate::object::{Queue, Ref, State, Thread, ThreadKind, Waiting};
+use crate::{decoupled, klog, shootdown, signal, vcpu};
+
+/// Time slice in TSC ticks per second's fraction: 1/100 s.
+const SLICES_PER_SECOND: u64 = 100;
+/// vCPUs that can have their home on one core.
+const MAX_VCPUS: usize = 4;
+
+/// What is ready on a core, and whose timers it serves. (The vCPU pointers are counted.)
+pub struct RunQueue {
+    ready: Queue,
+    vcpus: [*const Thread; MAX_VCPUS],
+}
+
+impl RunQueue {
+    pub const fn new() -> Self {
+        Self { ready: Queue::new(), vcpus: [null(); MAX_VCPUS] }
+    }
+}
+
+/// Let a thread run that was just taken out of the queue it waited in (or started). Its home core gets to know.
+pub fn wake(thread: Ref<Thread>) {
+    let Some(core) = thread.core() else { return };
+    thread.set_state(State::Ready);
+    core.run_queue.lock().ready.push(thread);
+    poke(core);
+}
+
+/// Have a core look at its run queue and at its thread's flags.
+pub fn poke(core: &Core) {
+    core.reschedule.store(true, Ordering::SeqCst);
+    if core.index != arch::core().index {
+        apic::send(core, apic::VECTOR_POKE);
+    }
+}
+
+/// Serve a vCPU's timer on its home core. False: the core has too many.
+pub fn add_vcpu(core: &Core, thread: &Ref<Thread>) -> bool {
+    let mut queue = core.run_queue.lock();
+    let Some(place) = queue.vcpus.iter_mut().find(|p| p.is_null()) else { return false };
+    *place = thread.clone().into_raw();
+    true
+}
+
+/// The timer interrupt.
+pub fn timer_expired(core: &Core) {
+    let now = time::tsc();
+    let vcpus = core.run_queue.lock().vcpus;
+    // SAFETY: vCPU pointers in the run queue are counted and stay.
+    for thread in vcpus.iter().filter_map(|v| unsafe { v.as_ref() }) {
+        let deadline = thread.deadline.load(Ordering::Acquire);
+        if deadline != 0 && deadline <= now && thread.deadline.compare_exchange(deadline, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            signal::vcpu(thread, abi::PENDING_TIMER);
+        }
+    }
+    core.reschedule.store(true, Ordering::Relaxed);
+}
+
+/// Program the core's timer for the next event it has to serve; none, if there is none.
+pub fn arm_timer(core: &Core) {
+    let vcpus = core.run_queue.lock().vcpus;
+    // SAFETY: as in `timer_expired`.
+    let deadlines = vcpus.iter().filter_map(|v| unsafe { v.as_ref() }).map(|t| t.deadline.load(Ordering::Acquire));
+    let slice = core.slice_end.get();
+    let next = deadlines.chain([slice]).filter(|&d| d != 0).min();
+    if next != core.armed.get() {
+        core.armed.set(next);
+        apic::set_timer(next);
+    }
+}
+
+/// A core's life: run threads for ever.
+pub fn run() -> ! {
+    leave()
+}
+
+/// The end of every entry into the kernel: run what should run now.
+pub fn leave() -> ! {
+    let core = arch::core();
+    loop {
+        // SAFETY: the current thread is counted by `current`.
+        let mut current = unsafe { core.current.get().as_ref() };
+        if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| t.state() != State::Running) {
+            core.reschedule.store(false, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            choose(core);
+            arm_timer(core);
+            // SAFETY: as above.
+            current = unsafe { core.current.get().as_ref() };
+        }
+        let Some(thread) = current else {
+            arch::halt();
+            continue;
+        };
+        match thread.kind() {
+            ThreadKind::Ordinary => arch::return_to_current(),
+            ThreadKind::Vcpu => vcpu::leave(core, thread),
+            ThreadKind::Decoupled => decoupled::leave(core, thread),
+        }
+    }
+}
+
+/// Pick the thread to run and make it current.
+fn choose(core: &Core) {
+    // SAFETY: counted by `current`.
+    let current = unsafe { core.current.get().as_ref() };
+    let mut keep = None;
+    if let Some(thread) = current.filter(|t| t.state() == State::Running) {
+        if thread.kind() == ThreadKind::Decoupled {
+            keep = Some(thread); // it looks at its flags itself, where its frame is complete
+        } else if !retire(thread) {
+            keep = Some(thread);
+        }
+    }
+    let mut queue = core.run_queue.lock();
+    let next = loop {
+        let best = queue.ready.first_priority();
+        if let (Some(thread), Some(best)) = (keep, best) {
+            let expired = core.slice_end.get() != 0 && time::tsc() >= core.slice_end.get();
+            if best < thread.priority() || (best == thread.priority() && !expired) {
+                break None;
+            }
+        } else if let (Some(_), None) = (keep, best) {
+            break None;
+        }
+        match queue.ready.pop() {
+            Some(thread) if retire(&thread) => {}
+            other => break other,
+        }
+    };
+    if let Some(thread) = next {
+        if let Some(old) = keep {
+            old.set_state(State::Ready);
+            queue.ready.push(Ref::of(old));
+        }
+        let contended = queue.ready.first_priority() == Some(thread.priority());
+        drop(queue);
+        core.slice_end.set(if contended { slice_end() } else { 0 });
+        switch_to(core, thread);
+        return;
+    }
+    let contended = keep.is_some_and(|t| queue.ready.first_priority() == Some(t.priority()));
+    drop(queue);
+    match (contended, core.slice_end.get()) {
+        (true, 0) => core.slice_end.set(slice_end()),
+        (false, _) => core.slice_end.set(0),
+        _ => {}
+    }
+    if keep.is_none() {
+        unload(core);
+    }
+}
+
+fn slice_end() -> u64 {
+    time::tsc() + time::tsc_hz() / SLICES_PER_SECOND
+}
+
+/// Put a thread to rest that is to stop or to die. True: it must not run.
+fn retire(thread: &Thread) -> bool {
+    if thread.dead.load(Ordering::SeqCst) {
+        thread.set_state(State::Dead);
+        return true;
+    }
+    if thread.kind() != ThreadKind::Decoupled && thread.stop_requested.load(Ordering::SeqCst) {
+        thread.set_state(State::Stopped);
+        // THREAD_RESUME may have come just before the state was set.
+        return thread.stop_requested.load(Ordering::SeqCst) || !thread.change_state(State::Stopped, State::Running);
+    }
+    false
+}
+
+/// The current thread's context leaves the core; the core has none.
+pub fn unload(core: &Core) {
+    let old = core.current.replace(null());
+    if old.is_null() {
+        return;
+    }
+    // SAFETY: `current` held a count.
+    let old = unsafe { Ref::from_raw(old) };
+    save_bases(&old);
+}
+
+fn save_bases(thread: &Thread) {
+    let (fs, gs) = arch::user_bases();
+    let regs = if thread.in_user.get() { vcpu::user_regs(thread) } else { thread.regs() };
+    if thread.kind() != ThreadKind::Decoupled {
+        // SAFETY: the registers of a thread that was current on this core belong to it.
+        unsafe {
+            (&raw mut (*regs).fs_base).write(fs);
+            (&raw mut (*regs).gs_base).write(gs);
+        }
+    }
+}
+
+fn switch_to(core: &Core, thread: Ref<Thread>) {
+    thread.set_state(State::Running);
+    unload(core);
+    let thread = thread.into_raw();
+    core.current.set(thread);
+    // SAFETY: counted by `current`.
+    let thread = unsafe { &*thread };
+    match thread.kind() {
+        ThreadKind::Ordinary => {
+            load(core, thread, thread.regs());
+            arch::fpu::set_enabled(false);
+        }
+        ThreadKind::Vcpu => {
+            own_fpu(core, thread);
+            if thread.in_user.get() {
+                vcpu::load_user(core, thread);
+            } else {
+                load(core, thread, thread.regs());
+            }
+        }
+        ThreadKind::Decoupled => {
+            arch::fpu::set_enabled(true);
+            own_no_fpu(core);
+        }
+    }
+}
+
+fn load(core: &Core, thread: &Thread, regs: *mut abi::Regs) {
+    core.set_frame(regs);
+    if let Some(task) = thread.task() {
+        shootdown::activate(core, task);
+    }
+    // SAFETY: the thread is current here.
+    let (fs, gs) = unsafe { ((*regs).fs_base, (*regs).gs_base) };
+    arch::set_user_bases(fs, gs);
+}
+
+/// The extended registers become this thread's.
+fn own_fpu(core: &Core, thread: &Thread) {
+    arch::fpu::set_enabled(true);
+    if core::ptr::eq(core.fpu_owner.get(), thread) {
+        return;
+    }
+    own_no_fpu(core);
+    thread.load_xstate();
+    core.fpu_owner.set(Ref::of(thread).into_raw());
+}
+
+/// Save the extended registers to whom they belong.
+fn own_no_fpu(core: &Core) {
+    let owner = core.fpu_owner.replace(null());
+    if !owner.is_null() {
+        // SAFETY: `fpu_owner` held a count.
+        unsafe { Ref::from_raw(owner) }.save_xstate();
+    }
+}
+
+/// A thread whose fault nobody handles ends; it is named.
+pub fn kill(thread: &Thread, reason: &str) {
+    klog!("thread {} ends: {reason}", thread.name());
+    *thread.waiting.lock() = Waiting::Nothing;
+    thread.dead.store(true, Ordering::SeqCst);
+    thread.set_state(State::Dead);
+}

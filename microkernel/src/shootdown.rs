@@ -1,0 +1,91 @@
+//! Taking translations back from exactly the cores that may hold them.
+
+use core::sync::atomic::{Ordering, fence};
+
+use crate::arch::{self, Core, apic, core_at};
+use crate::object::{Ref, Task};
+
+/// Mappings of `task` were taken away: when this returns, no core uses them. Call without a lock held.
+///
+/// Cores on which the Task is not active see the new generation before they use it again.
+pub fn flush(task: &Task) {
+    task.generation.fetch_add(1, Ordering::SeqCst);
+    let own = arch::core();
+    if core::ptr::eq(own.task.get(), task) {
+        own.task_generation.set(task.generation.load(Ordering::Relaxed));
+        arch::memory::flush_user();
+    }
+    let mut others = task.active.load(Ordering::SeqCst) & !(1 << own.index);
+    while others != 0 {
+        let index = others.trailing_zeros() as usize;
+        others &= others - 1;
+        let target = core_at(index).expect("an active core exists");
+        let ticket = target.shoot_requested.fetch_add(1, Ordering::SeqCst) + 1;
+        apic::send(target, apic::VECTOR_SHOOTDOWN);
+        while target.shoot_done.load(Ordering::Acquire) < ticket {
+            // The target may be waiting for this core in the same way.
+            serve(own);
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Do what other cores asked of this one.
+#[inline]
+pub fn serve(core: &Core) {
+    let requested = core.shoot_requested.load(Ordering::Acquire);
+    if requested != core.shoot_done.load(Ordering::Relaxed) {
+        arch::memory::flush_user();
+        core.shoot_done.store(requested, Ordering::Release);
+    }
+}
+
+/// Make `task` the address space of this core.
+pub fn activate(core: &Core, task: &Task) {
+    let bit = 1 << core.index;
+    let old = core.task.get();
+    if core::ptr::eq(old, task) {
+        if task.active.load(Ordering::Relaxed) & bit == 0 {
+            // Paused: another core may have taken mappings away without telling.
+            task.active.fetch_or(bit, Ordering::SeqCst);
+            let generation = task.generation.load(Ordering::SeqCst);
+            if generation != core.task_generation.get() {
+                core.task_generation.set(generation);
+                arch::memory::flush_user();
+            }
+        }
+        return;
+    }
+    task.active.fetch_or(bit, Ordering::SeqCst);
+    core.task_generation.set(task.generation.load(Ordering::SeqCst));
+    core.task.set(Ref::of(task).into_raw());
+    arch::memory::load_root(task.root());
+    release(old, bit);
+}
+
+/// This core stops using its Task's translations until it activates the Task again; CR3 stays.
+pub fn pause(core: &Core) {
+    // SAFETY: core.task is counted by `activate`.
+    if let Some(task) = unsafe { core.task.get().as_ref() } {
+        task.active.fetch_and(!(1 << core.index), Ordering::SeqCst);
+    }
+}
+
+/// Leave the address space for the kernel's own.
+pub fn deactivate(core: &Core) {
+    let old = core.task.replace(core::ptr::null());
+    if !old.is_null() {
+        arch::memory::load_root(arch::memory::kernel_root());
+        release(old, 1 << core.index);
+    }
+}
+
+fn release(old: *const Task, bit: u64) {
+    if old.is_null() {
+        return;
+    }
+    // SAFETY: `activate` counted the reference that is given up here.
+    let old = unsafe { Ref::from_raw(old) };
+    old.active.fetch_and(!bit, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+}

@@ -1,0 +1,115 @@
+//! The five system calls.
+
+use abi::{Error, Regs, TAG_POLL};
+
+use crate::arch::{self, Core};
+use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind, Waiting};
+use crate::vcpu::{self, Trap};
+use crate::{decoupled, invoke, ipc, sched};
+
+/// SYSCALL in user mode. The registers are in `frame`.
+#[unsafe(no_mangle)]
+extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
+    let core = arch::core();
+    // SAFETY: user mode was entered with a current thread, which is counted.
+    let thread = unsafe { &*core.current.get() };
+    match thread.kind() {
+        ThreadKind::Vcpu if thread.in_user.get() => vcpu::upcall_from_user(core, thread, Trap::plain(abi::TRAP_SYSCALL)),
+        ThreadKind::Decoupled => decoupled::trap(core, thread, Trap::plain(abi::TRAP_SYSCALL)),
+        _ => {
+            // SAFETY: an ordinary thread's (or a vCPU's kernel-mode) frame is private to the kernel.
+            let regs = unsafe { &mut *frame };
+            dispatch(core, thread, regs);
+            sched::leave()
+        }
+    }
+}
+
+fn dispatch(core: &Core, thread: &Thread, regs: &mut Regs) {
+    let status = match regs.rax {
+        abi::SYS_CALL => call(thread, regs),
+        abi::SYS_REPLY_RECV => answer_and_receive(thread, regs),
+        abi::SYS_SEND => send(thread, regs),
+        abi::SYS_RECV => receive(thread, regs),
+        abi::SYS_VCPU_RESUME => Err(vcpu::resume(core, thread, regs.rdi)),
+        _ => Err(Error::BadMethod),
+    };
+    if let Err(error) = status {
+        regs.rax = error.status() as u64;
+    }
+}
+
+fn lookup(thread: &Thread, handle: u64, rights: u64) -> Result<Capability, Error> {
+    let capability = thread.cspace()?.lookup(handle)?;
+    if capability.rights & rights != rights { Err(Error::NoRights) } else { Ok(capability) }
+}
+
+fn call(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
+    ipc::check_tag(regs.rsi)?;
+    let capability = lookup(thread, regs.rdi, abi::RIGHT_WRITE)?;
+    if capability.object.kind() == Kind::Endpoint {
+        let endpoint = capability.object.downcast::<Endpoint>()?;
+        ipc::call(&Ref::of(thread), endpoint, capability.badge, capability.rights);
+        return Ok(());
+    }
+    let [first, second] = invoke::invoke(thread, capability, regs)?;
+    regs.rax = 0;
+    regs.rdx = first;
+    regs.r10 = second;
+    Ok(())
+}
+
+fn send(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
+    ipc::check_tag(regs.rsi)?;
+    let capability = lookup(thread, regs.rdi, abi::RIGHT_WRITE)?;
+    if capability.object.kind() != Kind::Endpoint {
+        Target::new(capability)?.signal();
+        regs.rax = 0;
+        return Ok(());
+    }
+    let (badge, rights) = (capability.badge, capability.rights);
+    let endpoint = capability.object.downcast::<Endpoint>()?;
+    if let Some(status) = ipc::send(&Ref::of(thread), endpoint, badge, rights, regs.rsi & TAG_POLL != 0) {
+        regs.rax = 0;
+        return status;
+    }
+    Ok(())
+}
+
+/// The Reply object that rbx names; 0 names none.
+fn reply_object(thread: &Thread, handle: u64) -> Result<Option<Ref<Reply>>, Error> {
+    if handle == 0 { Ok(None) } else { thread.cspace()?.get(handle, abi::RIGHT_WRITE).map(Some) }
+}
+
+fn answer_and_receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
+    ipc::check_tag(regs.rsi)?;
+    let reply = reply_object(thread, regs.rbx)?.ok_or(Error::NoCapability)?;
+    let capability = lookup(thread, regs.rdi, abi::RIGHT_READ)?;
+    let endpoint = capability.object.downcast::<Endpoint>()?;
+    ipc::reply(thread, &reply);
+    ipc::receive(&Ref::of(thread), endpoint, Some(reply), false)
+}
+
+fn receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
+    let poll = regs.rsi & TAG_POLL != 0;
+    let capability = lookup(thread, regs.rdi, abi::RIGHT_READ)?;
+    if capability.object.kind() == Kind::Notification {
+        let notification = capability.object.downcast::<Notification>()?;
+        *thread.waiting.lock() = Waiting::Notification { notification: notification.clone() };
+        match notification.wait(&Ref::of(thread), poll) {
+            Ok(None) => {}
+            other => {
+                *thread.waiting.lock() = Waiting::Nothing;
+                let word = other?.unwrap_or(0);
+                regs.rax = 0;
+                regs.rdi = word;
+                regs.rsi = 0;
+            }
+        }
+        return Ok(());
+    }
+    let endpoint = capability.object.downcast::<Endpoint>()?;
+    let reply = reply_object(thread, regs.rbx)?;
+    debug_assert!(thread.state() == State::Running);
+    ipc::receive(&Ref::of(thread), endpoint, reply, poll)
+}
