@@ -7,6 +7,7 @@
 
 #include <linux/irqflags.h>
 #include <linux/sched.h>
+#include <asm/decouple.h>
 #include <asm/mk.h>
 #include "os-mk.h"
 
@@ -27,7 +28,11 @@ static bool in_registers(struct task_struct *task)
 	return task->thread.fpu.cpu == mk_cpu() && owner[mk_cpu()] == task;
 }
 
-void mk_fpu_save(struct task_struct *task)
+/*
+ * Also of a thread that is to be decoupled but has not gone over yet. For one
+ * that has, xsave counts as saved, and nothing is done.
+ */
+void mk_fpu_switch_out(struct task_struct *task)
 {
 	struct mk_fpu *fpu = &task->thread.fpu;
 	unsigned long flags;
@@ -42,6 +47,13 @@ void mk_fpu_save(struct task_struct *task)
 		fpu->saved = true;
 	}
 	local_irq_restore(flags);
+}
+
+void mk_fpu_save(struct task_struct *task)
+{
+	/* On a compute core it is in the thread's frame. */
+	if (!decouple_fpu_save(task))
+		mk_fpu_switch_out(task);
 }
 EXPORT_SYMBOL_GPL(mk_fpu_save);
 

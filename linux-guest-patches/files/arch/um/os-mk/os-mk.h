@@ -52,6 +52,7 @@ bool mk_map_kernel_page(unsigned long address);
 
 /* extended state */
 void mk_fpu_load(void);
+void mk_fpu_switch_out(struct task_struct *task);
 void mk_fpu_reset(struct task_struct *task);
 void mk_fpu_copy(struct task_struct *from, struct task_struct *to);
 void mk_fpu_forget(struct task_struct *task);

@@ -25,7 +25,7 @@
 struct task_struct *__switch_to(struct task_struct *from, struct task_struct *to)
 {
 	if (!(from->flags & PF_KTHREAD))
-		mk_fpu_save(from);
+		mk_fpu_switch_out(from);
 	return mk_switch_stack(from, to);
 }
 
@@ -89,6 +89,7 @@ int copy_thread(struct task_struct *p, const struct kernel_clone_args *args)
 int arch_dup_task_struct(struct task_struct *dst, struct task_struct *src)
 {
 	*dst = *src;
+	dst->thread.decoupled = NULL;
 	return 0;
 }
 

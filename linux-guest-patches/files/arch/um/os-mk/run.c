@@ -52,6 +52,9 @@ static void run_on_vcpu(struct pt_regs *regs)
 	regs->regs.is_user = 1;
 	if (step)
 		PT_REGS_EFLAGS(regs) &= ~EFLAGS_TF;
+	/* Interrupted before it ran: no longer at the end of a system call. */
+	if (regs->regs.trapno != MK_TRAP_SYSCALL)
+		PT_REGS_SYSCALL_NR(regs) = -1;
 	vcpu->item_count = 0;
 	if (unlikely(status)) {
 		regs->regs.trapno = MK_TRAP_REFUSED;

@@ -9,6 +9,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/timekeeping.h>
 #include "decouple.h"
 
@@ -157,14 +158,49 @@ void decouple_release(struct decouple_core *core)
 	wake_up_all(&decouple_changed);
 }
 
+static void wake_trapped(struct decouple_core *except)
+{
+	struct decouple_core *core;
+
+	for (core = decouple_cores; core < decouple_cores + decouple_count;
+	     core++)
+		if (core != except && decouple_trapped(core))
+			rcuwait_wake_up(&core->wait);
+}
+
 /* Hard interrupt context: some core trapped; cores share the bit. */
 static void doorbell(unsigned int bit)
 {
-	unsigned int i;
+	wake_trapped(NULL);
+}
 
-	for (i = 0; i < decouple_count; i++)
-		if (decouple_trapped(&decouple_cores[i]))
-			rcuwait_wake_up(&decouple_cores[i].wait);
+/* With interrupts off: does one wait for this CPU, other than the doorbell? */
+bool decouple_interrupt_pending(void)
+{
+	struct mk_vcpu_state *vcpu = mk_vcpu_of(smp_processor_id());
+
+	return READ_ONCE(vcpu->pending) & ~BIT_ULL(MK_PENDING_DOORBELL_BIT);
+}
+
+/**
+ * decouple_take_doorbell() - this CPU saw @core's trap by itself
+ * @core: the core; interrupts are off
+ *
+ * Takes the doorbell's bit away if it is this CPU's, and does for the other
+ * cores what its interrupt would have done. A core that traps after the bit
+ * was taken sets it again.
+ */
+void decouple_take_doorbell(struct decouple_core *core)
+{
+	struct mk_vcpu_state *vcpu = mk_vcpu_of(0);
+
+	if (smp_processor_id() != 0)
+		return;
+	/* The microkernel writes it from other cores: locked on any kernel. */
+	asm volatile("lock; btrq %1, %0"
+		     : "+m" (vcpu->pending)
+		     : "Ir" ((u64)MK_PENDING_DOORBELL_BIT) : "memory", "cc");
+	wake_trapped(core);
 }
 
 static int __init make_core(struct decouple_core *core, unsigned int i,

@@ -80,6 +80,8 @@ struct decouple_core *decouple_claim(struct task_struct *task, int number,
 void decouple_release(struct decouple_core *core);
 bool decouple_is_service_core(unsigned int number);
 struct decouple_core *decouple_find_core(unsigned int number);
+bool decouple_interrupt_pending(void);
+void decouple_take_doorbell(struct decouple_core *core);
 
 /* account.c */
 void decouple_charge_start(struct decouple_core *core);

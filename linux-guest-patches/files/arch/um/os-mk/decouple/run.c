@@ -198,19 +198,33 @@ static long resume(struct decouple_core *core, struct uml_pt_regs *regs)
 	return 0;
 }
 
+static bool worth_spinning(void)
+{
+	return !need_resched() && !signal_pending(current) &&
+	       single_task_running();
+}
+
+/*
+ * With interrupts off: the doorbell of the trap that is waited for then costs
+ * no upcall. Any other interrupt ends it.
+ */
 static bool spin_for_trap(struct decouple_core *core)
 {
 	u64 ticks = mul_u64_u64_div_u64(READ_ONCE(spin_us), mk_boot->tsc_hz,
 					USEC_PER_SEC);
 	u64 start = mk_rdtsc();
+	unsigned long flags;
+	bool trapped;
 
-	do {
-		if (decouple_trapped(core))
-			return true;
+	local_irq_save(flags);
+	while (!(trapped = decouple_trapped(core)) &&
+	       mk_rdtsc() - start < ticks && !decouple_interrupt_pending() &&
+	       worth_spinning())
 		cpu_relax();
-	} while (mk_rdtsc() - start < ticks && !need_resched() &&
-		 !signal_pending(current) && single_task_running());
-	return false;
+	if (trapped)
+		decouple_take_doorbell(core);
+	local_irq_restore(flags);
+	return trapped;
 }
 
 static void wait_for_trap(struct decouple_core *core)

@@ -50,13 +50,13 @@ long __vdso_getcpu(unsigned int *cpu, unsigned int *node,
 }
 
 /* The names without a prefix are what a C library may bind to. */
-int __weak __alias("__vdso_clock_gettime")
+int __weak __alias(__vdso_clock_gettime)
 clock_gettime(clockid_t clock, struct __kernel_timespec *ts);
-int __weak __alias("__vdso_clock_getres")
+int __weak __alias(__vdso_clock_getres)
 clock_getres(clockid_t clock, struct __kernel_timespec *res);
-int __weak __alias("__vdso_gettimeofday")
+int __weak __alias(__vdso_gettimeofday)
 gettimeofday(struct __kernel_old_timeval *tv, struct timezone *tz);
-__kernel_old_time_t __weak __alias("__vdso_time")
+__kernel_old_time_t __weak __alias(__vdso_time)
 time(__kernel_old_time_t *t);
-long __weak __alias("__vdso_getcpu")
+long __weak __alias(__vdso_getcpu)
 getcpu(unsigned int *cpu, unsigned int *node, struct getcpu_cache *unused);

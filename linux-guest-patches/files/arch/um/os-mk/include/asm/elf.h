@@ -34,6 +34,7 @@
 #define ELF_ARCH	EM_X86_64
 #define ELF_PLATFORM	"x86_64"
 
+#define CORE_DUMP_USE_REGSET
 #define ELF_EXEC_PAGESIZE	4096
 #define ELF_ET_DYN_BASE		(TASK_SIZE / 3 * 2)
 
@@ -45,8 +46,9 @@ typedef struct user_i387_struct elf_fpregset_t;
 #define ELF_PLAT_INIT(regs, load_addr) \
 	memset((regs)->regs.gp, 0, HOST_IP * sizeof(unsigned long))
 
+/* linux/elfcore.h writes no semicolon behind it. */
 #define ELF_CORE_COPY_REGS(dest, r) \
-	memcpy(&(dest), (r)->regs.gp, sizeof((r)->regs.gp))
+	memcpy(&(dest), (r)->regs.gp, sizeof((r)->regs.gp));
 
 extern unsigned long mk_hwcap;
 #define ELF_HWCAP	(mk_hwcap)

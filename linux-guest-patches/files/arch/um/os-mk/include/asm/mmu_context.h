@@ -6,6 +6,7 @@
 #include <linux/mm_types.h>
 #include <linux/smp.h>
 
+#include <asm/decouple.h>
 #include <asm/mm_hooks.h>
 #include <asm/mmu.h>
 
@@ -13,6 +14,9 @@ int init_new_context(struct task_struct *task, struct mm_struct *mm);
 #define init_new_context init_new_context
 void destroy_context(struct mm_struct *mm);
 #define destroy_context destroy_context
+
+/* A thread that leaves its mm also leaves its compute core. */
+#define deactivate_mm(task, mm) decouple_leave_mm(task)
 
 /* The Task is named at each resume: there is nothing to switch. */
 static inline void switch_mm(struct mm_struct *prev, struct mm_struct *next,
