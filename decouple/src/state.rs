@@ -249,14 +249,38 @@ impl Sysfs {
         Ok(found)
     }
 
-    /// Why core `number` is not to be had, for somebody who may use what `reservation` reserved.
-    /// `None`: it is free.
+    /// Whether `pid` is `ancestor` or a process below it.
+    fn descends(&self, mut pid: i32, ancestor: i32) -> bool {
+        let parent = |pid: i32| -> Option<i32> {
+            let status = fs::read_to_string(self.proc.join(pid.to_string()).join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+        };
+        // Parents that change while they are followed could lead round in a circle.
+        const DEEPEST: usize = 1000;
+        for _ in 0..DEEPEST {
+            if pid == ancestor {
+                return true;
+            }
+            match parent(pid) {
+                Some(parent) if parent > 0 => pid = parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Why this core is not to be had for the calling process, which may use what `reservation` reserved. The processes
+    /// below the holder of a reservation may use it in any case. `None`: it is free.
     pub fn busy(&self, core: &ComputeCore, reservation: Option<i32>) -> Option<Busy> {
         if core.state.occupied() {
             let process = Process { pid: core.pid.unwrap_or(0), comm: core.comm.clone() };
             return Some(Busy::Taken(process));
         }
         let holder = core.reserved_by.filter(|holder| Some(*holder) != reservation)?;
+        // SAFETY: only returns a number.
+        if self.descends(unsafe { libc::getpid() }, holder) {
+            return None;
+        }
         Some(Busy::Reserved(self.process(holder)))
     }
 }

@@ -123,14 +123,14 @@ fn mark() -> Result<Mark, Error> {
     Ok(Mark { fd: file.into_raw_fd(), inode })
 }
 
-/// Starts the command as a child and decouples it as soon as its exec is done, for programs in which the preload
+/// Starts the command as a child and decouples it before its first instruction, for programs in which the preload
 /// library does not work. Returns the command's status.
 pub fn from_outside(command: &Command, order: &Order, driver: &dyn Driver, sysfs: &Sysfs) -> Result<u8, Error> {
     let name = command.arguments.first().map(|word| word.as_os_str()).unwrap_or(OsStr::new("")).to_string_lossy();
     let child = outside::Child::start(command)?;
     match child.decouple(driver, sysfs, &order.cores, order.reservation) {
         Ok(core) if order.verbose => {
-            eprintln!("decouple: {} decoupled onto core {core} after its exec", sysfs.process(child.pid()));
+            eprintln!("decouple: {} decoupled onto core {core} at its start", sysfs.process(child.pid()));
         }
         Ok(_) => {}
         Err(error) if order.policy == Policy::Prefer => {
@@ -141,5 +141,6 @@ pub fn from_outside(command: &Command, order: &Order, driver: &dyn Driver, sysfs
             return Err(error);
         }
     }
+    child.go_on()?;
     child.wait()
 }

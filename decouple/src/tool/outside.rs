@@ -8,6 +8,7 @@ use crate::state::Sysfs;
 use crate::tool::launch::{Command, arguments_of, not_executable};
 use crate::tool::system;
 use nix::errno::Errno;
+use nix::sys::ptrace;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execve, fork};
@@ -35,7 +36,7 @@ fn waited_for() -> SigSet {
 }
 
 impl Child {
-    /// Starts the command and returns when its exec is done.
+    /// Starts the command and stops it when its exec is done, before its first instruction.
     pub fn start(command: &Command) -> Result<Self, Error> {
         let (path, arguments, environment) =
             arguments_of(command, Vec::new()).map_err(|error| not_executable(command, &error))?;
@@ -48,24 +49,45 @@ impl Child {
             ForkResult::Child => {
                 let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
                 let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-                let errno = execve(&path, &arguments, &environment).unwrap_err();
+                let errno = match ptrace::traceme().and_then(|()| execve(&path, &arguments, &environment)) {
+                    Err(errno) => errno,
+                    Ok(never) => match never {},
+                };
                 let _ = nix::unistd::write(&tell, &(errno as i32).to_ne_bytes());
                 // SAFETY: ends the child without the parent's exit handlers.
                 unsafe { libc::_exit(126) }
             }
             ForkResult::Parent { child } => {
                 drop(tell);
-                let mut errno = [0; 4];
-                // The pipe closes at a successful exec; else the errno comes.
-                match File::from(told).read_exact(&mut errno) {
-                    Err(_) => Ok(Child(child)),
-                    Ok(()) => {
-                        let _ = waitpid(child, None);
-                        Err(not_executable(command, &io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
-                    }
-                }
+                Self::stopped(child)?.ok_or_else(|| {
+                    let mut errno = [0; 4];
+                    let reason = match File::from(told).read_exact(&mut errno) {
+                        Ok(()) => io::Error::from_raw_os_error(i32::from_ne_bytes(errno)),
+                        Err(_) => io::Error::other("ended before it began"),
+                    };
+                    not_executable(command, &reason)
+                })
             }
         }
+    }
+
+    /// Waits for the stop that an exec under tracing makes. `None`: it ended instead.
+    fn stopped(child: Pid) -> Result<Option<Self>, Error> {
+        loop {
+            match waitpid(child, None).map_err(system("cannot wait for the command"))? {
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => return Ok(Some(Child(child))),
+                WaitStatus::Stopped(_, signal) => {
+                    ptrace::cont(child, signal).map_err(system("cannot continue the command"))?;
+                }
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets the stopped command run.
+    pub fn go_on(&self) -> Result<(), Error> {
+        ptrace::detach(self.0, None).map_err(system("cannot continue the command"))
     }
 
     pub fn pid(&self) -> i32 {

@@ -21,8 +21,10 @@ const SCRIPT_DEPTH: usize = 4;
 pub enum Kind {
     /// By the preload library, from inside.
     Preload,
-    /// Only from outside, after its exec; why the preload library cannot.
+    /// Only from outside, right after its exec; why the preload library cannot.
     Outside(&'static str),
+    /// Not at all: it may not be traced either; why.
+    Never(&'static str),
 }
 
 /// Finds `command` as execvp does.
@@ -66,12 +68,12 @@ pub fn inspect(path: &Path, search: Option<&OsStr>) -> Result<Kind, Error> {
     for _ in 0..SCRIPT_DEPTH {
         let refused = |reason: String| Error::CommandNotExecutable { program: path.display().to_string(), reason };
         if let Some(reason) = changes_user(&path) {
-            return Ok(Kind::Outside(reason));
+            return Ok(Kind::Never(reason));
         }
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            // May be executed but not read: Linux runs it, and would not let the preload library's caller trace it.
-            Err(_) => return Ok(Kind::Outside("it cannot be read")),
+            // May be executed but not read: Linux lets nobody trace it.
+            Err(_) => return Ok(Kind::Never("it may not be read")),
         };
         let mut head = Vec::new();
         file.by_ref().take(256).read_to_end(&mut head).map_err(|error| refused(error.to_string()))?;
@@ -97,7 +99,7 @@ pub fn inspect(path: &Path, search: Option<&OsStr>) -> Result<Kind, Error> {
     })
 }
 
-/// The dynamic linker ignores preload libraries in programs that gain rights.
+/// The dynamic linker ignores preload libraries in programs that gain rights, and tracing would take the rights away.
 fn changes_user(path: &Path) -> Option<&'static str> {
     let metadata = path.metadata().ok()?;
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());

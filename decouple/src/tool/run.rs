@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), conflicts_with = "command")]
     pid: Option<i32>,
     /// With -p: which threads, main (the default), all, or TIDs
-    #[arg(short, long, value_name = "main|all|TID,...", requires = "pid")]
+    #[arg(short, long, value_name = "main|all|TID,...", requires = "pid", conflicts_with = "command")]
     threads: Option<String>,
     #[command(flatten)]
     when: WhenArguments,
@@ -60,7 +60,7 @@ pub struct Arguments {
     #[arg(short, long)]
     verbose: bool,
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required_unless_present = "pid")]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, required_unless_present = "pid")]
     command: Vec<OsString>,
 }
 
@@ -155,7 +155,7 @@ fn start(arguments: &Arguments, policy: Policy, wish: &Wish, host: &dyn Host) ->
             }
             other => other,
         },
-        program::Kind::Outside(_) => {
+        program::Kind::Outside(_) | program::Kind::Never(_) => {
             let driver = host.driver(wish.reservation)?;
             launch::from_outside(&command, &order, driver.as_ref(), host.sysfs())
         }
@@ -171,6 +171,9 @@ fn prepare(
 ) -> Result<Prepared, Error> {
     // Opened for the check alone: the command opens its own.
     host.driver(wish.reservation)?;
+    if let program::Kind::Never(reason) = kind {
+        return Err(Error::Usage(format!("{name} cannot be decoupled, because {reason}")));
+    }
     let launch = rank::detect(|name| std::env::var(name).ok())?;
     let when = when(&arguments.when, &launch);
     if let (program::Kind::Outside(reason), When::AfterInit) = (&kind, when) {
@@ -205,7 +208,9 @@ fn describe(path: &PathBuf, name: &str, prepared: Option<&Prepared>) -> String {
     let moment = match (when, kind) {
         (When::AfterInit, _) => "when MPI_Init returns".to_string(),
         (When::Now, program::Kind::Preload) => "before main".to_string(),
-        (When::Now, program::Kind::Outside(reason)) => format!("right after exec, from outside, because {reason}"),
+        (When::Now, program::Kind::Outside(reason) | program::Kind::Never(reason)) => {
+            format!("right after its exec, from outside, because {reason}")
+        }
     };
     let place = match cores.as_slice().len() {
         1 => format!("core {cores}"),
