@@ -1,0 +1,50 @@
+//! `mk test`: a line for each test, and at the end the count.
+
+mod host;
+mod tally;
+
+use crate::tree::Tree;
+use anyhow::Result;
+use clap::ValueEnum;
+use std::process::ExitCode;
+use tally::Tally;
+
+/// Tests of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Unit and integration tests of the crates, on this machine
+    Host,
+}
+
+const ALL: &[Suite] = &[Suite::Host];
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Prints one line for each test, then `N passed, N failed` alone on a line. Exit status: 0 if none failed, 1 if one did, \
+2 if the tests could not be run.
+
+Examples:
+  mk test                 everything
+  mk test host            one suite
+  mk test host acpi       the tests of a suite whose name contains `acpi`")]
+pub struct Arguments {
+    /// Only this suite
+    suite: Option<Suite>,
+    /// Only tests whose name contains this
+    name: Option<String>,
+}
+
+/// Runs the chosen suites and prints the count.
+pub fn run(tree: &Tree, options: &Arguments) -> Result<ExitCode> {
+    let suites = match options.suite {
+        Some(suite) => vec![suite],
+        None => ALL.to_vec(),
+    };
+    let mut tally = Tally::default();
+    for suite in suites {
+        match suite {
+            Suite::Host => host::run(tree, options.name.as_deref(), &mut tally)?,
+        }
+    }
+    Ok(tally.conclude(options.name.as_deref()))
+}
