@@ -48,9 +48,7 @@ impl Machine {
             cpu,
             cpus_online: line("/sys/devices/system/cpu/online"),
             cmdline: line("/proc/cmdline"),
-            clocksource: line(
-                "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-            ),
+            clocksource: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         }
     }
 }

@@ -289,11 +289,7 @@ mod tests {
             ("tacet-meter,1,1\nX\n", 2, "'X' begins no record"),
             ("tacet-meter,1,1\nend,1,0\n", 2, "records are missing"),
             ("tacet-meter,1,0\nend,0,0,0\n", 2, "one field too many"),
-            (
-                "tacet-meter,1,0\nend,0,0\nV,0\n",
-                3,
-                "more after the end",
-            ),
+            ("tacet-meter,1,0\nend,0,0\nV,0\n", 3, "more after the end"),
         ] {
             let message = parse(bad).unwrap_err().to_string();
             assert!(

@@ -84,7 +84,10 @@ mod tests {
             let run = stub(tables().wrapping_add(8192), 8, rank);
             assert_eq!(run, [0x0f, 0x1f, 0x80, rank as u8, 0x4a, 0x51, 0x4e, 0xc3]);
             let run_end = stub(tables().wrapping_add(10240), 8, rank);
-            assert_eq!(run_end, [0x0f, 0x1f, 0x80, rank as u8, 0x6a, 0x51, 0x4e, 0xc3]);
+            assert_eq!(
+                run_end,
+                [0x0f, 0x1f, 0x80, rank as u8, 0x6a, 0x51, 0x4e, 0xc3]
+            );
         }
     }
 

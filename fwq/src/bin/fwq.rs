@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use fwq::cli::{Mode, WorkArgs};
 use fwq::engine::{Plan, SpinBarrier, calibrate, measure};
-use fwq::error::{Error, Result};
+use fwq::error::Result;
 use fwq::host::{Machine, Placement, pin};
 use fwq::record::{Common, Part, Recording};
 
@@ -39,7 +39,7 @@ fn run(args: &Args) -> Result<()> {
     // Pinning comes first and for all: a thread that gave up alone would leave the others at the barrier.
     let pinned = SpinBarrier::new(threads);
     let failed = AtomicBool::new(false);
-    let parts: Vec<Result<Part>> = std::thread::scope(|scope| {
+    let parts: Vec<Result<Option<Part>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..args.threads)
             .map(|rank| {
                 let (barrier, pinned, failed) = (&barrier, &pinned, &failed);
@@ -51,7 +51,7 @@ fn run(args: &Args) -> Result<()> {
                     pinned.wait();
                     placed?;
                     if failed.load(Ordering::SeqCst) {
-                        return Err(Error::Usage("another thread could not be placed".into()));
+                        return Ok(None); // another thread has the error
                     }
                     let plan = Plan {
                         rank,
@@ -62,16 +62,19 @@ fn run(args: &Args) -> Result<()> {
                         iterations,
                     };
                     let measured = measure(&plan, || barrier.wait());
-                    Ok(Part::new(measured, Placement::of_this_thread()))
+                    Ok(Some(Part::new(measured, Placement::of_this_thread())))
                 })
             })
             .collect();
         threads
             .into_iter()
-            .map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .map(|t| {
+                t.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect()
     });
-    let parts: Result<Vec<Part>> = parts.into_iter().collect();
+    let parts: Result<Vec<Part>> = parts.into_iter().filter_map(Result::transpose).collect();
     let recording = Recording::assemble(
         Common {
             program: "fwq",

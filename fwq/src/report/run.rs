@@ -137,8 +137,13 @@ impl Run {
             .map(|rank| {
                 let quanta: Option<Vec<&Quantum>> =
                     meter.map(|m| m.of(recording.run_id, rank.rank).collect());
-                RankResult::of(recording, rank, quanta.as_deref(), span)
-                    .map_err(|text| Error::Mismatch(format!("{}, run {}: {text}", system.title(), recording.run_id)))
+                RankResult::of(recording, rank, quanta.as_deref(), span).map_err(|text| {
+                    Error::Mismatch(format!(
+                        "{}, run {}: {text}",
+                        system.title(),
+                        recording.run_id
+                    ))
+                })
             })
             .collect::<Result<_>>()?;
         Ok(Run {
@@ -302,7 +307,11 @@ fn curve(mut values: Vec<u64>) -> Curve {
     };
     // Ranks from the top that grow geometrically, walked downwards: index n - 1 is the maximum.
     let mut ranks: Vec<usize> = (0..CURVE_POINTS)
-        .map(|i| (n as f64).powf(i as f64 / (CURVE_POINTS - 1) as f64).round() as usize)
+        .map(|i| {
+            (n as f64)
+                .powf(i as f64 / (CURVE_POINTS - 1) as f64)
+                .round() as usize
+        })
         .collect();
     ranks.dedup();
     for from_top in ranks.iter().rev() {
@@ -319,7 +328,11 @@ fn bins(rank: &Rank, stolen: &[Option<u64>], span: u64) -> Vec<Bin> {
         let index = (u128::from(start) * BINS as u128 / u128::from(span.max(1))) as usize;
         let bin = &mut bins[index.min(BINS - 1)];
         let stolen = stolen.unwrap_or(0);
-        bin.ticks_min = if bin.quanta == 0 { ticks } else { bin.ticks_min.min(ticks) };
+        bin.ticks_min = if bin.quanta == 0 {
+            ticks
+        } else {
+            bin.ticks_min.min(ticks)
+        };
         bin.ticks_max = bin.ticks_max.max(ticks);
         bin.quanta += 1;
         bin.stolen += stolen;

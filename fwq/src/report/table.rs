@@ -19,7 +19,11 @@ pub(super) fn cells(run: &Run, rank: &RankResult) -> Vec<String> {
         rank.rank.to_string(),
         match &rank.cores[..] {
             [] => optional(rank.core, |c| c.to_string()),
-            cores => cores.iter().map(u32::to_string).collect::<Vec<_>>().join("+"),
+            cores => cores
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join("+"),
         },
         optional(rank.stolen_ppm, ppm),
         optional(rank.stolen_max, table_number),
@@ -70,7 +74,12 @@ fn percent(part: usize, all: usize) -> String {
 pub(super) fn render(report: &Report) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(HEADS);
+    let mut last = None;
     for run in &report.runs {
+        let group = (run.mode, run.activity);
+        if last.replace(group).is_some_and(|last| last != group) {
+            table.add_row([""; HEADS.len()]);
+        }
         for rank in &run.ranks {
             table.add_row(cells(run, rank));
         }

@@ -19,11 +19,13 @@ impl Verdict {
                 self.failures.len()
             );
         }
-        let decoupled = || report.runs.iter().filter(|r| r.system == System::TacetDecoupled);
-        let quanta: usize = decoupled()
-            .flat_map(|r| &r.ranks)
-            .map(|r| r.samples)
-            .sum();
+        let decoupled = || {
+            report
+                .runs
+                .iter()
+                .filter(|r| r.system == System::TacetDecoupled)
+        };
+        let quanta: usize = decoupled().flat_map(|r| &r.ranks).map(|r| r.samples).sum();
         format!(
             "Silent: zero stolen instructions and zero kernel entries in each of {} quanta of the decoupled ranks ({} runs).",
             table_number(quanta as u64),
@@ -48,14 +50,20 @@ pub(super) fn table_number(n: u64) -> String {
 pub(super) fn judge(report: &Report) -> Verdict {
     let mut verdict = Verdict::default();
     let mut decoupled = 0;
-    for run in report.runs.iter().filter(|r| r.system == System::TacetDecoupled) {
+    for run in report
+        .runs
+        .iter()
+        .filter(|r| r.system == System::TacetDecoupled)
+    {
         decoupled += 1;
         for rank in &run.ranks {
             judge_rank(run, rank, &mut verdict);
         }
     }
     if decoupled == 0 {
-        verdict.failures.push("no decoupled run was measured".into());
+        verdict
+            .failures
+            .push("no decoupled run was measured".into());
     }
     verdict
 }
@@ -84,7 +92,10 @@ fn judge_rank(run: &Run, rank: &RankResult, verdict: &mut Verdict) {
         ));
     }
     if entries > 0 {
-        fail(format!("{} entries into kernel mode", table_number(entries)));
+        fail(format!(
+            "{} entries into kernel mode",
+            table_number(entries)
+        ));
     }
     if rank.cores.len() > 1 {
         fail(format!("ran on the cores {:?}, not on one", rank.cores));
