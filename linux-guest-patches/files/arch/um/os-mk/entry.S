@@ -82,7 +82,21 @@ SYM_CODE_START(mk_entry)
 	movq MK_PT_GP + 8 * 4(%rsp), %rbp
 	/* pt_regs, saved flags; returns with interrupts as they were. */
 	call mk_kernel_upcall
-	/* gp[] is in the order of pops; then orig_ax, and what iretq takes. */
+	/*
+	 * Put flags and return address where the interrupted code may have
+	 * nothing of its own, below its stack pointer, and return through
+	 * them. No iretq: QEMU before 9.1 makes its reads of the stack with
+	 * the kernel's rights, which SMAP forbids. What is overwritten of our
+	 * frame is at most its end, is_user.
+	 */
+	movq MK_PT_GP + 8 * 19(%rsp), %rax
+	movq MK_PT_GP + 8 * 16(%rsp), %rcx
+	movq MK_PT_GP + 8 * 18(%rsp), %rdx
+	subq $16, %rax
+	movq %rcx, 8(%rax)
+	movq %rdx, (%rax)
+	movq %rax, MK_PT_GP + 8 * 19(%rsp)
+	/* gp[] is in the order of pops; then orig_ax, ip, cs, flags, sp. */
 	addq $MK_PT_GP, %rsp
 	popq %r15
 	popq %r14
@@ -99,8 +113,9 @@ SYM_CODE_START(mk_entry)
 	popq %rdx
 	popq %rsi
 	popq %rdi
-	addq $8, %rsp
-	iretq
+	movq 8 * 4(%rsp), %rsp
+	popfq
+	RET
 SYM_CODE_END(mk_entry)
 
 /*
@@ -108,11 +123,15 @@ SYM_CODE_END(mk_entry)
  * The microkernel sets it at an upcall, so cause one.
  */
 SYM_FUNC_START(mk_load_gs)
+	SAVE_CALLEE
 	leaq 1f(%rip), %rax
 	movq %rax, MK_VCPU_ENTRY_IP(%rdi)
 	movl $MK_FLAG_VCPU_EXC, MK_VCPU_FLAGS(%rdi)
 	ud2
 1:
+	/* All registers but the stack pointer are zero here. */
+	RESTORE_CALLEE
+	cld
 	RET
 SYM_FUNC_END(mk_load_gs)
 

@@ -33,6 +33,7 @@ void mk_handle_pending(struct pt_regs *regs);
 
 /* Run user code until it traps or is interrupted; never returns. */
 void mk_user_loop(void) __noreturn;
+void mk_user_segments(struct pt_regs *regs);
 /* The user context trapped: regs say why. Interrupts are on. */
 void mk_user_trap(struct pt_regs *regs);
 void mk_do_syscall(struct pt_regs *regs);

@@ -18,10 +18,6 @@
 #include <asm/switch_to.h>
 #include "os-mk.h"
 
-/* Flat segments of the user, as x86-64 Linux has them. */
-#define USER_CS	0x33
-#define USER_SS	0x2b
-
 struct task_struct *__switch_to(struct task_struct *from, struct task_struct *to)
 {
 	if (!(from->flags & PF_KTHREAD))
@@ -56,8 +52,7 @@ static void init_regs(struct pt_regs *regs)
 {
 	memset(regs, 0, sizeof(*regs));
 	PT_REGS_REG(regs, ORIG_AX) = -1;
-	PT_REGS_REG(regs, CS) = USER_CS;
-	PT_REGS_REG(regs, SS) = USER_SS;
+	mk_user_segments(regs);
 	PT_REGS_EFLAGS(regs) = 0x202;
 	regs->regs.is_user = 1;
 }

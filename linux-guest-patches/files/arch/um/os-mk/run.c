@@ -12,6 +12,9 @@
 #include "os-mk.h"
 
 #define EFLAGS_TF	0x100
+/* Flat segments of the user, as x86-64 Linux has them. */
+#define USER_CS		0x33
+#define USER_SS		0x2b
 
 static_assert(sizeof(struct mk_trap_frame) == offsetof(struct uml_pt_regs, is_user));
 static_assert(offsetof(struct mk_trap_frame, regs) == offsetof(struct uml_pt_regs, gp));
@@ -62,6 +65,13 @@ static void run_on_vcpu(struct pt_regs *regs)
 	}
 }
 
+/* The microkernel's selectors are others; debuggers tell 64 bit by Linux's. */
+void mk_user_segments(struct pt_regs *regs)
+{
+	PT_REGS_REG(regs, CS) = USER_CS;
+	PT_REGS_REG(regs, SS) = USER_SS;
+}
+
 /* Returns with interrupts off and nothing left to do. */
 static void exit_work(struct pt_regs *regs)
 {
@@ -91,11 +101,13 @@ void mk_user_loop(void)
 			local_irq_enable();
 			/* Sleeps until the thread's next trap on its core. */
 			decouple_run(&regs->regs);
+			mk_user_segments(regs);
 			mk_user_trap(regs);
 			continue;
 		}
 #endif
 		run_on_vcpu(regs);
+		mk_user_segments(regs);
 		if (regs->regs.trapno == MK_TRAP_IRQ) {
 			mk_handle_pending(regs);
 			continue;
