@@ -16,10 +16,10 @@ pub mod plan;
 pub mod rank;
 pub mod reservation;
 pub mod state;
-#[cfg(feature = "tools")]
-pub mod tool;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tools")]
+pub mod tool;
 
 pub use cores::CoreList;
 pub use driver::{Device, Driver};

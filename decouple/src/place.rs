@@ -14,7 +14,10 @@ pub enum Target {
     Caller,
     /// The main thread of a process.
     Main(i32),
-    Thread { pid: i32, tid: i32 },
+    Thread {
+        pid: i32,
+        tid: i32,
+    },
 }
 
 impl Target {
@@ -130,15 +133,12 @@ pub fn explain(what: &'static str, error: io::Error, sysfs: &Sysfs, target: Targ
     match error.raw_os_error() {
         Some(libc::ESRCH) if tid != pid && sysfs.process_exists(pid) => Error::NoSuchThread { pid, tid },
         Some(libc::ESRCH) => Error::NoSuchProcess(pid),
-        Some(libc::EPERM) => Error::NotPermitted {
-            process: sysfs.process(pid),
-            owner: sysfs.uid(pid).map(|uid| uid.to_string()),
-        },
-        Some(libc::EALREADY) => Error::Already {
-            process: sysfs.process(pid),
-            tid,
-            core: machine.core_of(tid).map(|core| core.core),
-        },
+        Some(libc::EPERM) => {
+            Error::NotPermitted { process: sysfs.process(pid), owner: sysfs.uid(pid).map(|uid| uid.to_string()) }
+        }
+        Some(libc::EALREADY) => {
+            Error::Already { process: sysfs.process(pid), tid, core: machine.core_of(tid).map(|core| core.core) }
+        }
         Some(libc::ENOENT) => Error::NotDecoupled { process: sysfs.process(pid), tid },
         Some(libc::ENODEV | libc::EINVAL) => {
             let asked = CoreList::new(core.into_iter().collect()).unwrap_or_default();

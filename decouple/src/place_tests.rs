@@ -34,7 +34,10 @@ fn a_rank_gets_the_core_at_its_place() {
 fn more_ranks_than_cores_is_an_error_with_the_numbers() {
     let one_too_many = Some(LocalRank { rank: 2, of: Some(3) });
     let text = refused(candidates(&two_cores().machine(), None, one_too_many, None));
-    assert_eq!(text, "local MPI rank 2 of 3 has no compute core: there are only 2 (1-2); start at most 2 rank(s) on this node");
+    assert_eq!(
+        text,
+        "local MPI rank 2 of 3 has no compute core: there are only 2 (1-2); start at most 2 rank(s) on this node"
+    );
 }
 
 #[test]
@@ -52,7 +55,10 @@ fn a_service_core_is_named() {
 #[test]
 fn a_machine_without_compute_cores_says_so() {
     let text = refused(candidates(&FakeMachine::new(&[]).machine(), None, None, None));
-    assert_eq!(text, "this machine has no compute cores: all 1 cores are service cores; boot with a smaller tacet.service=N");
+    assert_eq!(
+        text,
+        "this machine has no compute cores: all 1 cores are service cores; boot with a smaller tacet.service=N"
+    );
 }
 
 #[test]
@@ -71,7 +77,10 @@ fn when_nothing_is_free_every_owner_is_named() {
     machine.process(99, "corectl-hold", 0, &[99]);
     machine.reserve(2, 99);
     let text = refused(attach(&FakeDriver::new(&machine), &machine.sysfs, Target::Main(50), &list("1-2"), None));
-    assert_eq!(text, "no compute core is free: core 1 is taken by PID 4711 (solver), core 2 is reserved by PID 99 (corectl-hold)");
+    assert_eq!(
+        text,
+        "no compute core is free: core 1 is taken by PID 4711 (solver), core 2 is reserved by PID 99 (corectl-hold)"
+    );
 }
 
 #[test]

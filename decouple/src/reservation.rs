@@ -26,8 +26,8 @@ pub fn adopt(sysfs: &Sysfs, holder: i32) -> Result<Device, Error> {
     // SAFETY: pidfd_open takes two integers; the descriptor that it returns is ours.
     let pidfd = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, holder, 0)) }.map_err(failed)?;
     // SAFETY: pidfd_getfd takes three integers; the descriptor that it returns is ours.
-    let shared = unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), descriptor, 0)) }
-        .map_err(failed)?;
+    let shared =
+        unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), descriptor, 0)) }.map_err(failed)?;
     // SAFETY: the descriptor is open and given up here.
     unsafe { Device::from_raw(std::os::fd::IntoRawFd::into_raw_fd(shared)) }
 }

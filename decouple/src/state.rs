@@ -115,7 +115,11 @@ impl Machine {
 
     /// The decoupled threads of process `pid`.
     pub fn threads_of(&self, pid: i32) -> Vec<i32> {
-        self.compute.iter().filter(|core| core.state.occupied() && core.pid == Some(pid)).filter_map(|c| c.tid).collect()
+        self.compute
+            .iter()
+            .filter(|core| core.state.occupied() && core.pid == Some(pid))
+            .filter_map(|c| c.tid)
+            .collect()
     }
 
     /// Checks that every core of the list is a compute core.

@@ -44,7 +44,9 @@ impl FakeMachine {
 
     pub fn idle(&self, core: u32) {
         self.set(core, "state", "idle");
-        for name in ["pid", "tid", "uid", "reserved_by", "since_ns", "syscalls", "faults", "traps", "stops", "answer_ns"] {
+        for name in
+            ["pid", "tid", "uid", "reserved_by", "since_ns", "syscalls", "faults", "traps", "stops", "answer_ns"]
+        {
             self.set(core, name, "0");
         }
         self.set(core, "comm", "");

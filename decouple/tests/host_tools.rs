@@ -35,6 +35,7 @@ static BUILT: LazyLock<Built> = LazyLock::new(|| {
     let uapi = uapi.to_str().unwrap();
     built.compile("cc", "host/fakedev.c", "fakedev.so", &["-shared", "-fPIC", "-I", uapi]);
     built.compile("mpicc", "guest/src/mpi_hello.c", "mpi_hello", &[]);
+    built.compile("mpicc", "guest/src/mpi_plugin.c", "mpi_plugin.so", &["-shared", "-fPIC"]);
     built.compile("cc", "guest/src/hello_static.c", "hello_static", &["-static"]);
     let library = Path::new(env!("CARGO_BIN_EXE_decouple")).parent().unwrap().to_str().unwrap();
     let include = source("../include");
@@ -141,7 +142,8 @@ impl Drop for Sleeper {
 }
 
 /// Asks the kernel's word for the core that the shell itself is on.
-const WHERE: &str = "for c in 1 2; do read tid < $FAKE_DECOUPLE/sys/core$c/tid; if [ $tid = $$ ]; then echo on $c; fi; done";
+const WHERE: &str =
+    "for c in 1 2; do read tid < $FAKE_DECOUPLE/sys/core$c/tid; if [ $tid = $$ ]; then echo on $c; fi; done";
 
 #[test]
 fn without_tacet_every_tool_says_so_with_status_125() {
@@ -228,7 +230,10 @@ fn bad_cores_and_processes_are_named() {
         assert_eq!(said.status, 125);
         said.err
     };
-    assert_eq!(said(&["decouple", "-c", "0", "true"]), "decouple: core 0 is a service core of Linux: compute cores are 1-2\n");
+    assert_eq!(
+        said(&["decouple", "-c", "0", "true"]),
+        "decouple: core 0 is a service core of Linux: compute cores are 1-2\n"
+    );
     assert_eq!(said(&["decouple", "-c", "7", "true"]), "decouple: core 7 does not exist: compute cores are 1-2\n");
     assert_eq!(said(&["decouple", "-p", "999999999"]), "decouple: there is no process with PID 999999999\n");
     let said = said(&["recouple", "-p", &std::process::id().to_string()]);
@@ -300,6 +305,16 @@ fn mpi_init_in_a_child_of_a_script_counts() {
 }
 
 #[test]
+fn mpi_that_is_loaded_late_counts() {
+    let library = BUILT.path("mpi_plugin.so");
+    let script = format!("import ctypes; print(ctypes.CDLL('{}').run())", library.display());
+    let line = ["mpirun", "-n", "1", env!("CARGO_BIN_EXE_decouple"), "-v", "python3", "-c", &script];
+    let said = Machine::new().run(&line);
+    assert_eq!((said.status, said.out.as_str()), (0, "42\n"), "{}", said.err);
+    assert!(said.err.contains("decoupled onto core 1 after MPI_Init"), "{}", said.err);
+}
+
+#[test]
 fn a_reservation_keeps_others_out_and_lets_its_command_in() {
     let machine = Machine::new();
     let decouple = env!("CARGO_BIN_EXE_decouple");
@@ -309,7 +324,8 @@ fn a_reservation_keeps_others_out_and_lets_its_command_in() {
     let said = machine.run(&["corectl", "reserve", "1-2"]);
     assert_eq!(said.status, 0, "{}", said.err);
     let holder = machine.value(1, "reserved_by");
-    let told = format!("reserved cores 1-2: use them with --reservation {holder}, give them up with corectl release 1-2\n");
+    let told =
+        format!("reserved cores 1-2: use them with --reservation {holder}, give them up with corectl release 1-2\n");
     assert_eq!(said.out, told);
     let said = machine.run(&["decouple", "-c", "1", "true"]);
     let expected = format!("decouple: core 1 is reserved by PID {holder} (corectl-hold)\n");

@@ -1,4 +1,4 @@
-use decouple::tool::{ThisMachine, finish, parse, corectl};
+use decouple::tool::{ThisMachine, corectl, finish, parse};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -229,7 +229,8 @@ fn reserve_in_background(sysfs: &Sysfs, text: &str, deadline: Instant, sh: bool)
 fn hold(sysfs: &Sysfs, text: &str, deadline: Instant, mut tell: File) -> i32 {
     let _ = nix::sys::prctl::set_name(&std::ffi::CString::new(HOLDER).unwrap_or_default());
     // The driver notes who reserves, so the holder does it itself.
-    let reserved = Device::open().and_then(|device| reserve(&device, sysfs, text, deadline).map(|cores| (device, cores)));
+    let reserved =
+        Device::open().and_then(|device| reserve(&device, sysfs, text, deadline).map(|cores| (device, cores)));
     let _device = match reserved {
         Err(error) => {
             let _ = write!(tell, "failed {error}");

@@ -43,7 +43,9 @@ fn the_command_stands_behind_two_dashes() {
         parse("corectl reserve 1-2 --wait 5 -- mpirun -n 2 x").unwrap().verb,
         Verb::Reserve { command, .. } if command.len() == 4
     ));
-    for line in ["corectl", "corectl reserve", "corectl reserve 1 --sh -- x", "corectl list --json --free", "corectl fly"] {
+    for line in
+        ["corectl", "corectl reserve", "corectl reserve 1 --sh -- x", "corectl list --json --free", "corectl fly"]
+    {
         assert!(parse(line).is_err(), "'{line}' was accepted");
     }
 }

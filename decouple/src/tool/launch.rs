@@ -96,10 +96,8 @@ fn library() -> Result<PathBuf, Error> {
     let own = std::env::current_exe().map_err(|source| Error::System { what: "cannot find myself".into(), source })?;
     let folder = own.parent().unwrap_or(Path::new("/"));
     let places = [folder.join("../lib"), folder.to_path_buf(), PathBuf::from("/usr/local/lib")];
-    let found = places
-        .iter()
-        .flat_map(|place| LIBRARY.map(|name| place.join(name)))
-        .find_map(|path| path.canonicalize().ok());
+    let found =
+        places.iter().flat_map(|place| LIBRARY.map(|name| place.join(name))).find_map(|path| path.canonicalize().ok());
     let Some(path) = found else {
         let names: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
         return Err(Error::Usage(format!("{} is not in {}; install it there", LIBRARY[0], names.join(", "))));

@@ -128,9 +128,8 @@ fn inspect_elf(file: File, head: &[u8]) -> Result<Kind, String> {
     let elf: ElfFile64<object::Endianness, _> =
         ElfFile64::parse(&cache).map_err(|error| format!("is a damaged ELF program: {error}"))?;
     for header in elf.elf_program_headers() {
-        let interpreter = header
-            .interpreter(elf.endian(), &cache)
-            .map_err(|error| format!("is a damaged ELF program: {error}"))?;
+        let interpreter =
+            header.interpreter(elf.endian(), &cache).map_err(|error| format!("is a damaged ELF program: {error}"))?;
         if let Some(interpreter) = interpreter {
             let name = interpreter.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             return Ok(match name == GLIBC_LINKER.as_bytes() {

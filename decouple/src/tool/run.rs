@@ -9,7 +9,7 @@ use crate::state::{Machine, Sysfs};
 use crate::tool::{Host, core_list, launch, program, reservation_holder};
 use clap::{Args, Parser};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,7 +34,9 @@ DECOUPLE_RESERVATION=PID as --reservation.";
 /// start. An MPI rank gets the core at its place in the list, everybody else the first free one.
 #[derive(Debug, Parser)]
 #[command(name = "decouple", version, after_help = EXAMPLES)]
-#[command(override_usage = "decouple [OPTIONS] COMMAND [ARGS]...\n       decouple [OPTIONS] -p PID [-t main|all|TID,...]\n       decouple status [--json] [--watch[=SECONDS]]")]
+#[command(
+    override_usage = "decouple [OPTIONS] COMMAND [ARGS]...\n       decouple [OPTIONS] -p PID [-t main|all|TID,...]\n       decouple status [--json] [--watch[=SECONDS]]"
+)]
 pub struct Arguments {
     /// Cores to choose from: a list 1-3,5, a mask 0x2e, or auto (all compute cores)
     #[arg(short, long, value_name = "LIST", default_value = "auto", allow_hyphen_values = true)]
@@ -100,9 +102,7 @@ pub fn run(arguments: Arguments, host: &dyn Host) -> Result<u8, Error> {
 fn policy(option: Option<Policy>) -> Result<Policy, Error> {
     match (option, std::env::var(plan::POLICY_VARIABLE)) {
         (Some(policy), _) => Ok(policy),
-        (None, Ok(text)) => {
-            text.parse().map_err(|reason| Error::Usage(format!("{}: {reason}", plan::POLICY_VARIABLE)))
-        }
+        (None, Ok(text)) => text.parse().map_err(|reason| Error::Usage(format!("{}: {reason}", plan::POLICY_VARIABLE))),
         (None, Err(_)) => Ok(Policy::Require),
     }
 }
@@ -201,7 +201,7 @@ fn choose(machine: &Machine, sysfs: &Sysfs, wish: &Wish, rank: Option<LocalRank>
     Ok(cores)
 }
 
-fn describe(path: &PathBuf, name: &str, prepared: Option<&Prepared>) -> String {
+fn describe(path: &Path, name: &str, prepared: Option<&Prepared>) -> String {
     let Some(Prepared { kind, when, cores }) = prepared else {
         return format!("would run {} undecoupled", path.display());
     };
@@ -219,13 +219,7 @@ fn describe(path: &PathBuf, name: &str, prepared: Option<&Prepared>) -> String {
     format!("would decouple the main thread of {name} ({}) onto {place}, {moment}", path.display())
 }
 
-fn attach_running(
-    arguments: &Arguments,
-    pid: i32,
-    policy: Policy,
-    wish: &Wish,
-    host: &dyn Host,
-) -> Result<u8, Error> {
+fn attach_running(arguments: &Arguments, pid: i32, policy: Policy, wish: &Wish, host: &dyn Host) -> Result<u8, Error> {
     if policy == Policy::Off {
         return Ok(0);
     }

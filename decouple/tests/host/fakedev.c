@@ -131,12 +131,15 @@ static int fail(int number)
 
 static int find(int pid, int tid, int *found_pid, int *found_tid)
 {
+	struct stat thread;
 	char path[64];
 
 	*found_pid = pid ? pid : getpid();
 	*found_tid = tid ? tid : pid ? pid : (int)syscall(SYS_gettid);
 	snprintf(path, sizeof(path), "/proc/%d/task/%d", *found_pid, *found_tid);
-	return access(path, F_OK) == 0 && alive(*found_pid) ? 0 : ESRCH;
+	if (stat(path, &thread) != 0 || !alive(*found_pid))
+		return ESRCH;
+	return geteuid() == 0 || geteuid() == thread.st_uid ? 0 : EPERM;
 }
 
 static int core_of(int tid)
