@@ -77,6 +77,30 @@ static void __init add_window(struct pci_host_bridge *bridge,
 	pci_add_resource_offset(&bridge->windows, window, MK_DEVICE_PHYS);
 }
 
+/*
+ * As pci_host_probe(), which would assign all resources anew here: it keeps
+ * the firmware's assignment only where ACPI or a device tree asks for that.
+ */
+static int __init probe(struct pci_host_bridge *bridge)
+{
+	struct pci_bus *child;
+	int err;
+
+	pci_lock_rescan_remove();
+	err = pci_scan_root_bus_bridge(bridge);
+	if (err)
+		goto out;
+
+	pci_bus_claim_resources(bridge->bus);
+	pci_assign_unassigned_root_bus_resources(bridge->bus);
+	list_for_each_entry(child, &bridge->bus->children, node)
+		pcie_bus_configure_settings(child);
+	pci_bus_add_devices(bridge->bus);
+out:
+	pci_unlock_rescan_remove();
+	return err;
+}
+
 static int __init mk_pci_init(void)
 {
 	struct pci_host_bridge *bridge;
@@ -98,10 +122,9 @@ static int __init mk_pci_init(void)
 		   mk_boot->mmio64_bytes);
 
 	bridge->ops = &mk_pci_ops;
-	bridge->preserve_config = 1;
 	dev_set_msi_domain(&bridge->dev, mk_msi_domain());
 
-	err = pci_host_probe(bridge);
+	err = probe(bridge);
 	if (err)
 		pci_free_host_bridge(bridge);
 	return err;
