@@ -15,7 +15,7 @@ use crate::{boot, decoupled, log, panic, sched};
 const IRQ_LEVEL: u64 = 1;
 const IRQ_LOW: u64 = 2;
 
-/// Revocation steps between two looks at pending interrupts.
+/// Revocation steps of one system call.
 const REVOKE_STEPS: usize = 64;
 
 /// A method call: up to six words.
@@ -109,18 +109,13 @@ fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Error> {
         abi::CSPACE_DELETE => space.delete(a)?,
         abi::CSPACE_REVOKE => {
             if !space.revoke_some(a, REVOKE_STEPS)? {
-                // More to do: the system call is made again, after whatever became pending in the meantime.
-                call.thread.regs_mut().rip -= SYSCALL_BYTES;
-                return Err(Error::Cancelled);
+                return Err(Error::Cancelled); // more to do; interrupts had their turn
             }
         }
         _ => return Err(Error::BadMethod),
     }
     Ok([0; 2])
 }
-
-/// Length of the SYSCALL instruction.
-const SYSCALL_BYTES: u64 = 2;
 
 fn task(call: &Call, task: &Task) -> Result<[u64; 2], Error> {
     let [a, b, c, d] = call.words;

@@ -49,12 +49,22 @@ pub fn add_vcpu(core: &Core, thread: &Ref<Thread>) -> bool {
     true
 }
 
+/// A vCPU ends: its place is free again.
+pub fn remove_vcpu(core: &Core, thread: &Thread) {
+    let mut queue = core.run_queue.lock();
+    let place = queue.vcpus.iter_mut().find(|p| core::ptr::eq(**p, thread));
+    let count = place.map(|p| core::mem::replace(p, null()));
+    drop(queue);
+    if let Some(thread) = count {
+        // SAFETY: `add_vcpu` counted it.
+        drop(unsafe { Ref::from_raw(thread) });
+    }
+}
+
 /// The timer interrupt.
 pub fn timer_expired(core: &Core) {
     let now = time::tsc();
-    let vcpus = core.run_queue.lock().vcpus;
-    // SAFETY: vCPU pointers in the run queue are counted and stay.
-    for thread in vcpus.iter().filter_map(|v| unsafe { v.as_ref() }) {
+    for thread in vcpus_of(core).iter().flatten() {
         let deadline = thread.deadline.load(Ordering::Acquire);
         if deadline != 0 && deadline <= now && thread.deadline.compare_exchange(deadline, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             signal::vcpu(thread, abi::PENDING_TIMER);
@@ -63,11 +73,16 @@ pub fn timer_expired(core: &Core) {
     core.reschedule.store(true, Ordering::Relaxed);
 }
 
+fn vcpus_of(core: &Core) -> [Option<Ref<Thread>>; MAX_VCPUS] {
+    let queue = core.run_queue.lock();
+    // SAFETY: the run queue counts its vCPUs.
+    queue.vcpus.map(|v| unsafe { v.as_ref() }.map(Ref::of))
+}
+
 /// Program the core's timer for the next event it has to serve; none, if there is none.
 pub fn arm_timer(core: &Core) {
-    let vcpus = core.run_queue.lock().vcpus;
-    // SAFETY: as in `timer_expired`.
-    let deadlines = vcpus.iter().filter_map(|v| unsafe { v.as_ref() }).map(|t| t.deadline.load(Ordering::Acquire));
+    let vcpus = vcpus_of(core);
+    let deadlines = vcpus.iter().flatten().map(|t| t.deadline.load(Ordering::Acquire));
     let slice = core.slice_end.get();
     let next = deadlines.chain([slice]).filter(|&d| d != 0).min();
     if next != core.armed.get() {

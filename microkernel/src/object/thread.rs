@@ -152,6 +152,9 @@ unsafe impl Object for Thread {
         self.dead.store(true, Ordering::SeqCst);
         self.cancel(Error::Cancelled);
         if let Some(core) = self.core() {
+            if self.kind() == Kind::Vcpu {
+                sched::remove_vcpu(core, self);
+            }
             sched::poke(core);
         }
     }

@@ -80,6 +80,7 @@ impl Untyped {
         let mut pool = self.pool.lock();
         if start + pages * 4096 == pool.fresh {
             pool.fresh = start;
+            pool.join();
             return;
         }
         for page in (0..pages).map(|i| start + i * 4096) {
@@ -89,6 +90,21 @@ impl Untyped {
 }
 
 impl Pool {
+    /// Pages that came back last and lie just below `fresh` become fresh again, so that objects that go in the reverse
+    /// order of their making leave one contiguous piece.
+    fn join(&mut self) {
+        while self.returned != 0 && self.returned + 4096 == self.fresh {
+            self.fresh = self.returned;
+            let link = to_virtual(self.returned).cast::<u64>();
+            // SAFETY: a page in the list belongs to the pool and holds the link.
+            unsafe {
+                self.returned = link.read();
+                link.write(0);
+            }
+            self.returned_pages -= 1;
+        }
+    }
+
     /// Put a zeroed page into the list.
     fn put(&mut self, page: u64) {
         // SAFETY: the page belongs to the pool and is not in use.

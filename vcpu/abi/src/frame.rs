@@ -97,7 +97,8 @@ pub const PENDING_TIMER: u64 = 1 << 63;
 /// rip = `entry_ip`, rsp = `entry_sp`.
 /// Upcall from kernel mode (interrupt while VCPU_IRQ, or an exception): frame = interrupted registers,
 /// `saved_flags = flags`, `flags &= !(VCPU_IRQ | VCPU_EXC)`, rip = `entry_ip`, rsp unchanged.
-/// Return from an upcall from kernel mode is Linux's own affair (restore registers, iretq): no system call.
+/// Return from an upcall from kernel mode is Linux's own affair (restore registers, POPFQ, RET): no system call. (Not
+/// IRETQ: QEMU 7.2 executes it in user mode with supervisor accesses, which SMAP forbids.)
 /// After setting VCPU_IRQ, Linux must look at `pending` and handle it itself where it is not zero.
 #[repr(C)]
 pub struct VcpuState {

@@ -79,7 +79,8 @@ pub const UNTYPED_FREE: u64 = 2;
 pub const CSPACE_COPY: u64 = 16;
 /// CSpace: (slot). The last capability of an object destroys it and returns its memory.
 pub const CSPACE_DELETE: u64 = 17;
-/// CSpace: (slot) deletes all capabilities derived from it.
+/// CSpace: (slot) deletes all capabilities derived from it, a bounded number at a time: on [`crate::Error::Cancelled`]
+/// there is more to do, call again.
 pub const CSPACE_REVOKE: u64 = 18;
 /// CSpace: (slot in the caller's CSpace, destination slot in the invoked CSpace, rights, badge).
 pub const CSPACE_PUT: u64 = 19;

@@ -28,9 +28,14 @@ extern "C" fn start(argument: u64, message: *mut MessagePage) -> ! {
     unsafe { main(argument, message) }
 }
 
-/// The first thread's message page. Other threads of the program pass their own.
+/// The message page in use: the first thread's, unless [`use_message`] changed it.
 pub fn message() -> *mut MessagePage {
     MESSAGE.load(Ordering::Relaxed)
+}
+
+/// From now on, calls use this page: that of the thread that makes them.
+pub fn use_message(message: *mut MessagePage) {
+    MESSAGE.store(message, Ordering::Relaxed);
 }
 
 /// What a system call gives back.

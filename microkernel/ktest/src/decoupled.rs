@@ -1,0 +1,238 @@
+//! Decoupled threads: a user context alone on another core, answered through its frame.
+
+use core::sync::atomic::Ordering;
+
+use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error, FRAME_ANSWERED, FRAME_IDLE, FRAME_TRAPPED};
+use abi::{MAP_READ, MAP_WRITE, MapItem, RIGHT_ALL, TASK_UNMAP, TRAP_REFUSED, TRAP_STOP, TRAP_SYSCALL};
+use rt::{invoke, poll, receive};
+
+use crate::support::{CODE, DATA, Failure, Outcome, Test, copy, delete, equal, memory, object, refused, tsc, tsc_hz, user_task, wait_for};
+
+pub const TESTS: &[Test] = &[
+    Test { name: "system_calls_of_a_decoupled_thread_are_answered_in_its_frame", cores: 2, run: system_calls },
+    Test { name: "a_late_answer_wakes_the_halted_core", cores: 2, run: late_answer },
+    Test { name: "a_fault_of_a_decoupled_thread_is_answered_by_a_map_item", cores: 2, run: map_item },
+    Test { name: "a_running_decoupled_thread_can_be_stopped", cores: 2, run: stop },
+    Test { name: "a_detached_thread_leaves_its_core_to_the_next", cores: 2, run: detach },
+    Test { name: "an_unmap_reaches_a_running_decoupled_thread", cores: 2, run: unmap },
+    Test { name: "extended_state_goes_both_ways", cores: 2, run: xstate },
+    Test { name: "a_bad_answer_is_refused_and_can_be_mended", cores: 2, run: bad_answer },
+    Test { name: "deleting_a_decoupled_thread_frees_its_core", cores: 2, run: deleted },
+    Test { name: "a_decoupled_thread_cannot_be_run_twice", cores: 2, run: twice },
+];
+
+struct Decoupled {
+    thread: u64,
+    task: u64,
+    data: u64,
+    frame: *mut DecoupledFrame,
+    doorbell: u64,
+}
+
+impl Decoupled {
+    /// A thread of core 1 that will run `code`.
+    fn new(code: &[u8]) -> Result<Self, Failure> {
+        let (task, _, data) = user_task(code)?;
+        let (range, at) = memory(3)?;
+        let thread = object(abi::KIND_THREAD, 0)?;
+        let doorbell = object(abi::KIND_NOTIFICATION, 0)?;
+        let badged = copy(doorbell, RIGHT_ALL, 1)?;
+        invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + 1, 100])?;
+        invoke(thread, abi::THREAD_DECOUPLE, &[range, 0, badged])?;
+        let new = Self { thread, task, data, frame: at as *mut DecoupledFrame, doorbell };
+        new.reset();
+        Ok(new)
+    }
+
+    fn reset(&self) {
+        self.frame().frame.regs = abi::Regs { rip: CODE, rsp: DATA + 4096, ..abi::Regs::default() };
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn frame(&self) -> &mut DecoupledFrame {
+        // SAFETY: the frame page is mapped; tests look at its plain fields only while it is theirs.
+        unsafe { &mut *self.frame }
+    }
+
+    fn run(&self) -> Result<(), Error> {
+        invoke(self.thread, abi::THREAD_RUN, &[self.task]).map(drop)
+    }
+
+    /// Wait for the next trap; its number.
+    fn trap(&self) -> Result<u64, Failure> {
+        receive(self.doorbell, 0)?;
+        equal(u64::from(self.frame().state.load(Ordering::Acquire)), u64::from(FRAME_TRAPPED))?;
+        Ok(self.frame().frame.trapno)
+    }
+
+    fn answer(&self, flags: u32) -> Result<(), Error> {
+        let frame = self.frame();
+        frame.answer = flags;
+        frame.state.swap(FRAME_ANSWERED, Ordering::SeqCst);
+        if frame.sleeping.load(Ordering::SeqCst) != 0 {
+            invoke(self.thread, abi::THREAD_WAKE, &[])?;
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.frame().state.load(Ordering::Acquire) == FRAME_IDLE
+    }
+}
+
+/// mov eax, 39; syscall; jmp to the start
+const CALLS: [u8; 9] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7];
+/// inc qword ptr [DATA]; jmp to the start
+const COUNT: [u8; 10] = [0x48, 0xff, 0x04, 0x25, 0, 0, 0x80, 0, 0xeb, 0xf6];
+
+fn word(at: u64) -> u64 {
+    // SAFETY: callers pass mapped memory.
+    unsafe { (at as *const u64).read_volatile() }
+}
+
+fn pause() {
+    let end = tsc() + tsc_hz() / 50;
+    while tsc() < end {}
+}
+
+fn system_calls() -> Outcome {
+    let d = Decoupled::new(&CALLS)?;
+    d.frame().frame.regs.rbx = 77;
+    d.run()?;
+    for i in 0..300 {
+        equal(d.trap()?, TRAP_SYSCALL)?;
+        let regs = &mut d.frame().frame.regs;
+        equal(regs.orig_rax, 39)?;
+        equal(regs.rip, CODE + 7)?;
+        equal(regs.rbx, 77 + i)?;
+        regs.rbx += 1;
+        d.answer(0)?;
+    }
+    Ok(())
+}
+
+fn late_answer() -> Outcome {
+    let d = Decoupled::new(&CALLS)?;
+    d.run()?;
+    for _ in 0..3 {
+        d.trap()?;
+        pause();
+        equal(u64::from(d.frame().sleeping.load(Ordering::SeqCst)), 1)?;
+        d.answer(0)?;
+    }
+    d.trap().map(drop)
+}
+
+fn map_item() -> Outcome {
+    // mov rax, [0x900000]; syscall
+    let d = Decoupled::new(&[0x48, 0x8b, 0x04, 0x25, 0, 0, 0x90, 0, 0x0f, 0x05])?;
+    d.run()?;
+    equal(d.trap()?, 14)?;
+    equal(d.frame().frame.address, 0x90_0000)?;
+    equal(d.frame().frame.regs.rip, CODE)?;
+    // SAFETY: the third page of the frame's Range.
+    unsafe { d.frame.cast::<u64>().add(1024).write_volatile(0x77) };
+    d.frame().items[0] = MapItem { address: 0x90_0000, offset: 8192, size: 4096, flags: MAP_READ | MAP_WRITE };
+    d.frame().item_count = 1;
+    d.answer(0)?;
+    equal(d.trap()?, TRAP_SYSCALL)?;
+    equal(d.frame().frame.regs.rax, 0x77)?;
+    equal(d.frame().item_count, 0)
+}
+
+fn stop() -> Outcome {
+    let d = Decoupled::new(&COUNT)?;
+    d.run()?;
+    for _ in 0..20 {
+        let before = word(d.data);
+        equal(u64::from(wait_for(|| word(d.data) > before)), 1)?;
+        invoke(d.thread, abi::THREAD_STOP, &[])?;
+        equal(d.trap()?, TRAP_STOP)?;
+        let stopped = word(d.data);
+        pause();
+        equal(word(d.data), stopped)?;
+        d.answer(0)?;
+    }
+    Ok(())
+}
+
+fn detach() -> Outcome {
+    let d = Decoupled::new(&CALLS)?;
+    for _ in 0..50 {
+        d.reset();
+        d.run()?;
+        d.trap()?;
+        d.answer(ANSWER_DETACH)?;
+        equal(u64::from(wait_for(|| d.is_idle())), 1)?;
+    }
+    // Another Task may have the core now.
+    let (task, _, data) = user_task(&COUNT)?;
+    d.reset();
+    invoke(d.thread, abi::THREAD_RUN, &[task])?;
+    equal(u64::from(wait_for(|| word(data) > 10)), 1)
+}
+
+fn unmap() -> Outcome {
+    let d = Decoupled::new(&COUNT)?;
+    d.run()?;
+    equal(u64::from(wait_for(|| word(d.data) > 10)), 1)?;
+    invoke(d.task, TASK_UNMAP, &[DATA, 4096])?;
+    let last = word(d.data);
+    equal(d.trap()?, 14)?;
+    equal(d.frame().frame.address, DATA)?;
+    equal(word(d.data), last)
+}
+
+fn xstate() -> Outcome {
+    // movq xmm3, rax; syscall; movq rax, xmm3; syscall
+    let d = Decoupled::new(&[0x66, 0x48, 0x0f, 0x6e, 0xd8, 0x0f, 0x05, 0x66, 0x48, 0x0f, 0x7e, 0xd8, 0x0f, 0x05])?;
+    d.frame().frame.regs.rax = 0x5555;
+    d.run()?;
+    d.trap()?;
+    const XMM3: usize = 160 + 3 * 16;
+    let area = &mut d.frame().xsave;
+    equal(u64::from_le_bytes(area[XMM3..XMM3 + 8].try_into().expect("eight bytes")), 0x5555)?;
+    area[XMM3..XMM3 + 8].copy_from_slice(&0x6666u64.to_le_bytes());
+    d.answer(ANSWER_XSTATE)?;
+    d.trap()?;
+    equal(d.frame().frame.regs.rax, 0x6666)
+}
+
+fn bad_answer() -> Outcome {
+    let d = Decoupled::new(&CALLS)?;
+    d.run()?;
+    d.trap()?;
+    d.frame().items[0] = MapItem { address: 0x90_0000, offset: 1 << 40, size: 4096, flags: MAP_READ };
+    d.frame().item_count = 1;
+    d.answer(0)?;
+    equal(d.trap()?, TRAP_REFUSED)?;
+    equal(d.frame().frame.error, Error::BadAddress as u64)?;
+    let good = d.frame().xsave;
+    d.frame().xsave[512..576].fill(0xff); // a header that XRSTOR refuses
+    d.answer(ANSWER_XSTATE)?;
+    equal(d.trap()?, TRAP_REFUSED)?;
+    d.frame().xsave = good;
+    d.answer(ANSWER_XSTATE)?;
+    equal(d.trap()?, TRAP_SYSCALL)
+}
+
+fn deleted() -> Outcome {
+    let d = Decoupled::new(&COUNT)?;
+    d.run()?;
+    equal(u64::from(wait_for(|| word(d.data) > 10)), 1)?;
+    delete(d.thread)?;
+    equal(u64::from(wait_for(|| d.is_idle())), 1)?;
+    let next = Decoupled::new(&CALLS)?;
+    next.run()?;
+    equal(next.trap()?, TRAP_SYSCALL)
+}
+
+fn twice() -> Outcome {
+    let d = Decoupled::new(&CALLS)?;
+    refused(invoke(d.thread, abi::THREAD_START, &[CODE, 0, 0]), Error::BadState)?;
+    d.run()?;
+    refused(d.run(), Error::BadState)?;
+    d.trap()?;
+    refused(d.run(), Error::BadState)?;
+    refused(poll(d.doorbell, 0), Error::Empty)
+}

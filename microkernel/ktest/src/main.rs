@@ -1,0 +1,70 @@
+//! Tests of the microkernel, run on it in place of the root task.
+//!
+//! Each test is a function that panics where the kernel does not keep its word. The command line picks tests by name
+//! (`ktest=NAME`); without it all run. Output: `ok NAME` or `not ok NAME: reason` a line; the exit status counts
+//! failures. A test gets a fresh range of slots and gives everything back by revoking its Untyped.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+mod capabilities;
+#[cfg(target_os = "none")]
+mod decoupled;
+#[cfg(target_os = "none")]
+mod faults;
+#[cfg(target_os = "none")]
+mod ipc;
+#[cfg(target_os = "none")]
+mod memory;
+#[cfg(target_os = "none")]
+mod scheduling;
+#[cfg(target_os = "none")]
+mod support;
+#[cfg(target_os = "none")]
+mod vcpus;
+
+#[cfg(target_os = "none")]
+mod program {
+    use abi::{MessagePage, RootBoot};
+    use rt::println;
+
+    use crate::support::{self, Test};
+    use crate::{capabilities, decoupled, faults, ipc, memory, scheduling, vcpus};
+
+    #[unsafe(no_mangle)]
+    extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
+        // SAFETY: the kernel passes the address of a page that holds a RootBoot.
+        let boot = unsafe { &*(boot as *const RootBoot) };
+        support::init(boot);
+        let length = boot.cmdline.iter().position(|&b| b == 0).unwrap_or(0);
+        let options = core::str::from_utf8(&boot.cmdline[..length]).unwrap_or("");
+        let wanted = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("ktest="));
+        let groups = [
+            capabilities::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, scheduling::TESTS, vcpus::TESTS, decoupled::TESTS,
+        ];
+        let mut failed = 0;
+        let mut ran = 0;
+        for Test { name, cores, run } in groups.into_iter().flatten() {
+            if wanted.is_some_and(|w| w != *name) || boot.cores < *cores {
+                continue;
+            }
+            ran += 1;
+            support::begin(name);
+            match run() {
+                Ok(()) => println!("ok {name}"),
+                Err(reason) => {
+                    failed += 1;
+                    println!("not ok {name}: {reason}");
+                }
+            }
+            support::clean_up();
+        }
+        println!("ktest: {ran} run, {failed} failed on {} cores", boot.cores);
+        rt::exit(if ran == 0 { 2 } else { u64::from(failed > 0) })
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("These tests run on the microkernel: `mk test kernel`.");
+    std::process::exit(2);
+}

@@ -1,0 +1,127 @@
+//! Ranges and Tasks.
+
+use abi::{Error, MAP_READ, MAP_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP};
+use rt::invoke;
+
+use crate::support::{Outcome, Shared, Test, address, delete, equal, free_bytes, memory, object, refused, slot, thread};
+
+pub const TESTS: &[Test] = &[
+    Test { name: "new_memory_is_zero_and_aliases_agree", cores: 1, run: zero_and_alias },
+    Test { name: "mappings_outside_the_range_or_the_user_half_are_refused", cores: 1, run: bounds },
+    Test { name: "large_pages_can_be_taken_apart", cores: 1, run: large_pages },
+    Test { name: "device_ranges_never_cover_ram", cores: 1, run: device },
+    Test { name: "a_deleted_task_returns_its_tables", cores: 1, run: task_memory },
+    Test { name: "an_unmap_is_seen_by_another_core_before_it_returns", cores: 2, run: remote_unmap },
+];
+
+fn word(at: u64) -> *mut u64 {
+    at as *mut u64
+}
+
+fn zero_and_alias() -> Outcome {
+    let (range, at) = memory(2)?;
+    for i in 0..1024 {
+        // SAFETY: two pages were mapped.
+        equal(unsafe { word(at).add(i).read_volatile() }, 0)?;
+    }
+    let alias = address(4096);
+    invoke(ROOT_CAP_TASK, TASK_MAP, &[range, 4096, alias, 4096, MAP_READ | MAP_WRITE])?;
+    // SAFETY: mapped.
+    unsafe { word(alias).write_volatile(0x1234) };
+    // SAFETY: mapped.
+    equal(unsafe { word(at + 4096).read_volatile() }, 0x1234)?;
+    // SAFETY: mapped; the memory goes back dirty and must come again clean.
+    unsafe { word(at).write_volatile(99) };
+    invoke(ROOT_CAP_TASK, TASK_UNMAP, &[at, 8192])?;
+    invoke(ROOT_CAP_TASK, TASK_UNMAP, &[alias, 4096])?;
+    delete(range)?;
+    let (_, again) = memory(2)?;
+    for i in 0..1024 {
+        // SAFETY: two pages were mapped.
+        equal(unsafe { word(again).add(i).read_volatile() }, 0)?;
+    }
+    Ok(())
+}
+
+fn bounds() -> Outcome {
+    let range = object(abi::KIND_RANGE, 2)?;
+    let task = object(abi::KIND_TASK, 0)?;
+    let try_map = |offset, at, size, flags| invoke(task, TASK_MAP, &[range, offset, at, size, flags]);
+    refused(try_map(4096, 0x1000, 8192, MAP_READ), Error::BadAddress)?;
+    refused(try_map(u64::MAX - 4095, 0x1000, 8192, MAP_READ), Error::BadAddress)?;
+    refused(try_map(0, (1 << 47) - 4096, 8192, MAP_READ), Error::BadAddress)?;
+    refused(try_map(0, 0xffff_8000_0000_0000, 4096, MAP_READ), Error::BadAddress)?;
+    refused(try_map(0, 0x1001, 4096, MAP_READ), Error::BadAddress)?;
+    refused(try_map(0, 0x1000, 0, MAP_READ), Error::BadAddress)?;
+    refused(try_map(0, 0x1000, 4096, 0x100 | MAP_READ), Error::BadArgument)?;
+    refused(try_map(0, 0x1000, 4096, MAP_WRITE), Error::BadArgument)?;
+    refused(invoke(task, TASK_UNMAP, &[0x1000, u64::MAX - 4095]), Error::BadAddress)?;
+    try_map(0, 0x1000, 8192, MAP_READ).map(drop)?;
+    Ok(())
+}
+
+fn large_pages() -> Outcome {
+    let (_, at) = memory(1024)?;
+    // SAFETY: mapped; aligned to 2 MiB, so in large pages.
+    unsafe {
+        word(at + 0x1000).write_volatile(1);
+        word(at + 0x20_0000).write_volatile(2);
+    }
+    invoke(ROOT_CAP_TASK, TASK_UNMAP, &[at, 4096])?;
+    // SAFETY: these pages are still mapped.
+    unsafe {
+        equal(word(at + 0x1000).read_volatile(), 1)?;
+        equal(word(at + 0x20_0000).read_volatile(), 2)
+    }
+}
+
+fn device() -> Outcome {
+    let to = slot();
+    refused(invoke(abi::ROOT_CAP_MACHINE, abi::MACHINE_DEVICE, &[0x10_0000, 1, to]), Error::BadAddress)?;
+    refused(invoke(abi::ROOT_CAP_MACHINE, abi::MACHINE_DEVICE, &[0xfeb0_0001, 1, to]), Error::BadAddress)?;
+    refused(invoke(abi::ROOT_CAP_MACHINE, abi::MACHINE_DEVICE, &[0, u64::MAX, to]), Error::BadArgument)?;
+    invoke(abi::ROOT_CAP_MACHINE, abi::MACHINE_DEVICE, &[0xfed0_0000, 1, to])?;
+    delete(to)?;
+    Ok(())
+}
+
+fn task_memory() -> Outcome {
+    let range = object(abi::KIND_RANGE, 1)?;
+    let before = free_bytes();
+    for _ in 0..10 {
+        let task = object(abi::KIND_TASK, 0)?;
+        for i in 0..20 {
+            invoke(task, TASK_MAP, &[range, 0, i << 36 | 0x5000, 4096, MAP_READ])?;
+        }
+        delete(task)?;
+    }
+    equal(free_bytes(), before)
+}
+
+static READING: Shared = Shared::new();
+
+/// Reads a word again and again; once it is unmapped this faults for ever.
+extern "C" fn reader(at: u64) -> ! {
+    loop {
+        // SAFETY: the address is mapped until the test unmaps it; then the fault is what is tested.
+        unsafe { word(at).read_volatile() };
+        READING.set(READING.get() + 1);
+    }
+}
+
+fn remote_unmap() -> Outcome {
+    READING.set(0);
+    let (_, at) = memory(1)?;
+    let endpoint = object(abi::KIND_ENDPOINT, 0)?;
+    let reply = object(abi::KIND_REPLY, 0)?;
+    thread(1, 10, endpoint, reader, at)?;
+    equal(u64::from(crate::support::wait_for(|| READING.get() > 100)), 1)?;
+    invoke(ROOT_CAP_TASK, TASK_UNMAP, &[at, 4096])?;
+    let after = READING.get();
+    let fault = rt::receive(endpoint, reply)?;
+    equal(fault.label(), abi::FAULT_LABEL)?;
+    equal(fault.words[0], 14)?;
+    equal(fault.words[2], at)?;
+    // At most the count of the read that had just finished.
+    equal(u64::from(READING.get() - after <= 1), 1)
+}

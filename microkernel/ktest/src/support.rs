@@ -1,0 +1,198 @@
+//! What tests share: slots, memory, threads, and a way to say what went wrong.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE, RootBoot};
+use rt::invoke;
+
+pub struct Test {
+    pub name: &'static str,
+    /// Cores that the test needs.
+    pub cores: u64,
+    pub run: fn() -> Outcome,
+}
+
+/// Why a test failed: the line, and what was seen there.
+pub struct Failure {
+    pub line: u32,
+    pub saw: [u64; 2],
+    pub error: Option<Error>,
+}
+
+pub type Outcome = Result<(), Failure>;
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "line {}: saw {:#x} {:#x} {:?}", self.line, self.saw[0], self.saw[1], self.error)
+    }
+}
+
+impl From<Error> for Failure {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        Self { line: core::panic::Location::caller().line(), saw: [0; 2], error: Some(error) }
+    }
+}
+
+/// Fail unless two numbers are equal.
+#[track_caller]
+pub fn equal(saw: u64, expected: u64) -> Outcome {
+    if saw == expected {
+        return Ok(());
+    }
+    Err(Failure { line: core::panic::Location::caller().line(), saw: [saw, expected], error: None })
+}
+
+/// Fail unless a call was refused with this error.
+#[track_caller]
+pub fn refused<T>(result: Result<T, Error>, expected: Error) -> Outcome {
+    match result {
+        Err(error) if error == expected => Ok(()),
+        Err(error) => Err(Failure { line: core::panic::Location::caller().line(), saw: [0; 2], error: Some(error) }),
+        Ok(_) => Err(Failure { line: core::panic::Location::caller().line(), saw: [0; 2], error: None }),
+    }
+}
+
+/// The test's own Untyped; everything a test makes comes from it.
+const POOL: u64 = abi::ROOT_CAP_FREE;
+/// A second, larger one for all tests together.
+const POOL_PAGES: u64 = 2048;
+const FIRST_SLOT: u64 = abi::ROOT_CAP_FREE + 8;
+/// Addresses for what tests map into the root Task.
+const FIRST_ADDRESS: u64 = 0x50_0000_0000;
+
+static NEXT_SLOT: AtomicU64 = AtomicU64::new(0);
+static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(0);
+static CORES: AtomicU64 = AtomicU64::new(0);
+static TSC_HZ: AtomicU64 = AtomicU64::new(0);
+
+pub fn init(boot: &RootBoot) {
+    CORES.store(boot.cores, Ordering::Relaxed);
+    TSC_HZ.store(boot.tsc_hz, Ordering::Relaxed);
+    invoke(abi::ROOT_CAP_THREAD, abi::OBJECT_NAME, &[u64::from_le_bytes(*b"ktest\0\0\0"), 0]).expect("naming");
+}
+
+pub fn tsc_hz() -> u64 {
+    TSC_HZ.load(Ordering::Relaxed)
+}
+
+pub fn begin(_name: &str) {
+    NEXT_SLOT.store(FIRST_SLOT, Ordering::Relaxed);
+    NEXT_ADDRESS.store(FIRST_ADDRESS, Ordering::Relaxed);
+    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_UNTYPED, POOL_PAGES, POOL]).expect("the test's Untyped");
+}
+
+/// Take everything back that the test made.
+pub fn clean_up() {
+    while let Err(error) = invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[POOL]) {
+        assert!(error == Error::Cancelled, "revoke: {error:?}");
+    }
+    let end = NEXT_ADDRESS.load(Ordering::Relaxed);
+    if end > FIRST_ADDRESS {
+        invoke(abi::ROOT_CAP_TASK, abi::TASK_UNMAP, &[FIRST_ADDRESS, end - FIRST_ADDRESS]).expect("unmap");
+    }
+    invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[POOL]).expect("delete the test's Untyped");
+}
+
+/// Free bytes of the test's Untyped.
+pub fn free_bytes() -> u64 {
+    invoke(POOL, abi::UNTYPED_FREE, &[]).expect("free bytes")[0]
+}
+
+pub fn slot() -> u64 {
+    NEXT_SLOT.fetch_add(1, Ordering::Relaxed)
+}
+
+pub fn address(bytes: u64) -> u64 {
+    NEXT_ADDRESS.fetch_add(bytes.next_multiple_of(2 << 20), Ordering::Relaxed)
+}
+
+/// Make an object; its slot.
+pub fn object(kind: u64, size: u64) -> Result<u64, Error> {
+    let slot = slot();
+    invoke(POOL, abi::UNTYPED_RETYPE, &[kind, size, slot])?;
+    Ok(slot)
+}
+
+pub fn copy(from: u64, rights: u64, badge: u64) -> Result<u64, Error> {
+    let to = slot();
+    invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_COPY, &[from, to, rights, badge])?;
+    Ok(to)
+}
+
+pub fn delete(slot: u64) -> Result<(), Error> {
+    invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[slot]).map(drop)
+}
+
+/// Memory that this program sees: (Range slot, address).
+pub fn memory(pages: u64) -> Result<(u64, u64), Error> {
+    let range = object(abi::KIND_RANGE, pages)?;
+    let at = address(pages * 4096);
+    invoke(abi::ROOT_CAP_TASK, abi::TASK_MAP, &[range, 0, at, pages * 4096, MAP_READ | MAP_WRITE])?;
+    Ok((range, at))
+}
+
+/// Start a thread of this program on a core. Its message page comes with the thread. (Thread slot, message address.)
+pub fn thread(core: u64, priority: u64, fault_endpoint: u64, entry: extern "C" fn(u64) -> !, argument: u64) -> Result<u64, Error> {
+    let slot = object(abi::KIND_THREAD, 0)?;
+    let (range, at) = memory(5)?;
+    invoke(slot, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, range, 0, fault_endpoint])?;
+    invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, priority])?;
+    invoke(slot, abi::THREAD_START, &[entry as *const () as u64, at + 5 * 4096 - 8, argument])?;
+    Ok(slot)
+}
+
+/// A Task with `code` at [`CODE`] and one page of data at [`DATA`]. (Task, data Range, data as seen here.)
+pub fn user_task(code: &[u8]) -> Result<(u64, u64, u64), Error> {
+    let task = object(abi::KIND_TASK, 0)?;
+    let (code_range, code_at) = memory(1)?;
+    // SAFETY: a fresh page.
+    unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), code_at as *mut u8, code.len()) };
+    invoke(task, abi::TASK_MAP, &[code_range, 0, CODE, 4096, MAP_READ | MAP_EXEC])?;
+    let (data_range, data_at) = memory(1)?;
+    invoke(task, abi::TASK_MAP, &[data_range, 0, DATA, 4096, MAP_READ | MAP_WRITE])?;
+    Ok((task, data_range, data_at))
+}
+
+pub const CODE: u64 = 0x40_0000;
+pub const DATA: u64 = 0x80_0000;
+
+/// A shared word that other threads of this program write.
+pub struct Shared(pub AtomicU64);
+
+impl Shared {
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::SeqCst);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Wait until the word has a value; false after about ten seconds.
+    pub fn await_value(&self, value: u64) -> bool {
+        wait_for(|| self.get() == value)
+    }
+}
+
+pub fn tsc() -> u64 {
+    // SAFETY: RDTSC is always there.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Poll a condition; false after about ten seconds, which only happens where the kernel is wrong.
+pub fn wait_for(mut condition: impl FnMut() -> bool) -> bool {
+    let end = tsc() + 10 * tsc_hz();
+    while tsc() < end {
+        if condition() {
+            return true;
+        }
+        core::hint::spin_loop();
+    }
+    condition()
+}
