@@ -318,7 +318,10 @@ fn by_number(path: &Path) -> Result<Vec<SyscallCount>, Error> {
         };
         words.next().is_none().then_some(row)
     };
-    read(path)?
+    let text = read(path)?;
+    // The kernel cuts the file off after one page, perhaps within a line.
+    let (whole, _cut) = text.rsplit_once('\n').unwrap_or_default();
+    whole
         .lines()
         .filter(|line| !line.trim().is_empty())
         .map(|line| {

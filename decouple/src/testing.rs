@@ -35,11 +35,15 @@ impl FakeMachine {
         self.folder.path().join(name)
     }
 
-    /// Writes one file of a core.
+    /// Writes one file of a core as the kernel does, with a line end.
     pub fn set(&self, core: u32, name: &str, value: &str) {
+        self.set_raw(core, name, &format!("{value}\n"));
+    }
+
+    pub fn set_raw(&self, core: u32, name: &str, text: &str) {
         let folder = self.path(&format!("sys/core{core}"));
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join(name), format!("{value}\n")).unwrap();
+        fs::write(folder.join(name), text).unwrap();
     }
 
     pub fn idle(&self, core: u32) {
