@@ -117,7 +117,14 @@ fn decoupled_core(root: &std::path::Path, tid: i32) -> Option<u32> {
 /// # Errors
 /// [`Error::Usage`] if the CPU does not exist or is not allowed.
 pub fn pin(cpu: usize) -> Result<()> {
-    // SAFETY: a CPU set is plain bits, zero is a valid value; CPU_SET stays inside, the list's parser bounds `cpu`; the
+    let online = || line("/sys/devices/system/cpu/online");
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(Error::Usage(format!(
+            "cannot run on CPU {cpu}: there is none; CPUs online: {}",
+            online()
+        )));
+    }
+    // SAFETY: a CPU set is plain bits, zero is a valid value; CPU_SET stays inside, as `cpu` is bounded above; the
     // call reads the set only.
     let failed = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
@@ -125,10 +132,10 @@ pub fn pin(cpu: usize) -> Result<()> {
         libc::sched_setaffinity(0, size_of_val(&set), &set) != 0
     };
     if failed {
-        let online = line("/sys/devices/system/cpu/online");
         return Err(Error::Usage(format!(
-            "cannot run on CPU {cpu}: {}; CPUs online: {online}",
-            std::io::Error::last_os_error()
+            "cannot run on CPU {cpu}: {}; CPUs online: {}",
+            std::io::Error::last_os_error(),
+            online()
         )));
     }
     Ok(())

@@ -19,6 +19,7 @@ pub mod error;
 pub mod host;
 pub mod marker;
 pub mod meter;
+pub mod ops;
 pub mod quantum;
 pub mod record;
 pub mod report;

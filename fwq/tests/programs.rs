@@ -121,3 +121,35 @@ fn outputs_that_cannot_be_written_are_found_first() {
         "/dev/null/x.json",
     );
 }
+
+#[test]
+fn opcost_times_every_operation() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_opcost"))
+        .args(["-n", "200", "--json", "o.json"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(out.status.success());
+    let recording = fwq::ops::OpRecording::read(&dir.path().join("o.json")).unwrap();
+    let ids: Vec<u8> = recording.ops.iter().map(|o| o.id).collect();
+    assert_eq!(ids, [fwq::ops::EMPTY, fwq::ops::GETPPID, fwq::ops::FAULT]);
+    assert!(recording.ops.iter().all(|o| o.ticks.samples == 200));
+}
+
+#[test]
+fn opcost_refuses_bad_numbers_and_places() {
+    for (args, what) in [
+        (["-n", "0"], "0 is not in 1.."),
+        (["--cpu", "9999"], "cannot run on CPU 9999"),
+        (["--json", "/proc/no/such"], "/proc/no/such"),
+    ] {
+        let out = Command::new(env!("CARGO_BIN_EXE_opcost"))
+            .args(args)
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {message}");
+        assert!(message.contains(what), "{args:?}: {message}");
+    }
+}
