@@ -36,6 +36,7 @@ static BUILT: LazyLock<Built> = LazyLock::new(|| {
     built.compile("cc", "host/fakedev.c", "fakedev.so", &["-shared", "-fPIC", "-I", uapi]);
     built.compile("mpicc", "guest/src/mpi_hello.c", "mpi_hello", &[]);
     built.compile("mpicc", "guest/src/mpi_plugin.c", "mpi_plugin.so", &["-shared", "-fPIC"]);
+    built.compile("mpicc", "host/mpi_fortran.c", "mpi_fortran", &["-lmpi_mpifh"]);
     built.compile("cc", "guest/src/hello_static.c", "hello_static", &["-static"]);
     let library = Path::new(env!("CARGO_BIN_EXE_decouple")).parent().unwrap().to_str().unwrap();
     let include = source("../include");
@@ -312,6 +313,17 @@ fn mpi_that_is_loaded_late_counts() {
     let said = Machine::new().run(&line);
     assert_eq!((said.status, said.out.as_str()), (0, "42\n"), "{}", said.err);
     assert!(said.err.contains("decoupled onto core 1 after MPI_Init"), "{}", said.err);
+}
+
+#[test]
+fn the_fortran_entry_points_count() {
+    let program = BUILT.path("mpi_fortran");
+    for entry in ["mpi_init_", "mpi_init_thread_"] {
+        let line = ["mpirun", "-n", "1", env!("CARGO_BIN_EXE_decouple"), "-v", program.to_str().unwrap(), entry];
+        let said = Machine::new().run(&line);
+        assert_eq!((said.status, said.out.as_str()), (0, "size 1\n"), "{}", said.err);
+        assert!(said.err.contains("(mpi_fortran) decoupled onto core 1 after MPI_Init"), "{}", said.err);
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ run decouple --reservation "$holder" -v true
 has 'who names the holder may' 'decoupled onto core 1' "$said"
 run corectl release 1
 is 'release one' '0 ' "$status $said"
-is 'the other one is kept' "1" "$(corectl list --free)"
+is 'the other one is kept' 'idle reserved' "$(value 1 state) $(value 2 state)"
 run corectl release all
 is 'release all' '0 ' "$status $said"
 soon 'the holder ends' test ! -e "/proc/$holder/exe"
