@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What arch/x86/kernel/module.c needs to place a module's code. */
 
+#include <linux/cache.h>
 #include <linux/export.h>
 #include <linux/string.h>
 #include <asm/text-patching.h>

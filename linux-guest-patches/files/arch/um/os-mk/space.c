@@ -14,8 +14,12 @@
 #include <asm/tlbflush.h>
 #include "os-mk.h"
 
-/* Entries around a fault that are mapped with it, where they are there. */
-#define AROUND	(MK_MAP_ITEMS * PAGE_SIZE)
+/*
+ * Entries around a fault are mapped with it where they are there: a trap costs
+ * far more than an entry. NEAR always fits into the items; of FAR what does.
+ */
+#define NEAR	(MK_MAP_ITEMS * PAGE_SIZE)
+#define FAR	(4 * NEAR)
 
 static struct mk_inflight *inflights;
 static DEFINE_SPINLOCK(inflight_lock);
@@ -78,7 +82,7 @@ unsigned int mk_pte_rights(pte_t pte)
 	unsigned long val = pte_val(pte);
 	unsigned int rights = MK_MAP_READ;
 
-	if ((val & _PAGE_READ) != _PAGE_READ)
+	if (!(val & _PAGE_PRESENT) || !(val & _PAGE_USER))
 		return 0;
 	/* The first write to a clean page must be seen. */
 	if ((val & _PAGE_RW) && (val & _PAGE_DIRTY))
@@ -132,6 +136,10 @@ static unsigned int add_items(struct mm_struct *mm, unsigned long start,
 
 		if (!rights || !pfn_valid(pte_pfn(entry)))
 			continue;
+		/* As a processor would: what is mapped may have been used. */
+		if (!pte_young(entry) &&
+		    cmpxchg(&pte->pte, pte_val(entry), pte_val(pte_mkyoung(entry))) != pte_val(entry))
+			continue;
 		if (last && last->flags == rights &&
 		    last->address + last->size == start &&
 		    last->offset + last->size == offset) {
@@ -169,14 +177,17 @@ unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 	/* The last fault first: it is what the thread waits for. */
 	while (thread->noted_count) {
 		struct mk_noted *noted = &thread->noted[--thread->noted_count];
-		unsigned long start = noted->address & ~(AROUND - 1);
-		unsigned long end = start + AROUND;
+		unsigned long start = noted->address & ~(NEAR - 1);
+		unsigned long end = start + NEAR;
 
 		if (noted->pages > 1) {
 			start = noted->address;
 			end = min(start + noted->pages * PAGE_SIZE, (start | ~PMD_MASK) + 1);
 		}
 		n = add_items(mm, start, end, items, n);
+		/* Upwards first, where programs go on. */
+		n = add_items(mm, end, ALIGN(end, FAR), items, n);
+		n = add_items(mm, ALIGN_DOWN(start, FAR), start, items, n);
 	}
 	return n;
 }

@@ -135,12 +135,35 @@ static void send_fault(struct pt_regs *regs, int sig, int code, unsigned long ad
 		force_sig_fault(sig, code, (void __user *)address);
 }
 
+/* Is Linux's entry as the access wants it, and only the Task lacks it? */
+static bool entry_allows(unsigned long address, unsigned long error)
+{
+	unsigned int need = error & PF_WRITE ? MK_MAP_WRITE :
+			    error & PF_INSTR ? MK_MAP_EXEC : MK_MAP_READ;
+	unsigned long flags;
+	bool allows = false;
+	pte_t *pte;
+
+	if (address >= TASK_SIZE)
+		return false;
+	local_irq_save(flags);
+	pte = mk_find_pte(current->mm, address);
+	if (pte)
+		allows = mk_pte_rights(READ_ONCE(*pte)) & need;
+	local_irq_restore(flags);
+	return allows;
+}
+
 static void user_page_fault(struct pt_regs *regs)
 {
 	unsigned long address = regs->regs.address;
 	unsigned int flags = FAULT_FLAG_USER;
 	int sig, code;
 
+	if (entry_allows(address, regs->regs.error)) {
+		mk_note_fault(current->mm, address, 1);
+		return;
+	}
 	if (regs->regs.error & PF_WRITE)
 		flags |= FAULT_FLAG_WRITE;
 	else if (regs->regs.error & PF_INSTR)

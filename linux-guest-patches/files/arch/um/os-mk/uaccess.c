@@ -34,9 +34,12 @@ static void *lock_user(unsigned long address, bool write, pte_t **pte, spinlock_
 	if (!*pte)
 		return NULL;
 	rights = mk_pte_rights(**pte);
-	if ((rights & (write ? MK_MAP_WRITE : MK_MAP_READ)) && pfn_valid(pte_pfn(**pte)))
+	if ((rights & (write ? MK_MAP_WRITE : MK_MAP_READ)) && pfn_valid(pte_pfn(**pte))) {
+		if (!pte_young(**pte))
+			set_pte(*pte, pte_mkyoung(**pte));
 		return __va((unsigned long)pte_pfn(**pte) << PAGE_SHIFT) +
 			(address & ~PAGE_MASK);
+	}
 	pte_unmap_unlock(*pte, *ptl);
 	return NULL;
 }
