@@ -10,5 +10,10 @@
 //!    input is an error value to be counted, never a panic.
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod collective;
+pub mod detector;
+pub mod node;
+pub mod report;
 pub mod rng;
+pub mod seal;

@@ -4,7 +4,10 @@
 #![forbid(unsafe_code)]
 
 pub mod allreduce;
+pub mod board;
 pub mod broadcast;
+pub mod cluster;
+pub mod detection;
 pub mod experiments;
 pub mod fail_proof;
 pub mod faults;
