@@ -270,7 +270,7 @@ fn owner(core: &ComputeReport, sysfs: &Sysfs) -> String {
 /// `corectl show`: everything about one core, a line each.
 pub fn show(row: &CoreReport) -> String {
     let mut text = format!("core {}\n", row.core);
-    let mut line = |name: &str, value: String| text += &format!("  {name:<14}{value}\n");
+    let mut line = |name: &str, value: String| text += &format!("  {name:<22}{value}\n");
     line("role", row.role.to_string());
     let Some(core) = &row.compute else { return text };
     line("state", core.state.to_string());
