@@ -10,8 +10,8 @@
  * Plugin API version 1 (QEMU 6.0 to 8.2; Debian 12 has 7.2). Debian packages no header for it, so the few functions
  * used are declared here. The order of events inside a translation block matters: the block's callback runs first and
  * adds all of its instructions; a marker's callback, later in the same block, takes the ones behind it off again.
- * QEMU takes interrupts only between blocks, so both are exact. Each iteration of a REP instruction after the first is
- * not counted.
+ * QEMU takes interrupts only between blocks, so both are exact. A REP string instruction is translated into a block that
+ * jumps to itself once an iteration; it counts as one instruction however many iterations it has, as on a real core.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -46,6 +46,7 @@ uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *);
+uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, vcpu_udata_cb, int, void *);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, vcpu_udata_cb, int, void *);
@@ -71,6 +72,8 @@ struct vcpu {
     enum mode mode;
     int rank;              /* of the last rank marker */
     uint64_t rank_at;      /* instructions executed up to and including it */
+    uint64_t rep;          /* address of the last REP instruction */
+    uint64_t rep_at;       /* instructions executed up to and including it */
 } __attribute__((aligned(128)));
 
 static struct vcpu vcpus[MAX_VCPUS];
@@ -170,6 +173,22 @@ static void on_block(unsigned v, void *udata)
         bump(&cpu->c.user, (uint32_t)u);
         cpu->mode = u >> 33 & 1 ? USER_SYSCALL : USER;
     }
+}
+
+/* One iteration of the REP instruction at this address, the last of its block. Nothing between it and the iteration
+ * before: it is the same instruction still. */
+static void on_rep(unsigned v, void *udata)
+{
+    uint64_t address = (uintptr_t)udata;
+    struct vcpu *cpu = &vcpus[v];
+    uint64_t executed = cpu->c.user + cpu->c.kernel;
+
+    if (cpu->rep == address && cpu->rep_at == executed - 1) {
+        bump(address >> 63 ? &cpu->c.kernel : &cpu->c.user, -1);
+        return;
+    }
+    cpu->rep = address;
+    cpu->rep_at = executed;
 }
 
 static void on_idle(qemu_plugin_id_t id, unsigned v)
@@ -276,6 +295,22 @@ static void on_marker(unsigned v, void *udata)
     pthread_mutex_unlock(&lock);
 }
 
+/* Whether the bytes are a REP string instruction: prefixes, F2 or F3 among them, then INS to OUTS or MOVS to SCAS. */
+static bool is_rep(const uint8_t *b, size_t size)
+{
+    bool rep = false;
+    size_t i = 0;
+
+    for (; i < size; i++) {
+        if (b[i] == 0xf2 || b[i] == 0xf3)
+            rep = true;
+        else if (b[i] != 0x66 && b[i] != 0x67 && (b[i] & 0xf0) != 0x40)
+            break;
+    }
+    return rep && i == size - 1 &&
+           ((b[i] >= 0x6c && b[i] <= 0x6f) || (b[i] >= 0xa4 && b[i] <= 0xa7) || (b[i] >= 0xaa && b[i] <= 0xaf));
+}
+
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
     size_t n = qemu_plugin_tb_n_insns(tb);
@@ -289,6 +324,9 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 
         if (i == n - 1 && size == 2 && ((b[0] == 0x0f && b[1] == 0x05) || b[0] == 0xcd))
             sys = true;
+        if (i == n - 1 && is_rep(b, size))
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, on_rep, CB_NO_REGS,
+                                                   (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
         if (size == 7 && b[0] == 0x0f && b[1] == 0x1f && b[2] == 0x80 && b[5] == 0x51 && b[6] == 0x4e &&
             strchr("SRJjWw", b[4]) && b[4])
             qemu_plugin_register_vcpu_insn_exec_cb(insn, on_marker, CB_NO_REGS, MARK(n - 1 - i, kernel, b[3], b[4]));

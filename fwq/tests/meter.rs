@@ -172,3 +172,13 @@ fn windows_count_on_every_core() {
         (1, 100, 0)
     );
 }
+
+#[test]
+fn a_rep_instruction_counts_once_whatever_its_iterations() {
+    let m = meter(
+        "b 0 3 1 0\n r 0 64 1\n r 0 64 1\n r 0 64 1\n b 0 2 1 0\n r 0 64 1\n r 0 80 1\n b 1 1 0 0\n r 1 8 0\n r 1 8 0",
+    );
+    // Three iterations, then again after two others, then another one.
+    assert_eq!(m.vcpus[0].kernel, 3 + 1 + 2 + 1 + 1);
+    assert_eq!(m.vcpus[1].user, 2);
+}

@@ -4,6 +4,7 @@
  *
  *   b VCPU N K S        a block of N instructions runs; K kernel, S ends in SYSCALL
  *   m VCPU LOW KIND K   a marker is executed, the last instruction of its block so far counted
+ *   r VCPU ADDRESS K    one iteration of the REP instruction at this address; a kernel one has the top bit set too
  *   i VCPU              the vCPU goes idle
  */
 #include "../plugin/meter.c"
@@ -13,6 +14,7 @@ uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *tb) { return 0; }
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t i) { return NULL; }
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn) { return 0; }
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn) { return NULL; }
+uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn) { return 0; }
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t, struct qemu_plugin_tb *)) {}
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, vcpu_udata_cb cb, int flags, void *u) {}
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, vcpu_udata_cb cb, int flags, void *u) {}
@@ -37,7 +39,10 @@ int main(int argc, char **argv)
             on_block(v, BLOCK(n, k, s));
         else if (sscanf(line, "m %u %c %c %u", &v, &low, &kind, &k) == 4)
             on_marker(v, MARK(0, k, (uint8_t)(low >= '0' && low <= '9' ? low - '0' : low), (uint8_t)kind));
-        else if (sscanf(line, "i %u", &v) == 1)
+        else if (sscanf(line, "r %u %u %u", &v, &n, &k) == 3) {
+            on_block(v, BLOCK(1, k, 0));
+            on_rep(v, (void *)(uintptr_t)(n | (uint64_t)k << 63));
+        } else if (sscanf(line, "i %u", &v) == 1)
             on_idle(0, v);
         else
             return 3;

@@ -259,3 +259,19 @@ fn migrated_quanta_count_as_hit_and_stay_out_of_ppm() {
     assert_eq!(rank.cores, [1, 2]);
     assert!(report([run]).table().contains("1+2"));
 }
+
+#[test]
+fn a_guest_with_a_wrong_clock_is_pointed_out() {
+    let good = || {
+        run(
+            System::TacetDecoupled,
+            Activity::Quiet,
+            &meter_text(0, 0, 0),
+        )
+    };
+    let mut wrong = run(System::Vendor, Activity::Quiet, &meter_text(0, 0, 0));
+    wrong.tsc_hz *= 40.0;
+    let warnings = report([good(), good(), wrong]).verdict().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("vendor Linux, StepSync, quiet: its clock runs wrongly"));
+}

@@ -60,12 +60,36 @@ pub(super) fn judge(report: &Report) -> Verdict {
             judge_rank(run, rank, &mut verdict);
         }
     }
+    judge_clocks(report, &mut verdict);
     if decoupled == 0 {
         verdict
             .failures
             .push("no decoupled run was measured".into());
     }
     verdict
+}
+
+/// All systems see the same time-stamp counter. A guest that found another rate than the others calibrated its clock
+/// wrongly, as happens on a loaded host; its ticks stand, its milliseconds do not.
+fn judge_clocks(report: &Report, verdict: &mut Verdict) {
+    let mut rates: Vec<f64> = report.runs.iter().map(|r| r.tsc_hz).collect();
+    rates.sort_by(f64::total_cmp);
+    let Some(&usual) = rates.get(rates.len() / 2) else {
+        return;
+    };
+    for run in &report.runs {
+        if (run.tsc_hz / usual - 1.0).abs() > 0.02 {
+            verdict.warnings.push(format!(
+                "{}, {}, {}: its clock runs wrongly (time-stamp counter at {:.0} MHz, the others' at {:.0}); do not use \
+                 its milliseconds",
+                run.system.title(),
+                run.mode.title(),
+                run.activity.title(),
+                run.tsc_hz / 1e6,
+                usual / 1e6
+            ));
+        }
+    }
 }
 
 fn judge_rank(run: &Run, rank: &RankResult, verdict: &mut Verdict) {
