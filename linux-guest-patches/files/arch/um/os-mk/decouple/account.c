@@ -7,6 +7,7 @@
  * traps; and once a second for those that run on, so that top and ps show
  * them. The CPU's own statistics (/proc/stat) stay those of service cores.
  */
+#include <linux/clocksource.h>
 #include <linux/init.h>
 #include <linux/math64.h>
 #include <linux/sched/cputime.h>
@@ -20,9 +21,19 @@ static struct timer_list charge_timer =
 	__TIMER_INITIALIZER(charge_all, TIMER_DEFERRABLE);
 static unsigned int running;
 
+static u32 ns_mult __ro_after_init, ns_shift __ro_after_init;
+
+static int __init account_init(void)
+{
+	clocks_calc_mult_shift(&ns_mult, &ns_shift, mk_boot->tsc_hz,
+			       NSEC_PER_SEC, 0);
+	return 0;
+}
+early_initcall(account_init);
+
 u64 decouple_ticks_to_ns(u64 ticks)
 {
-	return mul_u64_u64_div_u64(ticks, NSEC_PER_SEC, mk_boot->tsc_hz);
+	return mul_u64_u32_shr(ticks, ns_mult, ns_shift);
 }
 
 static void charge(struct decouple_core *core, u64 tsc)

@@ -174,14 +174,6 @@ static void doorbell(unsigned int bit)
 	wake_trapped(NULL);
 }
 
-/* With interrupts off: does one wait for this CPU, other than the doorbell? */
-bool decouple_interrupt_pending(void)
-{
-	struct mk_vcpu_state *vcpu = mk_vcpu_of(smp_processor_id());
-
-	return READ_ONCE(vcpu->pending) & ~BIT_ULL(MK_PENDING_DOORBELL_BIT);
-}
-
 /**
  * decouple_take_doorbell() - this CPU saw @core's trap by itself
  * @core: the core; interrupts are off

@@ -80,7 +80,6 @@ struct decouple_core *decouple_claim(struct task_struct *task, int number,
 void decouple_release(struct decouple_core *core);
 bool decouple_is_service_core(unsigned int number);
 struct decouple_core *decouple_find_core(unsigned int number);
-bool decouple_interrupt_pending(void);
 void decouple_take_doorbell(struct decouple_core *core);
 
 /* account.c */
@@ -97,6 +96,20 @@ static inline bool decouple_trapped(struct decouple_core *core)
 {
 	/* The core stores the state after the rest of the frame. */
 	return smp_load_acquire(&core->frame->state) == MK_FRAME_TRAPPED;
+}
+
+/*
+ * With interrupts off: does one wait for this CPU, other than the doorbell?
+ * (GS base is this vCPU's page.)
+ */
+static __always_inline bool decouple_interrupt_pending(void)
+{
+	u64 pending;
+
+	asm volatile("movq %%gs:%c1, %0"
+		     : "=r" (pending)
+		     : "i" (offsetof(struct mk_vcpu_state, pending)));
+	return pending & ~BIT_ULL(MK_PENDING_DOORBELL_BIT);
 }
 
 #endif /* __DECOUPLE_H */

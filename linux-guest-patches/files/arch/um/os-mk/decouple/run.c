@@ -5,6 +5,7 @@
  * trap as it handles every other thread's.
  */
 #include <linux/delay.h>
+#include <linux/math64.h>
 #include <linux/moduleparam.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
@@ -20,7 +21,7 @@
  * sleep costs more than the core's next trap: look for it this long first,
  * unless another thread wants to run here.
  */
-static unsigned int spin_us = 20;
+static unsigned int spin_us = 50;
 module_param(spin_us, uint, 0644);
 MODULE_PARM_DESC(spin_us, "microseconds to wait for a trap before sleeping");
 
@@ -198,28 +199,27 @@ static long resume(struct decouple_core *core, struct uml_pt_regs *regs)
 	return 0;
 }
 
-static bool worth_spinning(void)
-{
-	return !need_resched() && !signal_pending(current) &&
-	       single_task_running();
-}
-
 /*
  * With interrupts off: the doorbell of the trap that is waited for then costs
- * no upcall. Any other interrupt ends it.
+ * no upcall. Whatever else this CPU could have to do comes with an interrupt,
+ * which ends it.
  */
 static bool spin_for_trap(struct decouple_core *core)
 {
-	u64 ticks = mul_u64_u64_div_u64(READ_ONCE(spin_us), mk_boot->tsc_hz,
-					USEC_PER_SEC);
+	u64 ticks = READ_ONCE(spin_us) *
+		    div_u64(mk_boot->tsc_hz, USEC_PER_SEC);
 	u64 start = mk_rdtsc();
 	unsigned long flags;
 	bool trapped;
 
+	if (!single_task_running())
+		return false;
+
 	local_irq_save(flags);
+	if (need_resched() || signal_pending(current))
+		ticks = 0;
 	while (!(trapped = decouple_trapped(core)) &&
-	       mk_rdtsc() - start < ticks && !decouple_interrupt_pending() &&
-	       worth_spinning())
+	       !decouple_interrupt_pending() && mk_rdtsc() - start < ticks)
 		cpu_relax();
 	if (trapped)
 		decouple_take_doorbell(core);
