@@ -5,7 +5,7 @@ use core::sync::atomic::{Ordering, fence};
 use crate::arch::{self, Core, apic, core_at};
 use crate::object::{Ref, Task};
 
-/// Mappings of `task` were taken away: when this returns, no core uses them. Call without a lock held.
+/// Mappings of `task` were taken away: when this returns, no core uses them.
 ///
 /// Cores on which the Task is not active see the new generation before they use it again.
 pub fn flush(task: &Task) {

@@ -4,7 +4,8 @@ use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// A spin lock. Nobody waits for another core's acknowledgement while holding one, so waiting here is bounded.
+/// A spin lock. Whoever waits for one does the shootdowns that other cores ask for meanwhile, so a holder may wait for
+/// other cores' acknowledgements.
 pub struct SpinLock<T> {
     locked: AtomicBool,
     value: UnsafeCell<T>,
@@ -24,6 +25,7 @@ impl<T> SpinLock<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         while self.locked.swap(true, Ordering::Acquire) {
             while self.locked.load(Ordering::Relaxed) {
+                crate::shootdown::serve(crate::arch::core());
                 core::hint::spin_loop();
             }
         }

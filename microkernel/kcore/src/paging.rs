@@ -157,6 +157,31 @@ pub fn lookup<T: Tables>(t: &T, root: u64, address: u64) -> Option<(u64, u64)> {
     None
 }
 
+/// Take away every mapping of `[physical, physical + bytes)`, wherever it is. True: something was mapped. (Ranges are
+/// aligned so that a large page lies inside one or outside; see `map`.)
+pub fn unmap_physical<T: Tables>(t: &mut T, root: u64, physical: u64, bytes: u64) -> bool {
+    unmap_physical_below(t, root, 3, 256, physical..physical + bytes)
+}
+
+fn unmap_physical_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: usize, span: core::ops::Range<u64>) -> bool {
+    let mut found = false;
+    for i in 0..entries {
+        let entry = t.read(table, i);
+        if entry & PRESENT == 0 {
+            continue;
+        }
+        if level == 0 || entry & LARGE != 0 {
+            if span.contains(&(entry & ADDRESS)) {
+                t.write(table, i, 0);
+                found = true;
+            }
+        } else {
+            found |= unmap_physical_below(t, entry & ADDRESS, level - 1, 512, span.clone());
+        }
+    }
+    found
+}
+
 /// Give back all tables of the user half below `root` (not `root` itself).
 pub fn free_user_tables<T: Tables>(t: &mut T, root: u64) {
     free_below(t, root, 3, 256);
@@ -269,6 +294,20 @@ mod tests {
     fn no_memory_for_tables_is_an_error() {
         let (mut t, root) = Fake::new(2);
         assert_eq!(map(&mut t, root, 0x1000, 0x1000, 0x1000, RW), Err(NoMemory));
+    }
+
+    #[test]
+    fn memory_that_ends_is_unmapped_wherever_it_was() {
+        let (mut t, root) = Fake::new(20);
+        map(&mut t, root, 0x5000, 0x40_0000, 0x20_1000, RW).unwrap();
+        map(&mut t, root, 0x7000_0000_0000, 0x40_0000, 0x20_0000, RW).unwrap();
+        map(&mut t, root, 0x60_0000, 0x80_0000, 0x1000, RW).unwrap();
+        assert!(unmap_physical(&mut t, root, 0x40_0000, 0x20_1000));
+        assert_eq!(lookup(&t, root, 0x5000), None);
+        assert_eq!(lookup(&t, root, 0x20_5000), None);
+        assert_eq!(lookup(&t, root, 0x7000_0000_0000), None);
+        assert_eq!(lookup(&t, root, 0x60_0000).unwrap().0, 0x80_0000);
+        assert!(!unmap_physical(&mut t, root, 0x40_0000, 0x20_1000));
     }
 
     #[test]

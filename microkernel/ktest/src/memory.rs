@@ -3,13 +3,14 @@
 use abi::{Error, MAP_READ, MAP_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP};
 use rt::invoke;
 
-use crate::support::{Outcome, Shared, Test, address, delete, equal, free_bytes, memory, object, refused, slot, thread};
+use crate::support::{Outcome, Shared, Test, address, delete, equal, free_bytes, memory, object, refused, slot, thread, user_task, CODE, DATA};
 
 pub const TESTS: &[Test] = &[
     Test { name: "new_memory_is_zero_and_aliases_agree", cores: 1, run: zero_and_alias },
     Test { name: "mappings_outside_the_range_or_the_user_half_are_refused", cores: 1, run: bounds },
     Test { name: "large_pages_can_be_taken_apart", cores: 1, run: large_pages },
     Test { name: "device_ranges_never_cover_ram", cores: 1, run: device },
+    Test { name: "memory_that_is_given_back_is_no_longer_mapped_anywhere", cores: 1, run: revoked_memory },
     Test { name: "a_deleted_task_returns_its_tables", cores: 1, run: task_memory },
     Test { name: "an_unmap_is_seen_by_another_core_before_it_returns", cores: 2, run: remote_unmap },
 ];
@@ -83,6 +84,22 @@ fn device() -> Outcome {
     invoke(abi::ROOT_CAP_MACHINE, abi::MACHINE_DEVICE, &[0xfed0_0000, 1, to])?;
     delete(to)?;
     Ok(())
+}
+
+fn revoked_memory() -> Outcome {
+    // mov rax, [0x900000]; jmp to the start: runs until the page is gone.
+    let (task, _, _) = user_task(&[0x48, 0x8b, 0x04, 0x25, 0, 0, 0x90, 0, 0xeb, 0xf6])?;
+    let range = object(abi::KIND_RANGE, 1)?;
+    invoke(task, TASK_MAP, &[range, 0, 0x90_0000, 4096, MAP_READ])?;
+    let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
+    let slot = object(abi::KIND_THREAD, 0)?;
+    invoke(slot, abi::THREAD_CONFIGURE, &[0, task, 0, 0, endpoint])?;
+    invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 10])?;
+    invoke(slot, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+    delete(range)?;
+    let fault = rt::receive(endpoint, reply)?;
+    equal(fault.words[0], 14)?;
+    equal(fault.words[2], 0x90_0000)
 }
 
 fn task_memory() -> Outcome {

@@ -1,5 +1,6 @@
 //! Task: an address space.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
@@ -14,6 +15,8 @@ use crate::sync::SpinLock;
 pub struct Task {
     header: Header,
     root: u64,
+    /// The Task before this one in the list of all Tasks; belongs to the list's lock.
+    previous: Cell<*const Task>,
     tables: SpinLock<()>,
     /// Cores that may use translations of this Task.
     pub active: AtomicU64,
@@ -25,6 +28,14 @@ pub struct Task {
 unsafe impl Object for Task {
     const KIND: Kind = Kind::Task;
 }
+
+/// All Tasks, newest first.
+struct All {
+    last: *const Task,
+}
+// SAFETY: only a pointer; following it is up to the holder of the lock.
+unsafe impl Send for All {}
+static ALL: SpinLock<All> = SpinLock::new(All { last: core::ptr::null() });
 
 /// Page tables in the direct map, paid for by the Task's payer.
 struct Tables<'a>(&'a Untyped);
@@ -55,14 +66,37 @@ impl Task {
     pub fn create(payer: &Ref<Untyped>) -> Result<Ref<Task>, Error> {
         let root = payer.allocate(1, 1)?;
         memory::share_kernel_half(root);
-        super::create(payer, |header| Task {
+        let task = super::create(payer, |header| Task {
             header,
             root,
+            previous: Cell::new(core::ptr::null()),
             tables: SpinLock::new(()),
             active: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         })
-        .inspect_err(|_| payer.free(root, 1))
+        .inspect_err(|_| payer.free(root, 1))?;
+        let mut all = ALL.lock();
+        task.previous.set(all.last);
+        all.last = &raw const *task;
+        drop(all);
+        Ok(task)
+    }
+
+    /// Take away every mapping of `[physical, physical + bytes)` from every Task: the memory is about to go back. Walks
+    /// all page tables: the price of keeping no record per mapping, paid only when a Range ends.
+    pub fn unmap_everywhere(physical: u64, bytes: u64) {
+        let all = ALL.lock();
+        let mut at = all.last;
+        // SAFETY: a Task leaves the list, under its lock, before its memory goes.
+        while let Some(task) = unsafe { at.as_ref() } {
+            at = task.previous.get();
+            let guard = task.tables.lock();
+            let found = paging::unmap_physical(&mut task.page_tables(), task.root, physical, bytes);
+            drop(guard);
+            if found {
+                shootdown::flush(task);
+            }
+        }
     }
 
     pub fn root(&self) -> u64 {
@@ -141,6 +175,21 @@ impl Drop for Task {
     fn drop(&mut self) {
         // Cores hold a reference while the Task is in their CR3: none has it now.
         debug_assert!(self.active.load(Ordering::Relaxed) == 0);
+        let mut all = ALL.lock();
+        if core::ptr::eq(all.last, self) {
+            all.last = self.previous.get();
+        } else {
+            let mut at = all.last;
+            // SAFETY: as in `unmap_everywhere`.
+            while let Some(task) = unsafe { at.as_ref() } {
+                if core::ptr::eq(task.previous.get(), self) {
+                    task.previous.set(self.previous.get());
+                    break;
+                }
+                at = task.previous.get();
+            }
+        }
+        drop(all);
         let mut tables = self.page_tables();
         paging::free_user_tables(&mut tables, self.root);
         tables.0.free(self.root, 1);
