@@ -321,7 +321,17 @@ struct Page<'a> {
 pub(super) fn render(report: &Report) -> Result<String> {
     let verdict = report.verdict();
     let (storm_systems, storm_rows) = storm(report);
-    let samples = report.runs.iter().map(|r| r.samples).max().unwrap_or(0);
+    let counts: BTreeSet<usize> = report.runs.iter().map(|r| r.samples).collect();
+    let samples = match (counts.first(), counts.last()) {
+        (Some(&few), Some(&many)) if few < many => {
+            format!(
+                "{} to {}",
+                table_number(few as u64),
+                table_number(many as u64)
+            )
+        }
+        (_, many) => table_number(many.copied().unwrap_or(0) as u64),
+    };
     let own = report.runs.iter().map(|r| r.own_insns_per_quantum).max();
     let page = Page {
         silent: verdict.failures.is_empty(),
@@ -329,7 +339,7 @@ pub(super) fn render(report: &Report) -> Result<String> {
         failures: verdict.failures,
         warnings: verdict.warnings,
         machine: &report.machine,
-        samples: table_number(samples as u64),
+        samples,
         own: table_number(own.unwrap_or(0)),
         legend: systems(report)
             .into_iter()

@@ -244,7 +244,7 @@ pub(super) fn heat_map(runs: &[&Run]) -> Result<String> {
             let cell = [(x0 + k * step, y0), (x0 + (k + 1) * step, y0 + 12)];
             drawn(area.draw(&Rectangle::new(cell, heat(value).filled())))?;
         }
-        for (decade, name) in ["1", "10", "100", "1k", "10k", "100k", "1M"]
+        for (decade, name) in ["1", "10", "100", "1k", "10k", "100k", "1M+"]
             .iter()
             .enumerate()
         {

@@ -25,6 +25,7 @@ pub(super) fn cells(run: &Run, rank: &RankResult) -> Vec<String> {
                 .collect::<Vec<_>>()
                 .join("+"),
         },
+        table_number(rank.samples as u64),
         optional(rank.stolen_ppm, ppm),
         optional(rank.stolen_max, table_number),
         optional(rank.quanta_hit, |hit| percent(hit, rank.samples)),
@@ -35,16 +36,17 @@ pub(super) fn cells(run: &Run, rank: &RankResult) -> Vec<String> {
     ]
 }
 
-pub(super) const HEADS: [&str; 12] = [
+pub(super) const HEADS: [&str; 13] = [
     "system",
     "mode",
     "activity",
     "rank",
     "core",
+    "quanta",
     "stolen ppm",
     "most in one",
-    "quanta hit %",
-    "kernel entries",
+    "hit %",
+    "entries",
     "min ms",
     "median ms",
     "noise %",
@@ -89,13 +91,12 @@ pub(super) fn render(report: &Report) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let samples = report.runs.iter().map(|r| r.samples).max().unwrap_or(0);
     let own = report.runs.iter().map(|r| r.own_insns_per_quantum).max();
     format!(
-        "{table}\n{} quanta of {} instructions each. Stolen: instructions on the rank's core during its quanta that were \
-         not its own,\nper million. Counts are exact; times on an emulator vary with the host's load (compare min and \
-         median only).\n",
-        table_number(samples as u64),
+        "{table}\nEach quantum has {} instructions. Stolen: instructions on the rank's core during its quanta that were \
+         not its own, per\nmillion; most in one: in the worst quantum; hit: quanta that lost any; entries: into kernel \
+         mode, in all quanta.\nCounts are exact; times on an emulator vary with the host's load (compare min and median \
+         only).\n",
         table_number(own.unwrap_or(0)),
     )
 }
