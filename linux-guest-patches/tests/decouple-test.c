@@ -229,8 +229,14 @@ static void test_clock(int fd, int core)
 	calls = core_number(core, "syscalls") - calls;
 	check(good, "time never goes backwards");
 	check(calls < 20, "and is read without a system call");
+	/* Nothing but this thread runs now: who keeps the coarse clocks? */
+	last = ns(CLOCK_MONOTONIC);
+	while (ns(CLOCK_MONOTONIC) < last + 2500000000LL)
+		;
 	now = ns(CLOCK_REALTIME);
-	check(llabs(now / 1000000000 - tv.tv_sec) <= 2, "the clocks agree");
+	check(llabs(ns(CLOCK_REALTIME_COARSE) - now) < 500000000 &&
+	      llabs(time(NULL) - now / 1000000000) <= 1,
+	      "the coarse clocks stay fresh");
 	detach(fd, 0, 0);
 }
 

@@ -10,27 +10,34 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <immintrin.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ipc.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -100,13 +107,13 @@ static void catch_faults(void)
 static void test_faults(void)
 {
 	volatile char *p = pages(2, PROT_READ | PROT_WRITE);
-	volatile char *file;
+	volatile char *file, *volatile nothing = (char *)8;
 	int fd;
 
 	catch_faults();
-	check(FAULT(*(volatile char *)8) == SIGSEGV && got_code == SEGV_MAPERR &&
+	check(FAULT(*nothing) == SIGSEGV && got_code == SEGV_MAPERR &&
 	      got_addr == 8 && got_trapno == 14 && !(got_err & 2), "a read of nothing");
-	check(FAULT(*(volatile char *)8 = 1) == SIGSEGV && (got_err & 2), "a write to nothing");
+	check(FAULT(*nothing = 1) == SIGSEGV && (got_err & 2), "a write to nothing");
 	p[0] = 1;
 	mprotect((void *)p, PAGE, PROT_READ);
 	check(FAULT(p[0] = 2) == SIGSEGV && got_code == SEGV_ACCERR && p[0] == 1,
@@ -451,6 +458,102 @@ static void test_ptrace(void)
 	check(exit_of(pid) == 11, "the child goes on with what was poked");
 }
 
+/* Facilities that touch the architecture's code on the way. */
+
+static int deep(int n)
+{
+	volatile char here[4096];
+
+	here[0] = n;
+	return n ? deep(n - 1) + here[0] - (char)n : 0;
+}
+
+static void test_facilities(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 77),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { sizeof(code) / sizeof(*code), code };
+	struct timespec nap = { .tv_nsec = 300000000 }, a, b, c;
+	struct user_regs_struct regs;
+	volatile int *shm;
+	int id, status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
+			_exit(2);
+		_exit(syscall(SYS_getppid) == -1 && errno == 77 && getpid() > 1 ? 0 : 1);
+	}
+	check(exit_of(pid) == 0, "a seccomp filter answers a system call");
+
+	id = shmget(IPC_PRIVATE, PAGE, IPC_CREAT | 0600);
+	shm = shmat(id, NULL, 0);
+	pid = fork();
+	if (!pid) {
+		shm[5] = 55;
+		_exit(0);
+	}
+	exit_of(pid);
+	check(shm[5] == 55, "System V shared memory");
+	shmdt((void *)shm);
+	shmctl(id, IPC_RMID, NULL);
+
+	/* Stopped and continued in its sleep, a program sleeps on. */
+	pid = fork();
+	if (!pid) {
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		status = nanosleep(&nap, NULL);
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		_exit(status || b.tv_sec - a.tv_sec + (b.tv_nsec - a.tv_nsec) / 1e9 < 0.3);
+	}
+	usleep(50000);
+	kill(pid, SIGSTOP);
+	waitpid(pid, &status, WUNTRACED);
+	kill(pid, SIGCONT);
+	check(WIFSTOPPED(status) && exit_of(pid) == 0, "a sleep goes on after SIGSTOP and SIGCONT");
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &b);
+	clock_gettime(CLOCK_MONOTONIC, &c);
+	check((a.tv_sec < b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec <= b.tv_nsec)) &&
+	      (b.tv_sec < c.tv_sec || (b.tv_sec == c.tv_sec && b.tv_nsec <= c.tv_nsec)),
+	      "the clocks of the vDSO and of the kernel agree");
+	check(deep(1500) == 0, "a stack that grows by six megabytes");
+
+	pid = fork();
+	if (!pid)
+		for (;;)
+			;
+	check(ptrace(PTRACE_ATTACH, pid, 0, 0) == 0 && waitpid(pid, &status, 0) == pid &&
+	      WIFSTOPPED(status), "PTRACE_ATTACH stops a spinning process");
+	ptrace(PTRACE_GETREGS, pid, 0, &regs);
+	regs.rip = (unsigned long)_exit;
+	regs.rdi = 9;
+	regs.rsp = (regs.rsp & ~15ul) - 8;
+	check(ptrace(PTRACE_SETREGS, pid, 0, &regs) == 0, "PTRACE_SETREGS");
+	ptrace(PTRACE_DETACH, pid, 0, 0);
+	check(exit_of(pid) == 9, "and it goes on where it was sent");
+
+	pid = fork();
+	if (!pid) {
+		if (unshare(CLONE_NEWPID | CLONE_NEWNS))
+			_exit(errno == EPERM ? 0 : 1);
+		pid = fork();
+		if (!pid)
+			_exit(getpid() == 1 ? 0 : 1);
+		_exit(exit_of(pid));
+	}
+	check(exit_of(pid) == 0, "the first process of a PID name space is 1");
+}
+
 static void test_memory(void)
 {
 	size_t n = 2048, i;
@@ -487,6 +590,7 @@ int main(int argc, char **argv)
 	test_signals();
 	test_extended_state();
 	test_ptrace();
+	test_facilities();
 	printf("1..%d\n# %d failures\n", number, failures);
 	fflush(stdout);
 	if (getpid() == 1) {

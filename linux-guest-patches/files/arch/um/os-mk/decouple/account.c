@@ -3,9 +3,11 @@
  * What a decoupled thread used: processor time, for /proc, and the counters
  * that sysfs shows.
  *
- * No tick of Linux sees a decoupled thread run. Its time is charged when it
- * traps; and once a second for those that run on, so that top and ps show
- * them. The CPU's own statistics (/proc/stat) stay those of service cores.
+ * While a thread runs on a compute core, Linux's own CPUs may all be idle, but
+ * the machine is not: one CPU keeps a tick, as on any Linux on which a thread
+ * runs. It charges the time, and it keeps the coarse clocks in the vDSO's data
+ * page (time(), CLOCK_*_COARSE) as fresh as their resolution promises. The
+ * CPU's own statistics (/proc/stat) stay those of service cores.
  */
 #include <linux/clocksource.h>
 #include <linux/init.h>
@@ -16,9 +18,7 @@
 
 static void charge_all(struct timer_list *timer);
 
-/* Deferrable: it wakes no idle service core. */
-static struct timer_list charge_timer =
-	__TIMER_INITIALIZER(charge_all, TIMER_DEFERRABLE);
+static DEFINE_TIMER(charge_timer, charge_all);
 static unsigned int running;
 
 static u32 ns_mult __ro_after_init, ns_shift __ro_after_init;
@@ -64,7 +64,7 @@ static void charge_all(struct timer_list *timer)
 	for (i = 0; i < decouple_count; i++)
 		charge(&decouple_cores[i], mk_rdtsc());
 	if (running)
-		mod_timer(&charge_timer, jiffies + HZ);
+		mod_timer(&charge_timer, jiffies + 1);
 	spin_unlock_irqrestore(&decouple_lock, flags);
 }
 
@@ -76,7 +76,7 @@ void decouple_charge_start(struct decouple_core *core)
 	core->running_since = mk_rdtsc();
 	running++;
 	if (!timer_pending(&charge_timer))
-		mod_timer(&charge_timer, jiffies + HZ);
+		mod_timer(&charge_timer, jiffies + 1);
 	spin_unlock_irqrestore(&decouple_lock, flags);
 }
 
