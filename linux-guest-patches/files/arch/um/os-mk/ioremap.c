@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Device memory in Linux's address space. A mapping is made by the
- * microkernel from a device Range that Linux holds; the vmalloc area only
+ * microkernel from a device Range that Linux holds; the vmalloc code only
  * lends the addresses, and no page table of Linux's own describes it.
  */
 #include <linux/export.h>
@@ -24,7 +24,9 @@ void __iomem *mk_map_device(u64 slot, u64 offset, size_t size)
 	long err;
 
 	size = PAGE_ALIGN(size);
-	area = get_vm_area(size, VM_IOREMAP);
+	area = __get_vm_area_caller(size, VM_IOREMAP, MK_IOREMAP_START,
+				    MK_IOREMAP_END,
+				    __builtin_return_address(0));
 	if (!area)
 		return NULL;
 

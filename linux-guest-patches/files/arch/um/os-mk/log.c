@@ -47,7 +47,7 @@ static void mk_dump(struct kmsg_dumper *dumper, struct kmsg_dump_detail *detail)
 	if (mk_console.flags & CON_ENABLED)
 		return;
 	kmsg_dump_rewind(&iter);
-	while (kmsg_dump_get_line(&iter, true, line, sizeof(line), &n))
+	while (kmsg_dump_get_line(&iter, false, line, sizeof(line), &n))
 		mk_log_write(line, n);
 }
 

@@ -115,13 +115,18 @@ void mk_map_kernel_range(unsigned long start, unsigned long end)
 		panic("cannot map kernel memory at %lx: error %d", start, err);
 }
 
-bool mk_map_kernel_page(unsigned long address)
+/*
+ * A flush takes out all of a range, in which other areas may live: they come
+ * back here, as does what was entered without mk_map_kernel_range().
+ */
+bool mk_map_kernel_page(unsigned long address, unsigned int need)
 {
 	pte_t entry;
 
 	address &= PAGE_MASK;
 	if (!in_vmalloc(address, address + PAGE_SIZE) ||
-	    !mappable(mk_find_pte(&init_mm, address), &entry))
+	    !mappable(mk_find_pte(&init_mm, address), &entry) ||
+	    !(kernel_rights(entry) & need))
 		return false;
 	return !map_run(address, entry, PAGE_SIZE);
 }

@@ -79,6 +79,15 @@ void show_regs(struct pt_regs *regs)
 
 void mk_die(const char *what, struct pt_regs *regs)
 {
+	char line[128];
+	int n;
+
+	/* First to where no driver can be in the way. */
+	n = scnprintf(line, sizeof(line), "Linux: %s: trap %lu error %lx address %lx at %pS\n",
+		      what, regs->regs.trapno, regs->regs.error, regs->regs.address,
+		      (void *)PT_REGS_IP(regs));
+	mk_log_write(line, n);
+
 	console_verbose();
 	bust_spinlocks(1);
 	pr_emerg("%s\n", what);

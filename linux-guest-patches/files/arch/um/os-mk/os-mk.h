@@ -49,7 +49,8 @@ int mk_fault_in(unsigned long address, unsigned int flags, int *sig);
 unsigned int mk_pte_rights(pte_t pte);
 pmd_t *mk_find_pmd(struct mm_struct *mm, unsigned long address);
 pte_t *mk_find_pte(struct mm_struct *mm, unsigned long address);
-bool mk_map_kernel_page(unsigned long address);
+/* Enter a page of vmalloc memory that grants the MK_MAP_* right @need. */
+bool mk_map_kernel_page(unsigned long address, unsigned int need);
 
 /* extended state */
 void mk_fpu_load(void);

@@ -217,6 +217,7 @@ void mk_flush_mm(struct mm_struct *mm, unsigned long start, unsigned long end)
 	/* Nobody runs in an mm without users, and its Task goes with it. */
 	if (!mm->context.task || start >= end || !atomic_read(&mm->mm_users))
 		return;
+	/* The entries are gone; only then look for items made from them. */
 	mb();
 	if (!READ_ONCE(mm->context.mapped))
 		return;

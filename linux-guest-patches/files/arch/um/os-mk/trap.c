@@ -135,11 +135,16 @@ static void send_fault(struct pt_regs *regs, int sig, int code, unsigned long ad
 		force_sig_fault(sig, code, (void __user *)address);
 }
 
+static unsigned int needed_right(unsigned long error)
+{
+	return error & PF_WRITE ? MK_MAP_WRITE :
+	       error & PF_INSTR ? MK_MAP_EXEC : MK_MAP_READ;
+}
+
 /* Is Linux's entry as the access wants it, and only the Task lacks it? */
 static bool entry_allows(unsigned long address, unsigned long error)
 {
-	unsigned int need = error & PF_WRITE ? MK_MAP_WRITE :
-			    error & PF_INSTR ? MK_MAP_EXEC : MK_MAP_READ;
+	unsigned int need = needed_right(error);
 	unsigned long flags;
 	bool allows = false;
 	pte_t *pte;
@@ -257,8 +262,7 @@ static bool kernel_exception(struct pt_regs *regs)
 	const struct exception_table_entry *entry;
 
 	if (regs->regs.trapno == X86_TRAP_PF &&
-	    !(regs->regs.error & PF_INSTR) &&
-	    mk_map_kernel_page(regs->regs.address))
+	    mk_map_kernel_page(regs->regs.address, needed_right(regs->regs.error)))
 		return true;
 	entry = search_exception_tables(PT_REGS_IP(regs));
 	if (!entry)

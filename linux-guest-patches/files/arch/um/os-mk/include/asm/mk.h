@@ -11,6 +11,13 @@
 #define MK_PENDING_IPI_BIT	48
 #define MK_PENDING_DOORBELL_BIT	40
 
+/*
+ * Where device memory is mapped: behind VMALLOC_END, because a flush of vmalloc
+ * memory may span areas that are in use.
+ */
+#define MK_IOREMAP_START	0x180000000000UL
+#define MK_IOREMAP_END		0x1c0000000000UL
+
 struct mm_struct;
 struct task_struct;
 
