@@ -5,6 +5,7 @@
  * only the kernel, runs; XSAVE and XRSTOR need no privilege.
  */
 
+#include <linux/init.h>
 #include <linux/irqflags.h>
 #include <linux/sched.h>
 #include <asm/decouple.h>
@@ -21,7 +22,21 @@
 
 /* Whose state each vCPU's registers hold. */
 static struct task_struct *owner[NR_CPUS];
+/* Bits of MXCSR that exist; others must not reach XRSTOR (SDM 1, 11.6.6). */
 static u32 mxcsr_mask __ro_after_init = 0xffbf;
+
+static int __init fpu_init(void)
+{
+	static u8 state[512] __initdata __aligned(16);
+	u32 mask;
+
+	asm volatile("fxsave64 (%0)" : : "r" (state) : "memory");
+	mask = *(u32 *)(state + OFFSET_MXCSR_MASK);
+	if (mask)
+		mxcsr_mask = mask;
+	return 0;
+}
+early_initcall(fpu_init);
 
 static bool in_registers(struct task_struct *task)
 {
