@@ -75,6 +75,8 @@ pub fn measure(plan: &Plan, mut barrier: impl FnMut()) -> Measured {
     if plan.mode == Mode::Step {
         (0..SETTLE).for_each(|_| barrier());
     }
+    // No run is on: this only has the markers' page mapped before faults are counted.
+    mark_run_end(plan.run);
     let clock = (Instant::now(), ticks());
     let usage = Usage::of_this_thread();
     barrier();
