@@ -6,6 +6,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+mod bench;
+#[cfg(target_os = "none")]
 mod capabilities;
 #[cfg(target_os = "none")]
 mod decoupled;
@@ -28,7 +30,7 @@ mod program {
     use rt::println;
 
     use crate::support::{self, Test};
-    use crate::{capabilities, decoupled, faults, ipc, memory, scheduling, vcpus};
+    use crate::{bench, capabilities, decoupled, faults, ipc, memory, scheduling, vcpus};
 
     #[unsafe(no_mangle)]
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
@@ -38,6 +40,9 @@ mod program {
         let length = boot.cmdline.iter().position(|&b| b == 0).unwrap_or(0);
         let options = core::str::from_utf8(&boot.cmdline[..length]).unwrap_or("");
         let wanted = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("ktest="));
+        if options.split_ascii_whitespace().any(|w| w == "kbench") {
+            rt::exit(u64::from(!bench::run()));
+        }
         let groups = [
             capabilities::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, scheduling::TESTS, vcpus::TESTS, decoupled::TESTS,
         ];

@@ -55,7 +55,7 @@ pub fn refused<T>(result: Result<T, Error>, expected: Error) -> Outcome {
 }
 
 /// The test's own Untyped; everything a test makes comes from it.
-const POOL: u64 = abi::ROOT_CAP_FREE;
+pub const POOL: u64 = abi::ROOT_CAP_FREE;
 const POOL_PAGES: u64 = 2048;
 const FIRST_SLOT: u64 = abi::ROOT_CAP_FREE + 8;
 /// Addresses for what tests map into the root Task.

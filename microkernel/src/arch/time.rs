@@ -6,8 +6,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86::io::{inb, outb};
 
 const PIT_HZ: u64 = 1_193_182;
-/// Length of one calibration round: 10 ms.
-const ROUND_TICKS: u64 = PIT_HZ / 100;
+/// Length of one calibration round: 2 ms.
+const ROUND_TICKS: u64 = PIT_HZ / 500;
+/// Rounds at least and at most, and how many must agree with the shortest to a thousandth.
+const ROUNDS: core::ops::Range<u32> = 8..400;
+const AGREEING: u32 = 4;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
@@ -24,10 +27,15 @@ pub fn tsc_hz() -> u64 {
 
 /// Measure the TSC, and `counter` (which counts down) beside it. Returns the counter's ticks per second.
 ///
-/// A round in which the host took the CPU away measures too long, never too short: the shortest of the rounds counts.
+/// A round in which a host took the CPU away measures too long, never too short: the shortest counts, once several agree
+/// with it. Rounds are short so that on a busy host some are whole.
 pub fn calibrate(counter: impl Fn() -> u32) -> u64 {
     let mut best = (u64::MAX, 0);
-    for _ in 0..5 {
+    let mut agreeing = 0;
+    for round in 0..ROUNDS.end {
+        if round >= ROUNDS.start && agreeing >= AGREEING {
+            break;
+        }
         // SAFETY: PIT channel 2 with the speaker off; its output is bit 5 of port 0x61.
         unsafe {
             outb(0x61, inb(0x61) & !2 | 1);
@@ -39,8 +47,13 @@ pub fn calibrate(counter: impl Fn() -> u32) -> u64 {
         // SAFETY: as above.
         while unsafe { inb(0x61) } & 0x20 == 0 {}
         let (t1, c1) = (tsc(), counter());
-        if t1 - t0 < best.0 {
-            best = (t1 - t0, u64::from(c0.wrapping_sub(c1)));
+        let length = t1 - t0;
+        if length < best.0 - best.0 / 1000 {
+            agreeing = 0;
+        }
+        agreeing += u32::from(length <= best.0.saturating_add(length / 1000));
+        if length < best.0 {
+            best = (length, u64::from(c0.wrapping_sub(c1)));
         }
     }
     TSC_HZ.store(best.0 * PIT_HZ / ROUND_TICKS, Ordering::Relaxed);

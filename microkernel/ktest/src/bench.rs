@@ -1,0 +1,173 @@
+//! Instruction counts of kernel operations: each one runs between two window markers, which the noise meter counts.
+//!
+//! The command line word `kbench` runs this instead of the tests. Window 0x10 is empty: its cost is taken off the others.
+
+use core::arch::asm;
+
+use abi::{Error, MAP_READ, RIGHT_ALL, ROOT_CAP_CSPACE, TASK_MAP, TASK_UNMAP};
+use rt::{call, invoke, println, receive, reply_receive, send};
+
+use crate::support::{self, CODE, DATA, Outcome, Shared, copy, delete, memory, object, slot, thread, user_task};
+
+/// Windows of each operation; the median counts.
+const ROUNDS: u64 = 200;
+
+/// `nopl 0x4e5157LL(%rax)` begins window LL, `nopl 0x4e5177LL(%rax)` ends it.
+macro_rules! window {
+    ($id:literal, $work:expr) => {{
+        // SAFETY: a long NOP.
+        unsafe { asm!(concat!("nop dword ptr [rax + 0x4e5157", $id, "]")) };
+        let result = $work;
+        // SAFETY: a long NOP.
+        unsafe { asm!(concat!("nop dword ptr [rax + 0x4e5177", $id, "]")) };
+        result
+    }};
+}
+
+type Bench = (&'static str, fn() -> Outcome);
+
+const ALL: &[Bench] = &[
+    ("10 empty", empty),
+    ("11 call+reply, same address space", call_same),
+    ("12 call+reply, across address spaces", call_across),
+    ("13 signal+wait, no switch", signal_wait),
+    ("14 trap, handler, resume, across address spaces", trap),
+    ("15 map+unmap of one page", map_unmap),
+    ("16 capability copy+delete", copy_delete),
+    ("17 retype+delete of an endpoint", retype_delete),
+];
+
+/// Run all; false where one failed.
+pub fn run() -> bool {
+    let mut good = true;
+    for (name, bench) in ALL {
+        support::begin(name);
+        match bench() {
+            Ok(()) => println!("kbench {name}"),
+            Err(failure) => {
+                good = false;
+                println!("kbench {name}: failed at {failure}");
+            }
+        }
+        support::clean_up();
+    }
+    good
+}
+
+fn empty() -> Outcome {
+    for _ in 0..ROUNDS {
+        window!("10", ());
+    }
+    Ok(())
+}
+
+static ENDPOINT: Shared = Shared::new();
+static REPLY: Shared = Shared::new();
+
+extern "C" fn echo(_: u64) -> ! {
+    let (endpoint, reply) = (ENDPOINT.get(), REPLY.get());
+    let mut message = receive(endpoint, reply);
+    while message.is_ok() {
+        message = reply_receive(endpoint, reply, 0, [0; 4], 0);
+    }
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn rendezvous() -> Result<(u64, u64), Error> {
+    let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
+    ENDPOINT.set(endpoint);
+    REPLY.set(reply);
+    Ok((endpoint, reply))
+}
+
+fn call_same() -> Outcome {
+    let (endpoint, _) = rendezvous()?;
+    thread(0, 201, 0, echo, 0)?;
+    for _ in 0..ROUNDS {
+        window!("11", call(endpoint, 0, [0; 4], 0))?;
+    }
+    Ok(())
+}
+
+/// A thread of priority `priority` in a Task of its own.
+fn foreign(code: &[u8], priority: u64, fault_endpoint: u64) -> Result<(), Error> {
+    let (task, _, _) = user_task(code)?;
+    let new = object(abi::KIND_THREAD, 0)?;
+    let (message, _) = memory(1)?;
+    invoke(new, abi::THREAD_CONFIGURE, &[ROOT_CAP_CSPACE, task, message, 0, fault_endpoint])?;
+    invoke(new, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, priority])?;
+    invoke(new, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+    Ok(())
+}
+
+fn call_across() -> Outcome {
+    let (endpoint, reply) = rendezvous()?;
+    // mov edi, endpoint; mov ebx, reply; xor esi, esi; mov eax, SYS_RECV; syscall;
+    // 1: mov edi, endpoint; xor esi, esi; mov eax, SYS_REPLY_RECV; syscall; jmp 1b
+    let mut code = [
+        0xbf, 0, 0, 0, 0, 0xbb, 0, 0, 0, 0, 0x31, 0xf6, 0xb8, 3, 0, 0, 0, 0x0f, 0x05, //
+        0xbf, 0, 0, 0, 0, 0x31, 0xf6, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf0,
+    ];
+    code[1..5].copy_from_slice(&(endpoint as u32).to_le_bytes());
+    code[6..10].copy_from_slice(&(reply as u32).to_le_bytes());
+    code[20..24].copy_from_slice(&(endpoint as u32).to_le_bytes());
+    foreign(&code, 201, 0)?;
+    for _ in 0..ROUNDS {
+        window!("12", call(endpoint, 0, [0; 4], 0))?;
+    }
+    Ok(())
+}
+
+fn signal_wait() -> Outcome {
+    let badged = copy(object(abi::KIND_NOTIFICATION, 0)?, RIGHT_ALL, 1)?;
+    for _ in 0..ROUNDS {
+        window!("13", send(badged, 0, [0; 4], 0).and_then(|()| receive(badged, 0)))?;
+    }
+    Ok(())
+}
+
+fn trap() -> Outcome {
+    let (endpoint, reply) = rendezvous()?;
+    // ud2; the answer moves it back to the start
+    foreign(&[0x0f, 0x0b], 150, endpoint)?;
+    receive(endpoint, reply)?;
+    for _ in 0..ROUNDS {
+        window!("14", reply_receive(endpoint, reply, 0, [CODE, 0, 0, 0], 1))?;
+    }
+    Ok(())
+}
+
+fn map_unmap() -> Outcome {
+    let task = object(abi::KIND_TASK, 0)?;
+    let range = object(abi::KIND_RANGE, 1)?;
+    invoke(task, TASK_MAP, &[range, 0, 0x5000, 4096, MAP_READ])?;
+    for _ in 0..ROUNDS {
+        window!("15", {
+            invoke(task, TASK_MAP, &[range, 0, 0x6000, 4096, MAP_READ]).and_then(|_| invoke(task, TASK_UNMAP, &[0x6000, 4096]))
+        })?;
+    }
+    Ok(())
+}
+
+fn copy_delete() -> Outcome {
+    let notification = object(abi::KIND_NOTIFICATION, 0)?;
+    let to = slot();
+    for _ in 0..ROUNDS {
+        window!("16", {
+            invoke(ROOT_CAP_CSPACE, abi::CSPACE_COPY, &[notification, to, RIGHT_ALL, 0]).and_then(|_| delete(to))
+        })?;
+    }
+    Ok(())
+}
+
+fn retype_delete() -> Outcome {
+    let to = slot();
+    for _ in 0..ROUNDS {
+        window!("17", {
+            invoke(support::POOL, abi::UNTYPED_RETYPE, &[abi::KIND_ENDPOINT, 0, to]).and_then(|_| delete(to))
+        })?;
+    }
+    Ok(())
+}
