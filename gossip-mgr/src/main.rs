@@ -1,1 +1,186 @@
-fn main() {}
+//! The command line of the node manager.
+//!
+//! Exit status: 0 all well; 1 it failed; 2 wrong usage; 3 wrong configuration or key; 4 no daemon
+//! answers; 5 an experiment missed its bound.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use gossip_mgr::config::Config;
+use gossip_mgr::control::{Request, Response, ask};
+use gossip_mgr::daemon::{RunError, run};
+use gossip_mgr::simulate;
+use gossip_mgr::view::Status;
+
+const FAILED: u8 = 1;
+const CONFIGURATION: u8 = 3;
+const NO_DAEMON: u8 = 4;
+const BOUND_MISSED: u8 = 5;
+
+/// The node manager: who is there, how loaded, and who died.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run this node's manager in the foreground until SIGTERM or Ctrl-C.
+    Run {
+        /// Configuration file; without one this node is alone on loopback.
+        #[arg(short, long)]
+        config: Option<PathBuf>,
+        /// Log as lines of JSON instead of text.
+        #[arg(long)]
+        log_json: bool,
+    },
+    /// Summary and bulletin board.
+    Status(Ask),
+    /// All nodes with their state.
+    Members(Ask),
+    /// The bulletin board.
+    Board(Ask),
+    /// Why a node is held to be alive, suspect or dead.
+    Explain {
+        /// The node's address, as in `members`.
+        node: SocketAddr,
+        #[command(flatten)]
+        ask: Ask,
+    },
+    /// Experiments in the simulator.
+    Simulate(simulate::Args),
+}
+
+#[derive(clap::Args)]
+struct Ask {
+    /// Configuration file of the daemon, for its control socket.
+    #[arg(short, long)]
+    config: Option<PathBuf>,
+    /// Control socket of the daemon.
+    #[arg(long, conflicts_with = "config")]
+    socket: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Ask again every so many seconds until Ctrl-C.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { config, log_json } => run_daemon(config, log_json),
+        Command::Status(how) => show(&how, Status::summary),
+        Command::Members(how) => show(&how, Status::members),
+        Command::Board(how) => show(&how, Status::board),
+        Command::Explain { node, ask } => explain(node, &ask),
+        Command::Simulate(args) => match simulate::run(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(BOUND_MISSED),
+            Err(error) => fail(&error, FAILED),
+        },
+    }
+}
+
+fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
+    eprintln!("gossip-mgr: {error:#}");
+    ExitCode::from(status)
+}
+
+fn load(path: Option<&PathBuf>) -> Result<Config, ExitCode> {
+    match path {
+        None => Ok(Config::default()),
+        Some(path) => Config::load(path).map_err(|error| fail(&error.into(), CONFIGURATION)),
+    }
+}
+
+fn run_daemon(config: Option<PathBuf>, log_json: bool) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if log_json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    let config = match load(config.as_ref()) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(RunError::Other(error)) => fail(&error, FAILED),
+        Err(error) => fail(&error.into(), CONFIGURATION),
+    }
+}
+
+fn socket(how: &Ask) -> Result<PathBuf, ExitCode> {
+    match &how.socket {
+        Some(socket) => Ok(socket.clone()),
+        None => load(how.config.as_ref()).map(|config| config.control.socket),
+    }
+}
+
+fn show(how: &Ask, form: impl Fn(&Status) -> String) -> ExitCode {
+    let socket = match socket(how) {
+        Ok(socket) => socket,
+        Err(status) => return status,
+    };
+    loop {
+        let status = match ask(&socket, &Request::Status) {
+            Ok(Response::Status(status)) => status,
+            Ok(_) => {
+                return fail(
+                    &anyhow::anyhow!("the daemon answered something else"),
+                    FAILED,
+                );
+            }
+            Err(error) => return fail(&error, NO_DAEMON),
+        };
+        let text = if how.json {
+            serde_json::to_string(&status).unwrap_or_default() + "\n"
+        } else {
+            form(&status)
+        };
+        if how.watch.is_some() && !how.json {
+            // Clear the screen and go to its beginning.
+            print!("\x1b[2J\x1b[H");
+        }
+        print!("{text}");
+        match how.watch {
+            None => return ExitCode::SUCCESS,
+            Some(seconds) => std::thread::sleep(Duration::from_secs(seconds)),
+        }
+    }
+}
+
+fn explain(node: SocketAddr, how: &Ask) -> ExitCode {
+    let socket = match socket(how) {
+        Ok(socket) => socket,
+        Err(status) => return status,
+    };
+    match ask(&socket, &Request::Explain { node }) {
+        Ok(Response::Explained(explained)) if how.json => {
+            println!("{}", serde_json::to_string(&explained).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Ok(Response::Explained(explained)) => {
+            print!("{}", explained.sentences());
+            ExitCode::SUCCESS
+        }
+        Ok(_) => fail(
+            &anyhow::anyhow!("the daemon answered something else"),
+            FAILED,
+        ),
+        Err(error) if socket.exists() => fail(&error, FAILED),
+        Err(error) => fail(&error, NO_DAEMON),
+    }
+}

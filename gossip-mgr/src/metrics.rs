@@ -1,0 +1,126 @@
+//! The Prometheus endpoint: GET /metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// A label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Label {
+    /// alive, suspect, dead; or why a datagram was dropped; or what failed.
+    pub what: &'static str,
+}
+
+type Float = Gauge<f64, AtomicU64>;
+
+/// The daemon's metrics.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    /// Nodes by state.
+    pub nodes: Family<Label, Gauge>,
+    /// Mean age of the board in seconds.
+    pub mean_age: Float,
+    /// Lifeguard's local health.
+    pub local_health: Gauge,
+    /// Datagrams sent.
+    pub sent: Counter,
+    /// Datagrams accepted.
+    pub received: Counter,
+    /// Datagrams dropped, by reason.
+    pub dropped: Family<Label, Counter>,
+    /// Nodes declared dead by this one.
+    pub deaths: Counter,
+    /// Suspicions of this node.
+    pub suspicions: Counter,
+    /// Things that failed without stopping gossip.
+    pub failures: Family<Label, Counter>,
+}
+
+impl Metrics {
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("gossip_mgr");
+        registry.register("nodes", "Nodes by state", self.nodes.clone());
+        registry.register(
+            "board_mean_age_seconds",
+            "Mean age of the board",
+            self.mean_age.clone(),
+        );
+        registry.register(
+            "local_health",
+            "0 is good, 8 is bad",
+            self.local_health.clone(),
+        );
+        registry.register("datagrams_sent", "Datagrams sent", self.sent.clone());
+        registry.register(
+            "datagrams_received",
+            "Datagrams accepted",
+            self.received.clone(),
+        );
+        registry.register(
+            "datagrams_dropped",
+            "Datagrams dropped",
+            self.dropped.clone(),
+        );
+        registry.register(
+            "deaths",
+            "Nodes declared dead by this one",
+            self.deaths.clone(),
+        );
+        registry.register(
+            "suspicions",
+            "Suspicions of this node",
+            self.suspicions.clone(),
+        );
+        registry.register(
+            "failures",
+            "Failures that did not stop gossip",
+            self.failures.clone(),
+        );
+        registry
+    }
+
+    /// Serves the metrics on `listen` until the runtime ends.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub async fn serve(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        let registry = Arc::new(self.registry());
+        let answer = move || {
+            let registry = Arc::clone(&registry);
+            async move { text(&registry) }
+        };
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("metrics.listen: cannot bind TCP {listen}"))?;
+        let app = Router::new().route("/metrics", get(answer));
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, app).await {
+                tracing::warn!(%error, "the metrics endpoint ended");
+            }
+        });
+        Ok(())
+    }
+}
+
+fn text(registry: &Registry) -> Response {
+    let mut body = String::new();
+    match encode(&mut body, registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], body).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,353 @@
+//! Real daemons: processes on loopback that are killed, stopped, fed garbage and given wrong keys.
+//! Every wait is for a condition, with a bound that only a failure reaches.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use gossip_mgr::view::{Explained, Status};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_gossip-mgr");
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    addrs: Vec<SocketAddr>,
+    daemons: Vec<Option<Child>>,
+}
+
+/// Free ports, all held until all are known.
+fn free_addrs(count: usize) -> Vec<SocketAddr> {
+    let sockets: Vec<UdpSocket> = (0..count)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    sockets
+        .iter()
+        .map(|socket| socket.local_addr().unwrap())
+        .collect()
+}
+
+fn write_key(path: &Path, byte: u8) {
+    std::fs::write(path, [byte; 32]).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+impl Cluster {
+    fn new(count: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        write_key(&dir.path().join("key"), 7);
+        let mut cluster = Self {
+            dir,
+            addrs: free_addrs(count),
+            daemons: (0..count).map(|_| None).collect(),
+        };
+        for i in 0..count {
+            cluster.configure(i, "key", "");
+            cluster.start(i);
+        }
+        cluster
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn config(&self, i: usize) -> PathBuf {
+        self.path(&format!("{i}.toml"))
+    }
+
+    fn configure(&self, i: usize, key: &str, more: &str) {
+        let dir = self.dir.path().display();
+        let seed = self.addrs[usize::from(i == 0)];
+        let text = format!(
+            "[node]\nlisten = '{}'\nseeds = ['{seed}']\nkey_file = '{dir}/{key}'\n\
+             [gossip]\ninterval_ms = 100\n[detection]\nperiod_ms = 400\n\
+             [control]\nsocket = '{dir}/{i}.sock'\n{more}",
+            self.addrs[i]
+        );
+        std::fs::write(self.config(i), text).unwrap();
+    }
+
+    fn start(&mut self, i: usize) {
+        let child = Command::new(BINARY)
+            .args(["run", "--config"])
+            .arg(self.config(i))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.daemons[i] = Some(child);
+    }
+
+    fn signal(&self, i: usize, signal: Signal) {
+        let pid = self.daemons[i].as_ref().unwrap().id();
+        kill(Pid::from_raw(pid as i32), signal).unwrap();
+    }
+
+    fn kill(&mut self, i: usize) {
+        let mut child = self.daemons[i].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn ask(&self, i: usize, command: &[&str]) -> Output {
+        Command::new(BINARY)
+            .args(command)
+            .arg("--socket")
+            .arg(self.path(&format!("{i}.sock")))
+            .output()
+            .unwrap()
+    }
+
+    fn status(&self, i: usize) -> Option<Status> {
+        serde_json::from_slice(&self.ask(i, &["status", "--json"]).stdout).ok()
+    }
+
+    fn wait(&self, i: usize, what: &str, done: impl Fn(&Status) -> bool) -> Status {
+        let begin = Instant::now();
+        let mut last = None;
+        while begin.elapsed() < PATIENCE {
+            last = self.status(i);
+            if let Some(status) = last.take_if(|status| done(status)) {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("node {i}: {what} did not happen: {last:#?}");
+    }
+
+    fn wait_alive(&self, asked: usize, count: usize) -> Status {
+        self.wait(asked, &format!("{count} alive"), |s| alive(s) == count)
+    }
+
+    fn state_of(status: &Status, addr: SocketAddr) -> Option<&str> {
+        status
+            .nodes
+            .iter()
+            .find(|n| n.node == addr)
+            .map(|n| n.state.as_str())
+    }
+}
+
+fn alive(status: &Status) -> usize {
+    status.nodes.iter().filter(|n| n.state == "alive").count()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for mut child in self.daemons.iter_mut().filter_map(Option::take) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn sixteen_daemons_find_each_other_and_notice_death_stop_and_restart() {
+    let mut cluster = Cluster::new(16);
+    for i in [0, 7, 15] {
+        cluster.wait_alive(i, 16);
+        cluster.wait(i, "a full board", |s| {
+            s.nodes.iter().all(|n| n.report.is_some())
+        });
+    }
+
+    cluster.kill(3);
+    let dead = cluster.addrs[3];
+    let gone = |s: &Status| Cluster::state_of(s, dead) == Some("dead");
+    cluster.wait(0, "death of node 3", gone);
+    cluster.wait(12, "death of node 3", gone);
+    let explained: Explained = serde_json::from_slice(
+        &cluster
+            .ask(0, &["explain", &dead.to_string(), "--json"])
+            .stdout,
+    )
+    .unwrap();
+    assert_eq!(explained.state, "dead");
+    assert!(explained.silence_s > 1.0, "{explained:?}");
+
+    let before = cluster.wait(0, "old life", |_| true);
+    let incarnation = |s: &Status| {
+        s.nodes
+            .iter()
+            .find(|n| n.node == dead)
+            .map(|n| n.incarnation)
+            .unwrap_or(0)
+    };
+    let old = incarnation(&before);
+    cluster.start(3);
+    cluster.wait(0, "new life of node 3", |s| {
+        alive(s) == 16 && incarnation(s) > old
+    });
+
+    cluster.signal(5, Signal::SIGSTOP);
+    let stopped = cluster.addrs[5];
+    let gone = |s: &Status| Cluster::state_of(s, stopped) == Some("dead");
+    cluster.wait(1, "death of the stopped node", gone);
+    cluster.signal(5, Signal::SIGCONT);
+    cluster.wait_alive(1, 16);
+    cluster.wait_alive(5, 16);
+
+    // An orderly end is announced and leaves no socket behind.
+    cluster.signal(9, Signal::SIGTERM);
+    assert!(cluster.daemons[9].take().unwrap().wait().unwrap().success());
+    assert!(!cluster.path("9.sock").exists());
+    cluster.wait_alive(2, 15);
+}
+
+#[test]
+fn garbage_and_a_wrong_key_are_counted_and_change_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.wait_alive(0, 3);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for i in 0..200u32 {
+        let garbage: Vec<u8> = (0..i * 7 % 1500).map(|j| (i * 31 + j * 17) as u8).collect();
+        socket.send_to(&garbage, cluster.addrs[0]).unwrap();
+    }
+    socket.send_to(&[1; 60_000], cluster.addrs[0]).unwrap();
+    let status = cluster.wait(0, "counted garbage", |s| {
+        s.counters.malformed + s.counters.not_authentic > 100
+    });
+    assert_eq!(alive(&status), 3);
+
+    cluster.kill(2);
+    write_key(&cluster.path("wrong"), 8);
+    cluster.configure(2, "wrong", "");
+    cluster.start(2);
+    let known = status.counters.not_authentic;
+    let stranger = cluster.addrs[2];
+    cluster.wait(0, "rejected stranger", |s| {
+        s.counters.not_authentic > known + 3 && Cluster::state_of(s, stranger) == Some("dead")
+    });
+    cluster.wait_alive(1, 2);
+    cluster.wait(2, "a lonely stranger", |s| s.nodes.len() == 1);
+}
+
+#[test]
+fn metrics_are_served_and_a_broken_audit_log_and_hook_stop_nothing() {
+    let mut cluster = Cluster::new(2);
+    cluster.wait_alive(0, 2);
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    cluster.kill(0);
+    let hot = cluster.path("sys/class/hwmon/hwmon0");
+    std::fs::create_dir_all(&hot).unwrap();
+    std::fs::write(hot.join("temp1_input"), "99000\n").unwrap();
+    let more = format!(
+        "[metrics]\nlisten = '{metrics}'\n[sensors]\nsys = '{}'\n[advice]\ninterval_s = 1\n\
+         audit_log = '/dev/full'\ndry_run = false\nhook = '/nonexistent/hook'\n",
+        cluster.path("sys").display()
+    );
+    cluster.configure(0, "key", &more);
+    cluster.start(0);
+    let status = cluster.wait(0, "advice", |s| alive(s) == 2 && !s.advice.is_empty());
+    assert_eq!(status.advice[0]["kind"], "drain");
+    let hot_seen = |s: &Status| {
+        s.nodes
+            .iter()
+            .any(|n| n.report.as_ref().is_some_and(|r| r.health.hot))
+    };
+    cluster.wait(1, "the hot node on the other's board", hot_seen);
+
+    let begin = Instant::now();
+    loop {
+        let text = http_get(metrics);
+        if text.contains("gossip_mgr_nodes{what=\"alive\"} 2")
+            && text.contains("gossip_mgr_failures_total{what=\"audit_log\"} 1")
+        {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{text}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn http_get(addr: SocketAddr) -> String {
+    use std::io::{Read, Write};
+    let Ok(mut stream) = std::net::TcpStream::connect(addr) else {
+        return String::new();
+    };
+    let mut text = String::new();
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let _ = stream.write_all(request.as_bytes());
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+/// Runs the program to its end; its status and standard error.
+fn run(args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(BINARY).args(args).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+#[test]
+fn wrong_input_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let key = file("key", &"k".repeat(32));
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let sock = dir.path().join("s").display().to_string();
+
+    let (status, text) = run(&["run", "--config", &file("a", "[gossip]\nwindo = 1\n")]);
+    assert!(
+        status == Some(3) && text.contains("windo") && text.contains("line 2"),
+        "{text}"
+    );
+    let open = file("b", &format!("[node]\nkey_file = '{key}'\n"));
+    let (status, text) = run(&["run", "--config", &open]);
+    assert!(status == Some(3) && text.contains("chmod 600"), "{text}");
+    let used = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = format!(
+        "[node]\nlisten = '{}'\n[control]\nsocket = '{sock}'\n",
+        used.local_addr().unwrap()
+    );
+    let (status, text) = run(&["run", "--config", &file("c", &taken)]);
+    assert!(status == Some(1) && text.contains("in use"), "{text}");
+    let (status, text) = run(&["status", "--socket", &sock]);
+    assert!(status == Some(4) && text.contains("run"), "{text}");
+    let (status, text) = run(&["simulate", "broadcast", "--processes", "99999999999"]);
+    assert!(status == Some(2) && text.contains("--processes"), "{text}");
+    let (status, text) = run(&["simulate", "--plots", "/proc/nowhere", "board"]);
+    assert!(
+        status == Some(1) && text.contains("/proc/nowhere"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_short_experiment_prints_a_table_and_draws_a_plot() {
+    let dir = tempfile::tempdir().unwrap();
+    let plots = dir.path().join("plots");
+    let output = Command::new(BINARY)
+        .args([
+            "simulate",
+            "broadcast",
+            "--processes",
+            "512",
+            "--runs",
+            "3",
+            "--plots",
+        ])
+        .arg(&plots)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("phased checked optimal"));
+    assert!(
+        std::fs::read_to_string(plots.join("broadcast.svg"))
+            .unwrap()
+            .contains("</svg>")
+    );
+}
