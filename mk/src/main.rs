@@ -9,8 +9,17 @@
 //!
 //! Exit status: 0 success, 1 a test or the noise verdict failed, 2 any other error, 130 interrupted.
 
+mod build;
+mod cache;
 mod child;
 mod cli;
+mod doctor;
+mod job;
+mod progress;
+mod qemu;
+mod run;
+mod setup;
+mod shell;
 mod test;
 mod tree;
 

@@ -3,7 +3,7 @@
 mod host;
 mod tally;
 
-use crate::tree::Tree;
+use crate::build::Builder;
 use anyhow::Result;
 use clap::ValueEnum;
 use std::process::ExitCode;
@@ -35,7 +35,7 @@ pub struct Arguments {
 }
 
 /// Runs the chosen suites and prints the count.
-pub fn run(tree: &Tree, options: &Arguments) -> Result<ExitCode> {
+pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     let suites = match options.suite {
         Some(suite) => vec![suite],
         None => ALL.to_vec(),
@@ -43,7 +43,7 @@ pub fn run(tree: &Tree, options: &Arguments) -> Result<ExitCode> {
     let mut tally = Tally::default();
     for suite in suites {
         match suite {
-            Suite::Host => host::run(tree, options.name.as_deref(), &mut tally)?,
+            Suite::Host => host::run(builder.tree(), options.name.as_deref(), &mut tally)?,
         }
     }
     Ok(tally.conclude(options.name.as_deref()))

@@ -1,0 +1,143 @@
+//! The emulated machine: QEMU's command line, the same for every system that is compared.
+
+use crate::build::{Kernel, Vendor};
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::process::Command;
+
+/// Measured with 7.2: with `cx16` Debian's 6.12 under a plugin panics at boot, with corrupted flags after cmpxchg16b.
+pub const CPU: &str = "max,-cx16";
+
+/// How QEMU executes the guest's instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Accelerator {
+    /// By translation: works everywhere, and the noise meter counts instructions
+    Tcg,
+    /// By the host's CPU; without the meter, time is the only measure
+    Kvm,
+}
+
+impl Accelerator {
+    /// Its name on QEMU's command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+/// The emulated machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub cores: u32,
+    /// As QEMU's -m takes it.
+    pub memory: String,
+    pub accelerator: Accelerator,
+    /// Arguments of the user's, passed on unchanged.
+    pub extra: Vec<String>,
+}
+
+impl Machine {
+    /// QEMU with this machine and nothing to boot. `serial` receives the first serial port's output.
+    pub fn command(&self, serial: &Path) -> Command {
+        let mut command = Command::new("qemu-system-x86_64");
+        let (accelerator, cpu) = match self.accelerator {
+            Accelerator::Tcg => ("tcg,thread=multi", CPU),
+            Accelerator::Kvm => ("kvm", "host"),
+        };
+        command
+            .args(["-M", "q35", "-cpu", cpu, "-accel", accelerator])
+            .args(["-smp", &self.cores.to_string(), "-m", &self.memory])
+            .args(["-nodefaults", "-display", "none", "-no-reboot"])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .arg("-serial")
+            .arg(format!("file:{}", serial.display()));
+        command
+    }
+
+    /// The common part of the command line, for the report.
+    pub fn line(&self) -> String {
+        let command = self.command(Path::new("LOG"));
+        let words: Vec<String> = command.get_args().chain(self.extra.iter().map(std::ffi::OsStr::new))
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        format!("qemu-system-x86_64 {}", words.join(" "))
+    }
+}
+
+/// Adds a disk, which Linux sees as vda, vdb ... in the order of the calls.
+pub fn disk(command: &mut Command, name: &str, file: &Path, options: &str) {
+    // A comma in a path ends an option unless it is doubled.
+    let path = file.display().to_string().replace(',', ",,");
+    command
+        .args(["-drive", &format!("file={path},if=none,id={name},format=raw{options}")])
+        .args(["-device", &format!("virtio-blk-pci,drive={name},iommu_platform=on,disable-legacy=on")]);
+}
+
+/// Adds the console hvc0 on QEMU's standard input and output.
+pub fn console(command: &mut Command) {
+    command
+        .args(["-device", "virtio-serial-pci,iommu_platform=on,disable-legacy=on"])
+        .args(["-chardev", "stdio,id=c0,signal=off", "-device", "virtconsole,chardev=c0"]);
+}
+
+/// Adds the network, with the host's `port` on the loopback address forwarded to ssh where one is given.
+pub fn network(command: &mut Command, port: Option<u16>) {
+    let forward = port.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
+    command
+        .args(["-netdev", &format!("user,id=n0{forward}")])
+        .args(["-device", "virtio-net-pci,netdev=n0,iommu_platform=on,disable-legacy=on,romfile="]);
+}
+
+/// What is booted.
+#[derive(Clone, Copy)]
+pub enum System<'a> {
+    /// Debian's kernel; `arguments` are added to its command line.
+    Vendor { kernel: &'a Vendor, arguments: &'a str },
+    /// Tacet.
+    Tacet { kernel: &'a Kernel, archive: &'a Path, service_cores: u32 },
+}
+
+impl System<'_> {
+    /// Adds the kernel with a command line that ends in `words`.
+    pub fn boot(&self, command: &mut Command, words: &str) {
+        let common = "root=/dev/vda rw console=hvc0 panic=-1 init=/usr/local/sbin/tacet-init";
+        match self {
+            Self::Vendor { kernel, arguments } => {
+                command.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(&kernel.initramfs);
+                command.arg("-append").arg(format!("{common} quiet {arguments} {words}"));
+            }
+            Self::Tacet { kernel, archive, service_cores } => {
+                command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(archive);
+                command.arg("-append").arg(format!("tacet.service={service_cores} {common} quiet {words}"));
+            }
+        }
+    }
+}
+
+/// What QEMU's exit status means on Tacet: QEMU ends with twice the written status plus one.
+pub fn describe_exit(status: Option<i32>) -> &'static str {
+    match status {
+        Some(0 | 1) => "orderly power-off",
+        Some(3) => "Linux panicked",
+        Some(5) => "Linux crashed",
+        Some(7) => "Linux asked for a restart",
+        Some(9) => "the boot archive is damaged or incomplete",
+        Some(201) => "the microkernel panicked",
+        Some(203) => "the root task panicked",
+        Some(_) => "QEMU ended with an unknown status",
+        None => "QEMU was ended by a signal",
+    }
+}
+
+/// QEMU's version, `7.2.…`.
+pub fn version() -> Result<String> {
+    let output = Command::new("qemu-system-x86_64")
+        .arg("--version")
+        .output()
+        .context("cannot run qemu-system-x86_64: `mk setup` installs qemu-system-x86")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = text.lines().next().unwrap_or_default();
+    Ok(first.trim_start_matches("QEMU emulator version ").to_owned())
+}
