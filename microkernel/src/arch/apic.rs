@@ -27,7 +27,10 @@ const IA32_TSC_DEADLINE: u32 = 0x6e0;
 
 static X2: AtomicBool = AtomicBool::new(false);
 static BASE: AtomicU64 = AtomicU64::new(0xfee0_0000);
-static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+/// Timer ticks per TSC tick, in 2^-32.
+static TIMER_RATE: AtomicU64 = AtomicU64::new(0);
+/// A timer runs at most this many TSC ticks before it is looked at again: keeps the product below 2^64 for any rate up to 16.
+const LONGEST: u64 = 1 << 28;
 static DEADLINE: AtomicBool = AtomicBool::new(false);
 
 fn write(register: u32, value: u32) {
@@ -77,7 +80,8 @@ pub fn init(first: bool) {
         DEADLINE.store(features.is_some_and(|f| f.has_tsc_deadline()), Ordering::Relaxed);
         write(LVT_TIMER, 1 << 16 | u32::from(VECTOR_TIMER));
         write(TIMER_INITIAL, u32::MAX);
-        TIMER_HZ.store(time::calibrate(|| read(TIMER_CURRENT)), Ordering::Relaxed);
+        let timer_hz = time::calibrate(|| read(TIMER_CURRENT));
+        TIMER_RATE.store(((u128::from(timer_hz) << 32) / u128::from(time::tsc_hz())) as u64, Ordering::Relaxed);
         write(TIMER_INITIAL, 0);
     }
     let mode = if DEADLINE.load(Ordering::Relaxed) { 2 << 17 } else { 0 };
@@ -108,10 +112,9 @@ pub fn set_timer(deadline: Option<u64>) {
     let count = match deadline {
         None => 0,
         Some(at) => {
-            let ticks = u128::from(at.saturating_sub(time::tsc()));
-            let count = ticks * u128::from(TIMER_HZ.load(Ordering::Relaxed)) / u128::from(time::tsc_hz());
-            // A deadline beyond the counter's range is re-armed when the counter runs out.
-            count.clamp(1, u128::from(u32::MAX)) as u32
+            // A deadline that is farther away is armed anew when the counter runs out. Rounded up, so as not to fire early.
+            let ticks = at.saturating_sub(time::tsc()).min(LONGEST);
+            ((ticks * TIMER_RATE.load(Ordering::Relaxed)) >> 32) as u32 + 1
         }
     };
     write(TIMER_INITIAL, count);

@@ -81,6 +81,8 @@ pub fn fault_address() -> u64 {
     address
 }
 
+const IA32_TSC_AUX: u32 = 0xc000_0103;
+
 /// Called on every core: control registers and the SYSCALL path.
 pub fn init_cpu_features() {
     use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
@@ -105,6 +107,10 @@ pub fn init_cpu_features() {
         cr4_write(features);
     }
     fpu::init();
+    if id.get_extended_processor_and_feature_identifiers().is_some_and(|f| f.has_rdtscp()) {
+        // SAFETY: what RDTSCP and RDPID give in user mode: the core's number, for Linux's getcpu.
+        unsafe { x86::msr::wrmsr(IA32_TSC_AUX, core().index as u64) };
+    }
     unsafe extern "C" {
         fn syscall_entry();
     }
