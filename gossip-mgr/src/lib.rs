@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod key;
 pub mod metrics;
 pub mod sensors;
+pub mod shock;
 pub mod simulate;
 pub mod udp;
 pub mod view;

@@ -16,6 +16,8 @@ use gossip_sim::faults::Faults;
 use gossip_sim::{allreduce, board};
 use plotters::prelude::*;
 
+use crate::shock::{self, Shock};
+
 /// Arguments of `simulate`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -92,6 +94,24 @@ enum Experiment {
         #[arg(long, default_value_t = 3.0)]
         periods: f64,
     },
+    /// A travelling shock wave, balanced by diffusion, by RCB and, where installed, by METIS.
+    Shock {
+        /// Parts, 2 to 16384.
+        #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u32).range(2..=16_384))]
+        parts: u32,
+        /// Steps.
+        #[arg(long, default_value_t = 169, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        steps: u32,
+        /// METIS runs at every so manyth step and the one before; 0 for never.
+        #[arg(long, default_value_t = 40)]
+        metis_every: u32,
+        /// Width of the shell in tasks.
+        #[arg(long, default_value_t = 4.0)]
+        width: f64,
+        /// Allowed imbalance.
+        #[arg(long, default_value_t = 0.05)]
+        tolerance: f64,
+    },
 }
 
 /// Runs an experiment; tells whether it met its bounds.
@@ -124,6 +144,29 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             args.seed,
             args.plots.as_deref(),
         ),
+        Experiment::Shock {
+            parts,
+            steps,
+            metis_every,
+            width,
+            tolerance,
+        } => {
+            ensure!(
+                (0.001..=1.0).contains(tolerance),
+                "--tolerance must be 0.001 to 1"
+            );
+            ensure!((0.0..=80.0).contains(width), "--width must be 0 to 80");
+            let (parts, steps, metis_every) = (*parts, *steps, *metis_every);
+            let (width, tolerance) = (*width, *tolerance);
+            let shock = Shock {
+                parts,
+                steps,
+                metis_every,
+                width,
+                tolerance,
+            };
+            shock::run(&shock, args.plots.as_deref())
+        }
         Experiment::Stalls {
             nodes,
             hours,
