@@ -18,7 +18,7 @@
 #include <asm/switch_to.h>
 #include "os-mk.h"
 
-struct task_struct *__switch_to(struct task_struct *from, struct task_struct *to)
+struct task_struct *__sched __switch_to(struct task_struct *from, struct task_struct *to)
 {
 	if (!(from->flags & PF_KTHREAD))
 		mk_fpu_switch_out(from);
