@@ -56,6 +56,12 @@ fn pad(archive: &mut Vec<u8>) {
     archive.resize(archive.len().next_multiple_of(4), 0);
 }
 
+/// A boot archive of these files.
+pub fn newc_archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let entries: Vec<Entry> = files.iter().map(|(name, content)| Entry::file(name, 0o644, content.to_vec())).collect();
+    newc(&entries)
+}
+
 /// The archive that boots Tacet.
 pub fn tacet(cache: &Cache, kernel: &Kernel, linux: &Path) -> Result<PathBuf> {
     let key = Key::new("archive 1").path(&kernel.root)?.path(&kernel.symbols)?.path(linux)?;

@@ -16,6 +16,8 @@ pub struct Kernel {
     pub microkernel: PathBuf,
     /// The root task's ELF.
     pub root: PathBuf,
+    /// The tests that run in its place.
+    pub ktest: PathBuf,
     /// Addresses and names of the microkernel's functions, in the form of `nm -n`.
     pub symbols: PathBuf,
 }
@@ -94,7 +96,7 @@ impl Toolchain {
 /// Builds both programs, or finds them built.
 pub fn build(tree: &Tree, cache: &Cache) -> Result<Kernel> {
     let toolchain = Toolchain::find()?;
-    let mut key = Key::new("kernel 2").text(&toolchain.describe());
+    let mut key = Key::new("kernel 3").text(&toolchain.describe());
     for part in ["Cargo.toml", "Cargo.lock", ".cargo", "microkernel", "vcpu"] {
         key = key.path(&tree.root().join(part))?;
     }
@@ -103,11 +105,11 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Kernel> {
         let target = cache.work("cargo-kernel")?;
         let mut command = toolchain.cargo("build");
         command
-            .args(["--release", "-p", "microkernel", "-p", "root", "--target-dir"])
+            .args(["--release", "-p", "microkernel", "-p", "root", "-p", "ktest", "--target-dir"])
             .arg(&target)
             .current_dir(tree.root());
         step.run(&mut command, "the build of the microkernel")?;
-        for name in ["microkernel", "root"] {
+        for name in ["microkernel", "root", "ktest"] {
             let built = target.join(TARGET).join("release").join(name);
             fs::copy(&built, out.join(name)).with_context(|| format!("cargo did not make {}", built.display()))?;
         }
@@ -115,7 +117,12 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Kernel> {
         step.done();
         Ok(())
     })?;
-    Ok(Kernel { microkernel: folder.join("microkernel"), root: folder.join("root"), symbols: folder.join("symbols") })
+    Ok(Kernel {
+        microkernel: folder.join("microkernel"),
+        root: folder.join("root"),
+        ktest: folder.join("ktest"),
+        symbols: folder.join("symbols"),
+    })
 }
 
 /// The functions of an ELF by address.

@@ -14,6 +14,7 @@ use crate::tree::Tree;
 use anyhow::Result;
 use std::path::PathBuf;
 
+pub use archive::newc_archive;
 pub use kernel::{Kernel, Toolchain};
 pub use linux::Linux;
 pub use meter::Meter;

@@ -1,6 +1,9 @@
 //! `mk test`: a line for each test, and at the end the count.
 
+mod guest;
 mod host;
+mod kernel;
+mod program;
 mod tally;
 
 use crate::build::Builder;
@@ -14,9 +17,17 @@ use tally::Tally;
 enum Suite {
     /// Unit and integration tests of the crates, on this machine
     Host,
+    /// The microkernel's tests, on it in QEMU with 1, 2 and 4 cores; its limits; bad boots
+    Kernel,
+    /// Bad input of mk
+    Input,
+    /// Linux on Tacet, unmodified programs in it, and decoupling
+    Guest,
+    /// A short measurement: decoupled ranks meet nothing
+    Noise,
 }
 
-const ALL: &[Suite] = &[Suite::Host];
+const ALL: &[Suite] = &[Suite::Host, Suite::Kernel, Suite::Input, Suite::Guest, Suite::Noise];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -40,11 +51,16 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         Some(suite) => vec![suite],
         None => ALL.to_vec(),
     };
+    let filter = options.name.as_deref();
     let mut tally = Tally::default();
     for suite in suites {
         match suite {
-            Suite::Host => host::run(builder.tree(), options.name.as_deref(), &mut tally)?,
+            Suite::Host => host::run(builder.tree(), filter, &mut tally)?,
+            Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
+            Suite::Input => program::bad_input(filter, &mut tally)?,
+            Suite::Guest => guest::run(builder, filter, &mut tally)?,
+            Suite::Noise => program::noise(filter, &mut tally)?,
         }
     }
-    Ok(tally.conclude(options.name.as_deref()))
+    Ok(tally.conclude(filter))
 }

@@ -25,6 +25,14 @@ impl Tally {
         }
     }
 
+    /// A test whose outcome is a result.
+    pub fn record(&mut self, name: &str, outcome: anyhow::Result<()>) {
+        match outcome {
+            Ok(()) => self.pass(name),
+            Err(error) => self.fail(name, &format!("{error:#}")),
+        }
+    }
+
     /// How many passed so far.
     #[cfg(test)]
     pub fn passed(&self) -> u32 {

@@ -1,0 +1,193 @@
+//! Tests inside Linux on Tacet: what programs expect of Linux, and decoupling. One boot runs them all; a second one looks at
+//! what the first left on the disk.
+
+use super::tally::Tally;
+use crate::build::Builder;
+use crate::child::Running;
+use crate::job::{self, Job};
+use crate::qemu::{Accelerator, Machine, System};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const TIMEOUT: Duration = Duration::from_secs(20 * 60);
+
+/// The greeting that a guest fetches over TCP.
+const GREETING: &str = "hello from outside";
+
+/// Shell commands with Debian's own programs, one test a line: name, command. Status 0 passes.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("bash runs a pipeline", "[ \"$(seq 1 100 | sort -n | tail -n 1)\" = 100 ]"),
+    ("python3 runs threads and processes", "python3 -c 'import multiprocessing as m, threading as t\nr=[]\nt1=t.Thread(target=lambda: r.append(1)); t1.start(); t1.join()\nassert r==[1]\np=m.Pool(2); assert p.map(abs, range(-5,0))==[5,4,3,2,1]'"),
+    ("apt lists packages", "apt list --installed 2>/dev/null | grep -q '^openmpi-bin/'"),
+    ("strace sees a system call", "strace -f -o /tmp/trace sh -c true && grep -q execve /tmp/trace"),
+    ("gdb stops at a breakpoint", "gdb -q -batch -ex 'break write' -ex run -ex bt --args /bin/echo hi 2>&1 | grep -q 'in \\(__GI_\\)\\?\\(___\\)\\?write\\|Breakpoint 1,'"),
+    ("mpirun runs two ranks undecoupled", "OMPI_MCA_mpi_yield_when_idle=1 mpirun -n 2 sh -c 'echo rank $OMPI_COMM_WORLD_RANK' | sort | tr '\\n' ' ' | grep -q 'rank 0 rank 1'"),
+    ("a system call costs what it costs, and time goes on", "python3 -c 'import time; a=time.monotonic(); time.sleep(0.2); b=time.monotonic(); assert 0.2 <= b-a < 20, b-a'"),
+    ("the wall clock is of this decade", "[ \"$(date +%Y)\" -ge 2026 ]"),
+];
+
+/// Runs those whose name contains `filter`.
+pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let root = builder.tree().root();
+    let programs = builder.cache().work("guest-tests")?;
+    compile(builder, &programs)?;
+    // A disk of its own, which stays between the two boots.
+    let folder = tempfile::tempdir_in(builder.cache().work("guest-tests")?)?;
+    let disk = folder.path().join("disk.ext4");
+    let mut copy = Command::new("cp");
+    copy.args(["--sparse=always", "--reflink=auto"]).arg(builder.image()?).arg(&disk);
+    if !Running::start(&mut copy, "the copy of the image")?.wait()?.success() {
+        bail!("cannot copy the image to {}", disk.display());
+    }
+    let port = serve_greeting()?;
+    let mut files: Vec<(String, Vec<u8>)> = vec![("job.sh".into(), first_script(port).into_bytes())];
+    for folder in [&programs.join("bin"), &root.join("decouple/tests/guest")] {
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_file() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let place = if folder.ends_with("bin") { format!("bin/{name}") } else { format!("decouple/{name}") };
+                files.push((place, fs::read(&path)?));
+            }
+        }
+    }
+    let (kernel, archive) = builder.tacet_archive()?;
+    let machine = Machine { cores: 3, memory: "1G".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
+    let boot = |files: &[(String, Vec<u8>)]| {
+        let system = System::Tacet { kernel: &kernel, archive: &archive, service_cores: 1 };
+        let job =
+            Job { machine: &machine, system, image: &disk, keep_image: true, files, words: "", meter: None, timeout: TIMEOUT };
+        job::run(&job, |_| {}).and_then(|outcome| outcome.expect_success("the guest tests").map(|()| outcome))
+    };
+    let name = "guest: Linux on Tacet boots, runs the tests and powers off";
+    let outcome = match boot(&files) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tally.fail(name, &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    if wanted(name) {
+        tally.record(name, if outcome.exit == Some(1) { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {:?}", outcome.exit)) });
+    }
+    for (suite, title) in [("os-test", "linux"), ("programs", "linux"), ("decouple-test", "decouple"), ("stress", "decouple"), ("tools", "decouple")] {
+        let path = outcome.results().join(suite);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        read_lines(&text, title, &wanted, tally);
+        if !text.lines().any(|line| line == "end") {
+            tally.fail(&format!("{title}: {suite} ends in order"), &format!("it broke off after\n{}", tail(&text)));
+        }
+    }
+    let name = "linux: files survive a reboot";
+    if wanted(name) {
+        let script = "cd /root && sha256sum -c kept.sum\n";
+        tally.record(name, boot(&[("job.sh".into(), script.as_bytes().to_vec())]).map(drop));
+    }
+    Ok(())
+}
+
+/// The lines `ok …` and `not ok …` of a test program, with or without a number.
+fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
+    let clean = |rest: &str| match rest.split_once(" - ") {
+        Some((number, name)) if number.parse::<u32>().is_ok() => name.to_owned(),
+        _ => rest.to_owned(),
+    };
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("not ok ") {
+            let name = format!("{title}: {}", clean(rest));
+            if wanted(&name) {
+                tally.fail(&name, &tail(text));
+            }
+        } else if let Some(rest) = line.strip_prefix("ok ") {
+            let name = format!("{title}: {}", clean(rest));
+            if wanted(&name) {
+                tally.pass(&name);
+            }
+        }
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+/// The script of the first boot. Each suite's output ends with the line `end`.
+fn first_script(port: u16) -> String {
+    let mut script = String::from(
+        "cd /run/job && chmod +x bin/* && head -c 3000000 /dev/urandom >/root/kept && (cd /root && sha256sum kept >kept.sum) || exit 1\n\
+         export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n\
+         (timeout 300 bin/os-test; echo end) >results/os-test 2>&1\n\
+         (timeout 300 bin/decouple-test; echo end) >results/decouple-test 2>&1\n\
+         (timeout 300 bin/decouple-stress 8 && echo 'ok random attaches, detaches, signals and kills'; echo end) >results/stress 2>&1\n\
+         (timeout 900 sh decouple/run.sh bin; echo end) >results/tools 2>&1\n\
+         check() { if sh -c \"$2\" >/tmp/check.out 2>&1; then echo \"ok $1\"; else cat /tmp/check.out; echo \"not ok $1\"; fi; }\n\
+         {\n",
+    );
+    for (name, command) in PROGRAMS {
+        script.push_str(&format!("check '{name}' '{}'\n", command.replace('\'', "'\\''")));
+    }
+    let fetch = format!(
+        "python3 -c \"import socket; s=socket.create_connection((\\\"10.0.2.2\\\",{port}),60); assert s.makefile().read()==\\\"{GREETING}\\\"\""
+    );
+    script.push_str(&format!("check 'TCP reaches the outside' '{}'\n", fetch.replace('\'', "'\\''")));
+    script.push_str("echo end\n} >results/programs 2>&1\nsync\nexit 0\n");
+    script
+}
+
+/// Compiles the test programs into `folder`/bin.
+fn compile(builder: &Builder, folder: &Path) -> Result<()> {
+    let root = builder.tree().root();
+    let bin = folder.join("bin");
+    fs::create_dir_all(&bin)?;
+    let tests = root.join("linux-guest-patches/tests");
+    for name in ["os-test", "decouple-test", "decouple-stress"] {
+        let mut command = Command::new("gcc");
+        command.args(["-static", "-O2", "-pthread", "-I"]).arg(root.join("linux-guest-patches/files/include/uapi"));
+        command.arg("-o").arg(bin.join(name)).arg(tests.join(format!("{name}.c")));
+        must(&mut command, &format!("the compilation of {name}.c"))?;
+    }
+    let mut command = Command::new("sh");
+    command.arg(root.join("decouple/tests/guest/build.sh")).arg(&bin).env("LIBDECOUPLE", &builder.tools()?.folder);
+    must(&mut command, "decouple/tests/guest/build.sh")
+}
+
+fn must(command: &mut Command, what: &str) -> Result<()> {
+    if !Running::start(command, what)?.wait()?.success() {
+        bail!("{what} failed; its messages are above");
+    }
+    Ok(())
+}
+
+/// Gives whoever connects the greeting, for as long as mk runs.
+fn serve_greeting() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free TCP port")?;
+    let port = listener.local_addr()?.port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let mut connection = connection;
+            // A guest that went away does not concern the next one.
+            let _ = connection.write_all(GREETING.as_bytes());
+        }
+    });
+    Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_lines_are_read() {
+        let mut tally = Tally::default();
+        read_lines("ok 3 - first\n# note\nok second thing\nnot ok third: why\n", "x", &|_| true, &mut tally);
+        assert_eq!(tally.passed(), 2);
+        assert_eq!(tally.failed(), ["x: third: why"]);
+    }
+}

@@ -1,0 +1,203 @@
+//! The microkernel's own tests, run on it in QEMU; its limits; and boots that must fail with one clear line.
+
+use super::tally::Tally;
+use crate::build::{Builder, Kernel, newc_archive};
+use crate::child::Running;
+use crate::qemu::{Accelerator, Machine};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Numbers of cores that the tests run on.
+const CORES: &[u32] = &[1, 2, 4];
+/// Text and data of the microkernel, bytes.
+const SIZE_LIMIT: u64 = 256 << 10;
+/// A test run takes seconds; on a busy machine, some more.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Runs all whose name contains `filter`.
+pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let kernel = builder.kernel()?;
+    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    for &cores in CORES {
+        on_the_kernel(&kernel, cores, &wanted, tally)?;
+    }
+    type Check = fn(&Kernel) -> Result<()>;
+    let checks: [(&str, Check); 2] = [
+        ("kernel: no SSE or x87 instruction", no_floating_point),
+        ("kernel: text and data are under 256 KiB", size),
+    ];
+    for (name, check) in checks.iter().filter(|(name, _)| wanted(name)) {
+        tally.record(name, check(&kernel));
+    }
+    for case in bad_boots(&kernel)? {
+        let name = format!("kernel: {}", case.name);
+        if wanted(&name) {
+            tally.record(&name, case.check(&kernel));
+        }
+    }
+    Ok(())
+}
+
+/// Boots the kernel with an archive; QEMU's exit status and the log.
+fn boot(kernel: &Kernel, archive: Option<&[u8]>, cores: u32, memory: &str, words: &str) -> Result<(Option<i32>, String)> {
+    let folder = tempfile::tempdir()?;
+    let serial = folder.path().join("log");
+    let machine = Machine { cores, memory: memory.into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
+    let mut command = machine.command(&serial);
+    command.arg("-kernel").arg(&kernel.microkernel).args(["-append", words]);
+    if let Some(archive) = archive {
+        let path = folder.path().join("archive.cpio");
+        fs::write(&path, archive)?;
+        command.arg("-initrd").arg(path);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let ended = Running::start(&mut command, "QEMU")?.wait_until(Instant::now() + TIMEOUT, || {})?;
+    let log = fs::read(&serial).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', "")).unwrap_or_default();
+    match ended {
+        Some(status) => Ok((status.code(), log)),
+        None => bail!("the machine did not end within {} s; its log:\n{log}", TIMEOUT.as_secs()),
+    }
+}
+
+fn on_the_kernel(kernel: &Kernel, cores: u32, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) -> Result<()> {
+    let archive = newc_archive(&[("root", &fs::read(&kernel.ktest)?), ("symbols", &fs::read(&kernel.symbols)?)]);
+    let whole = format!("kernel: the tests end in order, {cores} cores");
+    let (code, log) = match boot(kernel, Some(&archive), cores, "256M", "") {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tally.fail(&whole, &format!("{error:#}"));
+            return Ok(());
+        }
+    };
+    for line in log.lines() {
+        if let Some(name) = line.strip_prefix("ok ") {
+            let name = format!("kernel: {name}, {cores} cores");
+            if wanted(&name) {
+                tally.pass(&name);
+            }
+        } else if let Some((name, reason)) = line.strip_prefix("not ok ").and_then(|rest| rest.split_once(": ")) {
+            let name = format!("kernel: {name}, {cores} cores");
+            if wanted(&name) {
+                tally.fail(&name, reason);
+            }
+        }
+    }
+    // Failed tests end with status 1 (QEMU: 3) and were told above.
+    let ended = log.lines().any(|line| line.starts_with("ktest: ")) && matches!(code, Some(1 | 3));
+    if wanted(&whole) || !ended {
+        tally.record(&whole, if ended { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {code:?}; log:\n{log}")) });
+    }
+    Ok(())
+}
+
+fn no_floating_point(kernel: &Kernel) -> Result<()> {
+    let output = Command::new("objdump").arg("-d").arg(&kernel.microkernel).output().context("cannot run objdump (binutils)")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.lines().count() < 1000 {
+        bail!("objdump gave too little to judge");
+    }
+    let uses = |line: &&str| ["%xmm", "%ymm", "%zmm", "%mm", "%st"].iter().any(|register| line.contains(register));
+    match text.lines().find(uses) {
+        None => Ok(()),
+        Some(line) => bail!("found {line}"),
+    }
+}
+
+fn size(kernel: &Kernel) -> Result<()> {
+    let output = Command::new("size").arg(&kernel.microkernel).output().context("cannot run size (binutils)")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers: Vec<u64> = text.lines().last().unwrap_or_default().split_whitespace().map_while(|w| w.parse().ok()).collect();
+    match numbers[..] {
+        [text, data, ..] if text + data < SIZE_LIMIT => Ok(()),
+        [text, data, ..] => bail!("{} bytes", text + data),
+        _ => bail!("size gave {text}"),
+    }
+}
+
+/// A boot that must fail: with this status, and with this text in the log.
+struct BadBoot {
+    name: &'static str,
+    archive: Option<Vec<u8>>,
+    memory: &'static str,
+    words: &'static str,
+    status: i32,
+    says: &'static str,
+}
+
+impl BadBoot {
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let (code, log) = boot(kernel, self.archive.as_deref(), 1, self.memory, self.words)?;
+        if code != Some(self.status) || !log.contains(self.says) {
+            bail!("expected status {} and `{}`, saw {code:?} and\n{log}", self.status, self.says);
+        }
+        Ok(())
+    }
+}
+
+fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
+    let root = fs::read(&kernel.root)?;
+    let good_root = |other: &[(&str, &[u8])]| {
+        let mut files = vec![("root", &root[..])];
+        files.extend_from_slice(other);
+        newc_archive(&files)
+    };
+    let case = |name, archive, status, says| BadBoot { name, archive, memory: "256M", words: "", status, says };
+    const KERNEL_PANIC: i32 = 201;
+    const BAD_BOOT: i32 = 9;
+    let mut cut = good_root(&[]);
+    cut.truncate(1000);
+    Ok(vec![
+        case("a boot without an archive says so", None, KERNEL_PANIC, "no boot module"),
+        case("an archive that is none is refused", Some(vec![b'x'; 5000]), KERNEL_PANIC, "malformed"),
+        case("a cut archive is refused", Some(cut), KERNEL_PANIC, "malformed"),
+        case("an archive without a root task is refused", Some(newc_archive(&[("x", b"y")])), KERNEL_PANIC, "no file named 'root'"),
+        case(
+            "a root task that is no ELF is refused",
+            Some(newc_archive(&[("root", &[7; 300])])),
+            KERNEL_PANIC,
+            "not a 64-bit ELF",
+        ),
+        case(
+            "a truncated root task is refused",
+            Some(newc_archive(&[("root", &root[..root.len() / 2])])),
+            KERNEL_PANIC,
+            "'root' in the boot archive",
+        ),
+        case("an archive without Linux is refused", Some(good_root(&[])), BAD_BOOT, "no file named 'vmlinux'"),
+        case("a vmlinux that is no ELF is refused", Some(good_root(&[("vmlinux", &[1; 100])])), BAD_BOOT, "not a 64-bit ELF"),
+        BadBoot {
+            name: "too little memory for Linux is named",
+            archive: Some(good_root(&[("vmlinux", &[1; 100])])),
+            memory: "40M",
+            words: "",
+            status: BAD_BOOT,
+            says: "too little memory",
+        },
+        BadBoot {
+            name: "more memory for Linux than there is is refused",
+            archive: Some(good_root(&[("vmlinux", &[1; 100])])),
+            memory: "256M",
+            words: "tacet.memory=4G",
+            status: BAD_BOOT,
+            says: "too little memory",
+        },
+        BadBoot {
+            name: "more service cores than cores are refused",
+            archive: Some(good_root(&[("vmlinux", &[1; 100])])),
+            memory: "256M",
+            words: "tacet.service=9",
+            status: BAD_BOOT,
+            says: "tacet.service",
+        },
+        BadBoot {
+            name: "an unknown tacet option is refused",
+            archive: Some(good_root(&[("vmlinux", &[1; 100])])),
+            memory: "256M",
+            words: "tacet.servise=1",
+            status: BAD_BOOT,
+            says: "unknown option",
+        },
+    ])
+}
