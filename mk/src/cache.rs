@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// How many results of one stage stay; the older ones go when a new one is made.
 const KEEP: usize = 3;
@@ -136,9 +136,16 @@ impl Cache {
     pub fn lock(&self, name: &str) -> Result<File> {
         let path = self.work("locks")?.join(name);
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        if file.try_lock().is_err() {
-            eprintln!("mk: waiting for another mk that works on {name}");
-            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        let mut told = false;
+        while file.try_lock().is_err() {
+            if child::interrupted() {
+                bail!("interrupted");
+            }
+            if !told {
+                eprintln!("mk: waiting for another mk that works on {name}");
+                told = true;
+            }
+            std::thread::sleep(Duration::from_millis(200));
         }
         Ok(file)
     }
