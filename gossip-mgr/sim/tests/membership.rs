@@ -66,6 +66,29 @@ fn stalls_of_up_to_three_periods_kill_nobody() {
 }
 
 #[test]
+fn a_node_that_was_rightly_given_up_comes_back_and_calm_returns() {
+    let mut cluster = cluster(20, 10);
+    let traffic = |cluster: &mut Cluster| {
+        let before = cluster.sent;
+        cluster.run(20 * SECOND);
+        cluster.sent - before
+    };
+    let calm = traffic(&mut cluster);
+    for host in [4, 9] {
+        cluster.stall(host, 20 * SECOND);
+    }
+    cluster.run(15 * SECOND);
+    assert_eq!(cluster.node(0).members().count(), 17);
+    assert!(cluster.run_until(120 * SECOND, Cluster::is_converged));
+    cluster.run(60 * SECOND);
+    let after = traffic(&mut cluster);
+    assert!(
+        after < calm + calm / 5,
+        "{after} packets after, {calm} before"
+    );
+}
+
+#[test]
 fn a_restarted_node_is_a_member_again_in_its_new_life() {
     let mut cluster = cluster(8, 5);
     cluster.kill(3);

@@ -12,7 +12,7 @@ use gossip_core::collective::topology::TreeKind;
 use gossip_sim::experiments::{LOGP, gossip, overlapped, phased, sample};
 
 const P: u32 = 65_536;
-const RUNS: u64 = 24;
+const RUNS: u64 = 16;
 
 struct Cell {
     load: f64,

@@ -1,8 +1,9 @@
 //! One node: membership by SWIM (foca), the board, and failure detection, put together.
 //!
-//! SWIM spreads who joins, leaves, is down and came back; its own suspicion is slow on purpose and
-//! only a backstop. The detector decides about death and tells SWIM, which spreads it. A push of the
-//! board is at the same time the detector's probe: it asks for an answer.
+//! SWIM spreads who joins, leaves, is down and came back. Its own probing is switched off: a suspect
+//! must learn of its suspicion by gossip there, and with a fifth of the nodes stalling it did not
+//! always in time. The detector probes and decides instead, and tells SWIM, which spreads the
+//! verdict. A push of the board is at the same time a probe: it asks for an answer.
 
 mod swim;
 pub mod wire;
@@ -52,6 +53,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// A hundred years.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
 /// What a node wants from its driver.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,11 +122,11 @@ impl Node {
             })
         };
         let config = foca::Config {
-            probe_period: period,
-            probe_rtt: period / 4,
+            probe_period: NEVER,
+            probe_rtt: period,
             num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
             max_transmissions: NonZeroU8::MIN.saturating_add(9),
-            suspect_to_down_after: period.mul_f64(2.0 * detection.longest),
+            suspect_to_down_after: NEVER,
             remove_down_after: Some(period * 3_600),
             max_packet_size: NonZeroUsize::MIN.saturating_add(settings.payload - 65),
             notify_down_members: true,
