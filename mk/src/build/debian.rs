@@ -28,16 +28,17 @@ const CHANGES: &[&str] = &[
     "ln -s /usr/local/lib/libdecouple.so \"$1\"/usr/lib/x86_64-linux-gnu/libdecouple.so",
 ];
 
-/// Makes base.ext4 of root.tar and the modules. The file system is complete from the start: nothing of it is left for a
+/// Makes base.ext4 of $ARCHIVE and the modules. The file system is complete from the start: nothing of it is left for a
 /// kernel to initialise while it is being measured.
 const MAKE_FILE_SYSTEM: &str = r#"set -e
 mkdir root && cd root
-tar -xpf ../root.tar --exclude='./dev/*'
+tar -xpf "$ARCHIVE" --exclude='./dev/*'
+mkdir -p usr/lib/modules
 cp -a "$MODULES" usr/lib/modules/
 chown -R 0:0 usr/lib/modules
 cd ..
 /sbin/mke2fs -q -t ext4 -L tacet -m 0 -E root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0 -d root base.ext4 "$SIZE"
-rm -rf root root.tar
+rm -rf root
 "#;
 
 /// Size of the file system, bytes. The file is sparse.
@@ -45,22 +46,34 @@ const SIZE: &str = "1536M";
 
 /// Makes the base, or finds it made.
 pub fn build(cache: &Cache, vendor: &Vendor) -> Result<PathBuf> {
-    let sources = sources()?;
-    let options = apt_options()?;
-    let key = Key::new("debian 4").text(PACKAGES).text(SIZE).text(MAKE_FILE_SYSTEM).text(&CHANGES.join("\n"));
-    let key = key.text(&sources.join("\n")).text(&options.join("\n")).text(&vendor.version);
-    let folder = cache.stage("debian", &key.finish(), |out| {
-        let mut step = Step::begin(cache, "Debian image", 240)?;
-        step.run(&mut mmdebstrap(out, &sources, &options), "mmdebstrap")?;
+    let archive = debian(cache)?;
+    let key = Key::new("base 1").text(MAKE_FILE_SYSTEM).text(SIZE).text(&archive.to_string_lossy()).text(&vendor.version);
+    let folder = cache.stage("base", &key.finish(), |out| {
+        let mut step = Step::begin(cache, "Debian's file system", 30)?;
         // Under fakeroot the files keep root as their owner, whoever runs mk.
         let mut command = Command::new("fakeroot");
         command.args(["sh", "-c", MAKE_FILE_SYSTEM]).current_dir(out);
-        command.env("MODULES", &vendor.modules).env("SIZE", SIZE);
+        command.env("ARCHIVE", &archive).env("MODULES", &vendor.modules).env("SIZE", SIZE);
         step.run(&mut command, "the making of the file system")?;
         step.done();
         Ok(())
     })?;
     Ok(folder.join("base.ext4"))
+}
+
+/// Debian alone, as a tar. It takes minutes and changes only with the list of packages and the machine's sources.
+fn debian(cache: &Cache) -> Result<PathBuf> {
+    let sources = sources()?;
+    let options = apt_options()?;
+    let key = Key::new("debian 5").text(PACKAGES).text(&LEFT_OUT.join("\n")).text(&CHANGES.join("\n"));
+    let key = key.text(&sources.join("\n")).text(&options.join("\n"));
+    let folder = cache.stage("debian", &key.finish(), |out| {
+        let mut step = Step::begin(cache, "Debian image", 240)?;
+        step.run(&mut mmdebstrap(out, &sources, &options), "mmdebstrap")?;
+        step.done();
+        Ok(())
+    })?;
+    Ok(folder.join("root.tar"))
 }
 
 fn mmdebstrap(out: &Path, sources: &[String], options: &[String]) -> Command {
