@@ -61,7 +61,7 @@ struct Port {
 
 /// Runs one broadcast of `plan` to its end.
 pub fn run(plan: &Plan, logp: LogP, faults: &Faults, seed: u64) -> Outcome {
-    Run::new(plan, logp, faults, seed).to_end()
+    Run::new(plan, logp, faults, seed).finish()
 }
 
 struct Run<'a> {
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn to_end(mut self) -> Outcome {
+    fn finish(mut self) -> Outcome {
         while let Some((now, step)) = self.steps.pop_first() {
             self.step(now, step);
         }

@@ -503,8 +503,8 @@ impl Node {
             }
             OwnedNotification::Rename(_, member) => {
                 // A dead member's new life is announced by MemberUp.
-                if self.members.contains_key(&member.addr) {
-                    self.members.insert(member.addr, member);
+                if let Some(known) = self.members.get_mut(&member.addr) {
+                    *known = member;
                     self.detector.add(member.addr, now);
                     self.event(Event::Restarted(member));
                 }
