@@ -2,7 +2,7 @@
 
 use crate::build::Builder;
 use crate::tree::Tree;
-use crate::{doctor, run, setup, shell, test};
+use crate::{bench, doctor, run, setup, shell, test};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -46,6 +46,8 @@ enum Verb {
     Shell(shell::Arguments),
     /// Boot a system with its console on this terminal (the same as shell)
     Boot(shell::Arguments),
+    /// Measure single operations and boots on vendor Linux and on Tacet
+    Bench(bench::Arguments),
     /// Run the tests
     Test(test::Arguments),
     /// Write report.html anew from a report.json and print its table
@@ -76,7 +78,7 @@ pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         // Mistakes on the command line are told before anything is installed.
         Verb::Run(options) => run::check(options)?,
         Verb::Shell(options) | Verb::Boot(options) => options.check()?,
-        Verb::Setup | Verb::Build { .. } | Verb::Test(_) => {}
+        Verb::Setup | Verb::Build { .. } | Verb::Bench(_) | Verb::Test(_) => {}
     }
     setup::ensure(arguments.no_install)?;
     match arguments.verb {
@@ -84,6 +86,7 @@ pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Verb::Build { part } => build(&builder, part)?,
         Verb::Run(options) => return run::run(&builder, &options),
         Verb::Shell(options) | Verb::Boot(options) => return shell::run(&builder, &options),
+        Verb::Bench(options) => return bench::run(&builder, &options),
         Verb::Test(options) => return test::run(&builder, &options),
         Verb::Doctor | Verb::Clean { .. } | Verb::Report { .. } => {}
     }

@@ -16,6 +16,9 @@ use tempfile::TempDir;
 /// Most that a job may hand out, bytes.
 const RESULTS_MAX: u64 = 512 << 20;
 
+/// A job that prints this line tells how long the boot took.
+pub const BEGIN: &str = "tacet-job: begin";
+
 /// What a job needs.
 pub struct Job<'a> {
     pub machine: &'a Machine,
@@ -43,7 +46,7 @@ pub struct Outcome {
     pub log: String,
     /// The script's exit status, if it ended.
     pub status: Option<i32>,
-    /// Time from QEMU's start to the script's first line on the console.
+    /// Time from QEMU's start to the line [`BEGIN`] on the console.
     pub boot: Option<Duration>,
 }
 
@@ -121,7 +124,7 @@ pub fn run(job: &Job, mut each: impl FnMut(Option<&str>)) -> Result<Outcome> {
     loop {
         match lines.recv_timeout(Duration::from_millis(500)) {
             Ok(line) => {
-                if line == "tacet-job: begin" {
+                if line == BEGIN {
                     boot = Some(started.elapsed());
                 }
                 if let Some(number) = line.strip_prefix("tacet-job: exit ") {

@@ -9,6 +9,7 @@
 //!
 //! Exit status: 0 success, 1 a test or the noise verdict failed, 2 any other error, 130 interrupted.
 
+mod bench;
 mod build;
 mod cache;
 mod child;

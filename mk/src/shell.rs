@@ -88,7 +88,7 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     qemu::disk(&mut command, "d0", &disk, "");
     qemu::console(&mut command);
     qemu::network(&mut command, Some(port));
-    let words = terminal_words();
+    let words = format!("tacet_ssh {}", terminal_words());
     match options.system {
         Which::Tacet => {
             let (kernel, archive) = builder.tacet_archive()?;
