@@ -6,6 +6,7 @@
 use crate::build::{Builder, Kernel, Vendor};
 use crate::cache::Key;
 use crate::job::{self, BEGIN, Job, Outcome};
+use crate::kernel_bench::{self, KernelFigure};
 use crate::progress::Step;
 use crate::qemu::{Accelerator, Machine, System};
 use anyhow::{Context, Result, bail};
@@ -58,6 +59,7 @@ struct Boots {
 #[derive(Serialize)]
 struct Figures {
     operations: Vec<Figure>,
+    kernel: Vec<KernelFigure>,
     boots: Vec<Boots>,
 }
 
@@ -104,7 +106,8 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         bench.boots("vendor Linux", bench.vendor_linux(), options.boots)?,
         bench.boots("Tacet", bench.tacet(), options.boots)?,
     ];
-    let figures = Figures { operations, boots };
+    let kernel = kernel_bench::measure(builder, &bench.kernel, &bench.plugin)?;
+    let figures = Figures { operations, kernel, boots };
     print(&figures);
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&figures)? + "\n";
@@ -204,6 +207,7 @@ fn print(figures: &Figures) {
             println!();
         }
     }
+    kernel_bench::print(&figures.kernel);
     println!("\nboot to the first command, s: fastest, median, slowest");
     for boots in &figures.boots {
         let (fastest, slowest) = (boots.seconds[0], boots.seconds[boots.seconds.len() - 1]);

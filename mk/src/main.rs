@@ -16,6 +16,7 @@ mod child;
 mod cli;
 mod doctor;
 mod job;
+mod kernel_bench;
 mod progress;
 mod qemu;
 mod run;
