@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Serialize)]
 pub struct KernelFigure {
     pub operation: String,
+    /// Median, nanoseconds, with the markers' cost and two reads of the clock.
+    pub median_ns: u64,
     pub user: u64,
     pub kernel: u64,
 }
@@ -45,7 +47,9 @@ pub fn measure(builder: &Builder, kernel: &Kernel, plugin: &Path) -> Result<Vec<
     let empty = medians(&meter, EMPTY).context("the meter saw no empty window")?;
     let mut figures = Vec::new();
     for line in log.lines().filter_map(|line| line.strip_prefix("kbench ")) {
-        let (id, name) = line.trim().split_once(' ').with_context(|| format!("unexpected line: {line}"))?;
+        let (line, time) = line.trim().rsplit_once(": ").with_context(|| format!("unexpected line: {line}"))?;
+        let median_ns = time.strip_suffix(" ns").and_then(|ns| ns.parse().ok()).with_context(|| format!("{line}: {time}"))?;
+        let (id, name) = line.split_once(' ').with_context(|| format!("unexpected line: {line}"))?;
         let id = u8::from_str_radix(id, 16).with_context(|| format!("unexpected line: {line}"))?;
         if id == EMPTY {
             continue;
@@ -53,6 +57,7 @@ pub fn measure(builder: &Builder, kernel: &Kernel, plugin: &Path) -> Result<Vec<
         let (user, kernel) = medians(&meter, id).with_context(|| format!("the meter saw no window of {name}"))?;
         figures.push(KernelFigure {
             operation: name.to_owned(),
+            median_ns,
             user: user.saturating_sub(empty.0),
             kernel: kernel.saturating_sub(empty.1),
         });
@@ -73,8 +78,9 @@ fn medians(meter: &Meter, id: u8) -> Option<(u64, u64)> {
 
 /// The table.
 pub fn print(figures: &[KernelFigure]) {
-    println!("\nkernel operation                                  instructions: all   user   kernel");
+    println!("\nkernel operation                                  median ns   instructions: all   user   kernel");
     for figure in figures {
-        println!("{:50} {:16} {:6} {:8}", figure.operation, figure.user + figure.kernel, figure.user, figure.kernel);
+        let all = figure.user + figure.kernel;
+        println!("{:50} {:8} {all:19} {:6} {:8}", figure.operation, figure.median_ns, figure.user, figure.kernel);
     }
 }

@@ -3,6 +3,7 @@
 //! The command line word `kbench` runs this instead of the tests. Window 0x10 is empty: its cost is taken off the others.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use abi::{Error, MAP_READ, RIGHT_ALL, ROOT_CAP_CSPACE, TASK_MAP, TASK_UNMAP};
 use rt::{call, invoke, println, receive, reply_receive, send};
@@ -15,13 +16,36 @@ const ROUNDS: u64 = 200;
 /// `nopl 0x4e5157LL(%rax)` begins window LL, `nopl 0x4e5177LL(%rax)` ends it.
 macro_rules! window {
     ($id:literal, $work:expr) => {{
+        let start = support::tsc();
         // SAFETY: a long NOP.
         unsafe { asm!(concat!("nop dword ptr [rax + 0x4e5157", $id, "]")) };
         let result = $work;
         // SAFETY: a long NOP.
         unsafe { asm!(concat!("nop dword ptr [rax + 0x4e5177", $id, "]")) };
+        record(support::tsc() - start);
         result
     }};
+}
+
+/// Durations of the windows of one operation, in TSC ticks.
+static TIMES: [AtomicU64; ROUNDS as usize] = [const { AtomicU64::new(0) }; ROUNDS as usize];
+static TIMED: AtomicUsize = AtomicUsize::new(0);
+
+fn record(ticks: u64) {
+    if let Some(slot) = TIMES.get(TIMED.fetch_add(1, Ordering::Relaxed)) {
+        slot.store(ticks, Ordering::Relaxed);
+    }
+}
+
+/// Median duration of what was recorded, in nanoseconds.
+fn median_ns() -> u64 {
+    let mut times = [0; ROUNDS as usize];
+    let count = TIMED.swap(0, Ordering::Relaxed).min(times.len());
+    for (time, slot) in times.iter_mut().zip(&TIMES) {
+        *time = slot.load(Ordering::Relaxed);
+    }
+    times[..count].sort_unstable();
+    times[..count].get(count / 2).map_or(0, |ticks| ticks * 1_000_000 / (support::tsc_hz() / 1000))
 }
 
 type Bench = (&'static str, fn() -> Outcome);
@@ -43,7 +67,7 @@ pub fn run() -> bool {
     for (name, bench) in ALL {
         support::begin(name);
         match bench() {
-            Ok(()) => println!("kbench {name}"),
+            Ok(()) => println!("kbench {name}: {} ns", median_ns()),
             Err(failure) => {
                 good = false;
                 println!("kbench {name}: failed at {failure}");
