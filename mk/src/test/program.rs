@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use std::env;
 use std::process::{Command, Stdio};
 
-/// Measures decoupled ranks in both modes, quiet. (Under the storm, Linux's compaction now and then takes pages of a rank away,
-/// which costs its core a shootdown: an open defect, see docs/CAVEATS.md. `mk run` measures and judges it.)
+/// Measures decoupled ranks in both modes, quiet. (Under the storm, a rank's core now and then meets a shootdown: an open defect,
+/// see docs/CAVEATS.md. `mk run` measures and judges it.)
 pub fn noise(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let name = "noise: decoupled ranks meet no stolen instruction and no kernel entry";
     if filter.is_some_and(|filter| !name.contains(filter)) {
