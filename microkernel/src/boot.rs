@@ -136,7 +136,7 @@ fn start_root(mut boot: pvh::BootInfo, platform: &acpi::Platform, archive: &'sta
     let length = boot.cmdline.len().min(info.cmdline.len() - 1);
     info.cmdline[..length].copy_from_slice(&boot.cmdline[..length]);
 
-    let put = |slot: u64, object: Ref<Header>| space.insert_new(slot, object, 0, None).expect("slots are free");
+    let put = |slot: u64, object: Ref<Header>| space.insert_new(slot, object, None).expect("slots are free");
     put(abi::ROOT_CAP_CSPACE, space.clone().any());
     put(abi::ROOT_CAP_TASK, task.clone().any());
     put(abi::ROOT_CAP_THREAD, thread.clone().any());

@@ -107,6 +107,9 @@ fn answer(core: &Core, thread: &Thread) {
     thread.user_task.set(task);
     // SAFETY: as above; the area is 64-byte aligned in the page.
     let accepted = answer & ANSWER_XSTATE == 0 || fpu::load(unsafe { (&raw const (*page).xsave).cast() });
+    if !accepted {
+        fpu::reset(); // the next answer need not bring any: what another context left must not be seen
+    }
     let refused = if accepted { mapped } else { mapped.and(Err(Error::BadArgument)) };
     if let Err(error) = refused {
         // SAFETY: as above.

@@ -6,7 +6,7 @@ use abi::{Error, Regs};
 
 use crate::arch::{self, core_at, ioapic, memory};
 use crate::object::{
-    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Range, Ref, Reply, State,
+    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Object, Parent, Range, Ref, Reply, State,
     Target, Task, Thread, ThreadKind, Untyped, claim_vector, create, create_child,
 };
 use crate::{boot, decoupled, log, panic, sched};
@@ -22,6 +22,7 @@ const REVOKE_STEPS: usize = 64;
 struct Call<'a> {
     thread: &'a Thread,
     handle: u64,
+    object: *const Header,
     method: u64,
     words: [u64; 4],
 }
@@ -29,6 +30,11 @@ struct Call<'a> {
 impl Call<'_> {
     fn cspace(&self) -> Result<&CSpace, Error> {
         self.thread.cspace()
+    }
+
+    /// What a new object is derived from: the invoked capability.
+    fn parent(&self) -> Result<Parent<'_>, Error> {
+        Ok(Parent { space: self.cspace()?, index: self.handle, object: self.object })
     }
 
     /// Word 4 and up, from the message page.
@@ -44,8 +50,9 @@ impl Call<'_> {
 
 /// Invoke a capability. Words 0 and 1 of the answer.
 pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u64; 2], Error> {
-    let call = Call { thread, handle: regs.rdi, method: regs.rsi & 0xffff_ffff, words: [regs.rdx, regs.r10, regs.r8, regs.r9] };
     let Capability { object, .. } = capability;
+    let words = [regs.rdx, regs.r10, regs.r8, regs.r9];
+    let call = Call { thread, handle: regs.rdi, object: &raw const *object, method: regs.rsi & 0xffff_ffff, words };
     if call.method == abi::OBJECT_NAME {
         object.set_name([call.words[0], call.words[1]]);
         return Ok([0; 2]);
@@ -78,7 +85,7 @@ fn untyped(call: &Call, untyped: Ref<Untyped>) -> Result<[u64; 2], Error> {
             let space = call.cspace()?;
             space.check_empty(slot)?;
             let object = make(&untyped, kind, size)?;
-            space.insert_new(slot, object, 0, Some((space, call.handle)))?;
+            space.insert_new(slot, object, Some(call.parent()?))?;
             Ok([0; 2])
         }
         _ => Err(Error::BadMethod),
@@ -121,14 +128,26 @@ fn task(call: &Call, task: &Task) -> Result<[u64; 2], Error> {
     let [a, b, c, d] = call.words;
     match call.method {
         abi::TASK_MAP => {
-            let range = call.cspace()?.get::<Range>(a, abi::RIGHT_READ)?;
-            task.map(&range, b, c, d, call.word(4))?;
+            let flags = call.word(4);
+            let range = call.cspace()?.get::<Range>(a, rights_to_map(flags))?;
+            task.map(&range, b, c, d, flags)?;
         }
         abi::TASK_UNMAP => task.unmap(a, b)?,
         _ => return Err(Error::BadMethod),
     }
     Ok([0; 2])
 }
+
+/// Rights to a Range that a mapping with these flags takes.
+fn rights_to_map(flags: u64) -> u64 {
+    let needs = [(abi::MAP_WRITE, abi::RIGHT_WRITE), (abi::MAP_EXEC, abi::RIGHT_EXEC)];
+    needs.iter().filter(|(flag, _)| flags & flag != 0).fold(abi::RIGHT_READ, |rights, (_, right)| rights | right)
+}
+
+/// Rights to the Range of a message page: the thread reads and writes it, through the kernel.
+const MESSAGE_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE;
+/// Rights to the Range of a vCPU's or decoupled thread's page: map items name any part of it, with any flags.
+const SHARED_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE | abi::RIGHT_EXEC;
 
 fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
     let [a, b, c, d] = call.words;
@@ -137,7 +156,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
         abi::THREAD_CONFIGURE => {
             let cspace = if a == 0 { None } else { Some(space.get::<CSpace>(a, abi::RIGHT_WRITE)?) };
             let task = space.get::<Task>(b, abi::RIGHT_WRITE)?;
-            let message = if c == 0 { None } else { Some((space.get::<Range>(c, abi::RIGHT_WRITE)?, d)) };
+            let message = if c == 0 { None } else { Some((space.get::<Range>(c, MESSAGE_RIGHTS)?, d)) };
             let fault = match call.word(4) {
                 0 => None,
                 slot => Some(space.get::<Endpoint>(slot, abi::RIGHT_WRITE)?),
@@ -172,11 +191,14 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
             }
         }
         abi::THREAD_VCPU => {
-            let range = space.get::<Range>(a, abi::RIGHT_WRITE)?;
+            let range = space.get::<Range>(a, SHARED_RIGHTS)?;
             let core = thread.core().ok_or(Error::BadState)?;
-            thread.share(ThreadKind::Vcpu, range, b)?;
             if !sched::add_vcpu(core, &thread) {
                 return Err(Error::Busy);
+            }
+            thread.share(ThreadKind::Vcpu, range, b).inspect_err(|_| sched::remove_vcpu(core, &thread))?;
+            if thread.dead.load(Ordering::SeqCst) {
+                sched::remove_vcpu(core, &thread); // deleted when it was no vCPU yet
             }
         }
         abi::THREAD_TIMER => {
@@ -189,7 +211,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
             }
         }
         abi::THREAD_DECOUPLE => {
-            let range = space.get::<Range>(a, abi::RIGHT_WRITE)?;
+            let range = space.get::<Range>(a, SHARED_RIGHTS)?;
             let doorbell = Target::new(space.lookup(c)?)?;
             thread.share(ThreadKind::Decoupled, range, b)?;
             *thread.doorbell.lock() = Some(doorbell);
@@ -225,8 +247,11 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
         abi::MACHINE_MSI => {
             space.check_empty(b)?;
             let core = core_at(a as usize).ok_or(Error::BadArgument)?;
-            let handler = claim_vector(core, |vector| create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector)))?;
-            space.insert_new(b, handler.any(), 0, Some((space, call.handle)))?;
+            let handler = claim_vector(core, IrqSource::Msi, |vector| {
+                create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector))
+            })?;
+            let inserted = space.insert_new(b, handler.clone().any(), Some(call.parent()?));
+            inserted.inspect_err(|_| handler.orphaned())?;
         }
         abi::MACHINE_GSI => {
             space.check_empty(c)?;
@@ -235,15 +260,16 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
             let (level, low) = (d & IRQ_LEVEL != 0, d & IRQ_LOW != 0);
             let source = IrqSource::Pin { gsi, level };
             let mut routed = false;
-            let handler = claim_vector(core, |vector| {
+            let handler = claim_vector(core, source, |vector| {
                 routed = ioapic::route(gsi, core, vector, level, low);
                 create(payer, |h| IrqHandler::new(h, source, core, vector))
             })?;
             if !routed {
-                handler_gone(handler);
+                handler.orphaned();
                 return Err(Error::BadArgument);
             }
-            space.insert_new(c, handler.any(), 0, Some((space, call.handle)))?;
+            let inserted = space.insert_new(c, handler.clone().any(), Some(call.parent()?));
+            inserted.inspect_err(|_| handler.orphaned())?;
         }
         abi::MACHINE_DEVICE => {
             space.check_empty(c)?;
@@ -253,7 +279,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
                 return Err(Error::BadAddress);
             }
             let range = create(payer, |h| Range::new_device(h, a, bytes))?;
-            space.insert_new(c, range.any(), 0, Some((space, call.handle)))?;
+            space.insert_new(c, range.any(), Some(call.parent()?))?;
         }
         abi::MACHINE_EXIT => {
             if a > 127 {
@@ -264,12 +290,6 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
         _ => return Err(Error::BadMethod),
     }
     Ok([0; 2])
-}
-
-/// Give up a handler that never had a capability.
-fn handler_gone(handler: Ref<IrqHandler>) {
-    use crate::object::Object;
-    handler.orphaned();
 }
 
 fn log_method(call: &Call) -> Result<[u64; 2], Error> {

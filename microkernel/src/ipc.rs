@@ -3,6 +3,8 @@
 //! A thread's message is in its saved registers (tag, words 0 to 3) and its message page; it is copied once, from
 //! sender to receiver, by whoever brings the two together.
 
+use core::sync::atomic::Ordering;
+
 use abi::{Error, MSG_WORDS, TAG_POLL};
 
 use crate::object::{Endpoint, Ref, Reply, State, Thread, Waiting};
@@ -109,6 +111,10 @@ fn await_reply(caller: &Ref<Thread>, reply: Ref<Reply>) {
     caller.set_state(State::WaitReply);
     *caller.waiting.lock() = Waiting::Reply { reply: reply.clone() };
     reply.bind(caller.clone());
+    // Deleted while it was in neither queue: it did not find itself there.
+    if caller.dead.load(Ordering::SeqCst) && let Some(caller) = reply.take_if(caller) {
+        caller.fail(Error::Cancelled);
+    }
 }
 
 /// Receive from an endpoint: the status for the receiver, or None while it waits (or when its message is complete).
@@ -127,7 +133,7 @@ pub fn receive(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, reply: Option<Ref<
         drop(waiters);
         let waiting = core::mem::take(&mut *sender.waiting.lock());
         let Waiting::Send { badge, rights, reply_expected, .. } = waiting else {
-            continue; // cancelled in the meantime; whoever cancelled it wakes it
+            unreachable!("a thread in the queue of senders sends");
         };
         if reply_expected {
             let Some(reply) = reply else {

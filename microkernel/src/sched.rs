@@ -4,6 +4,8 @@
 use core::ptr::null;
 use core::sync::atomic::{Ordering, fence};
 
+use abi::Error;
+
 use crate::arch::{self, Core, apic, time};
 use crate::object::{Queue, Ref, State, Thread, ThreadKind, Waiting};
 use crate::{decoupled, klog, shootdown, signal, vcpu};
@@ -126,13 +128,22 @@ pub fn leave() -> ! {
 fn choose(core: &Core) {
     // SAFETY: counted by `current`.
     let current = unsafe { core.current.get().as_ref() };
+    forget_dead_fpu(core);
     let mut keep = None;
-    if let Some(thread) = current.filter(|t| t.state() == State::Running) {
-        if thread.kind() == ThreadKind::Decoupled {
-            keep = Some(thread); // it looks at its flags itself, where its frame is complete
-        } else if !retire(thread) {
-            keep = Some(thread);
+    match current {
+        Some(thread) if thread.state() == State::Running => {
+            if thread.kind() == ThreadKind::Decoupled {
+                // It has the core until it is detached, and looks at its flags itself, where its frame is complete.
+                core.slice_end.set(0);
+                return;
+            }
+            keep = Some(thread).filter(|t| !retire(t));
         }
+        // Deleted before it began to wait: whoever deleted it did not find it in the queue.
+        Some(thread) if thread.dead.load(Ordering::SeqCst) => {
+            thread.cancel(Error::Cancelled);
+        }
+        _ => {}
     }
     let mut queue = core.run_queue.lock();
     let next = loop {
@@ -146,7 +157,11 @@ fn choose(core: &Core) {
             break None;
         }
         match queue.ready.pop() {
-            Some(thread) if retire(&thread) => {}
+            Some(thread) if retire(&thread) => {
+                drop(queue); // the thread's end may end others, and those are in run queues
+                drop(thread);
+                queue = core.run_queue.lock();
+            }
             other => break other,
         }
     };
@@ -260,6 +275,15 @@ fn own_fpu(core: &Core, thread: &Thread) {
     own_no_fpu(core);
     thread.load_xstate();
     core.fpu_owner.set(Ref::of(thread).into_raw());
+}
+
+/// The thread whose extended state is in the registers was deleted: they are nobody's.
+fn forget_dead_fpu(core: &Core) {
+    // SAFETY: `fpu_owner` holds a count.
+    if unsafe { core.fpu_owner.get().as_ref() }.is_some_and(|t| t.dead.load(Ordering::Relaxed)) {
+        // SAFETY: as above; the count is taken over.
+        drop(unsafe { Ref::from_raw(core.fpu_owner.replace(null())) });
+    }
 }
 
 /// Save the extended registers to whom they belong.

@@ -3,7 +3,7 @@
 use abi::{Error, Regs, TAG_POLL};
 
 use crate::arch::{self, Core};
-use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind, Waiting};
+use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind};
 use crate::vcpu::{self, Trap};
 use crate::{decoupled, invoke, ipc, sched};
 
@@ -95,16 +95,8 @@ fn receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     let capability = lookup(thread, regs.rdi, abi::RIGHT_READ)?;
     if capability.object.kind() == Kind::Notification {
         let notification = capability.object.downcast::<Notification>()?;
-        *thread.waiting.lock() = Waiting::Notification { notification: notification.clone() };
-        match notification.wait(&Ref::of(thread), poll) {
-            Ok(None) => {}
-            other => {
-                *thread.waiting.lock() = Waiting::Nothing;
-                let word = other?.unwrap_or(0);
-                regs.rax = 0;
-                regs.rdi = word;
-                regs.rsi = 0;
-            }
+        if let Some(word) = notification.wait(&Ref::of(thread), poll)? {
+            (regs.rax, regs.rdi, regs.rsi) = (0, word, 0);
         }
         return Ok(());
     }

@@ -113,7 +113,7 @@ fn wait(thread: &Thread) -> ! {
 /// Find the user Task and apply the map items.
 fn prepare_user(thread: &Thread) -> Result<(), Error> {
     let state = page(thread);
-    let task = thread.cspace()?.get::<Task>(state.user_task, 0)?;
+    let task = thread.cspace()?.get::<Task>(state.user_task, abi::RIGHT_WRITE)?;
     if state.item_count != 0 {
         let range = thread.shared_range().ok_or(Error::BadState)?;
         let applied = apply(&task, range, &state.items, state.item_count);

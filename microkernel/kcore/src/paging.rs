@@ -46,10 +46,14 @@ fn takes_away(old: u64, new: u64) -> bool {
 }
 
 /// Map `[address, address + size)` to `[physical, ...)`. All page aligned, in the user half. `Ok(true)`: stale
-/// translations must be flushed. On `NoMemory` a part may be mapped.
+/// translations must be flushed. On `NoMemory` no translation has changed; tables that were made stay.
 ///
 /// A table of small pages stays where one is: freeing it would need a flush first.
 pub fn map<T: Tables>(t: &mut T, root: u64, mut address: u64, mut physical: u64, mut size: u64, flags: u64) -> Result<bool, NoMemory> {
+    // Within one table, memory is needed before the first entry is written.
+    if address / LARGE_PAGE != (address + size - 1) / LARGE_PAGE {
+        make_tables(t, root, address, physical, size)?;
+    }
     let mut replaced = false;
     while size > 0 {
         let mut table = root;
@@ -82,6 +86,24 @@ pub fn map<T: Tables>(t: &mut T, root: u64, mut address: u64, mut physical: u64,
     Ok(replaced)
 }
 
+/// Make every table that a mapping needs.
+fn make_tables<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, size: u64) -> Result<(), NoMemory> {
+    let end = address + size;
+    let mut at = address;
+    while at < end {
+        let mut table = root;
+        for level in (2..4).rev() {
+            table = descend(t, table, index(at, level), level)?;
+        }
+        let aligned = (at | (physical + (at - address))) % LARGE_PAGE == 0 && end - at >= LARGE_PAGE;
+        if !aligned {
+            descend(t, table, index(at, 1), 1)?;
+        }
+        at = (at & !(LARGE_PAGE - 1)) + LARGE_PAGE;
+    }
+    Ok(())
+}
+
 /// The table below entry `i` of a table at `level`, made where it is missing; a large page is split.
 fn descend<T: Tables>(t: &mut T, table: u64, i: usize, level: u32) -> Result<u64, NoMemory> {
     let entry = t.read(table, i);
@@ -109,9 +131,13 @@ fn split<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
 }
 
 /// Take away every mapping in `[address, address + size)`. `Ok(true)`: something was mapped. Only splitting a large page
-/// that reaches outside can need memory; then nothing of that page is changed.
+/// that reaches outside can need memory; on `NoMemory` nothing was taken away.
 pub fn unmap<T: Tables>(t: &mut T, root: u64, address: u64, size: u64) -> Result<bool, NoMemory> {
     let end = address + size;
+    // The page at the begin is split before anything else is done; that at the end must be, too.
+    if end % LARGE_PAGE != 0 && address / LARGE_PAGE != end / LARGE_PAGE {
+        split_at(t, root, end)?;
+    }
     let mut at = address;
     let mut found = false;
     'next: while at < end {
@@ -138,6 +164,22 @@ pub fn unmap<T: Tables>(t: &mut T, root: u64, address: u64, size: u64) -> Result
         }
     }
     Ok(found)
+}
+
+/// Split the large page that an address lies in, where there is one.
+fn split_at<T: Tables>(t: &mut T, root: u64, address: u64) -> Result<(), NoMemory> {
+    let mut table = root;
+    for level in (1..4).rev() {
+        let entry = t.read(table, index(address, level));
+        if entry & PRESENT == 0 {
+            return Ok(());
+        }
+        if entry & LARGE != 0 {
+            return split(t, table, index(address, level)).map(drop);
+        }
+        table = entry & ADDRESS;
+    }
+    Ok(())
 }
 
 /// Physical address and flags of a mapped address.
@@ -294,6 +336,32 @@ mod tests {
     fn no_memory_for_tables_is_an_error() {
         let (mut t, root) = Fake::new(2);
         assert_eq!(map(&mut t, root, 0x1000, 0x1000, 0x1000, RW), Err(NoMemory));
+    }
+
+    /// Memory ends at each possible place of a change of small pages, large pages and holes: all or nothing.
+    #[test]
+    fn a_change_that_runs_out_of_memory_changes_nothing() {
+        type Change = fn(&mut Fake, u64) -> Result<bool, NoMemory>;
+        let changes: [(Change, usize); 3] = [
+            (|t, root| map(t, root, 0x1f_f000, (1 << 30) + 0x1f_f000, 0xa0_2000, RW), 2), // tables at both ends
+            (|t, root| map(t, root, 0x20_1000, 0, 0x80_0000, RW), 4),                      // splits two, makes two
+            (|t, root| unmap(t, root, 0x20_1000, 0x3f_e000), 2),
+        ];
+        for (change, tables) in changes {
+            for left in 0..=tables {
+                let (mut t, root) = Fake::new(100);
+                map(&mut t, root, 0x20_0000, 0x80_0000, 0x40_0000, USER).unwrap();
+                map(&mut t, root, 0x80_5000, 0x5000, 0x1000, USER).unwrap();
+                let pages = |t: &Fake| {
+                    let page = |at| lookup(t, root, at).map(|(physical, flags)| (physical, flags & !LARGE));
+                    (0..0xe0_0000).step_by(PAGE as usize).map(page).collect::<Vec<_>>()
+                };
+                let before = pages(&t);
+                t.left = left;
+                assert_eq!(change(&mut t, root).is_ok(), left == tables);
+                assert_eq!(pages(&t) == before, left < tables, "{left} of {tables} tables");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use crate::object::{IrqHandler, Ref, Task, Thread};
+use crate::object::{Header, IrqHandler, Ref, Task, Thread};
 use crate::sched::RunQueue;
 use crate::sync::SpinLock;
 
@@ -48,7 +48,10 @@ pub struct Core {
     pub slice_end: Cell<u64>,
     /// What the timer is programmed for.
     pub armed: Cell<Option<u64>>,
-    pub tables: Tables,
+    /// Objects whose destruction has to wait until that of another is done; whether one is being done.
+    pub doomed: Cell<*mut Header>,
+    pub destroying: Cell<bool>,
+    tables: Tables,
     stack: [u8; STACK],
 }
 
@@ -114,6 +117,12 @@ impl Core {
             wrmsr(IA32_GS_BASE, self.this as u64);
             wrmsr(IA32_KERNEL_GSBASE, 0);
         }
+    }
+
+    /// Load the descriptor tables and make GS point here. Runs on the core itself.
+    pub fn load_tables(&self) {
+        self.tables.load(self.this as u64);
+        self.install(); // loading the GS selector cleared its base
     }
 
     pub fn apic_id(&self) -> u32 {

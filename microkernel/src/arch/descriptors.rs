@@ -49,12 +49,15 @@ impl Tables {
         unsafe { self.tss.get().cast::<u32>().add(1).cast::<u64>().write_unaligned(top) };
     }
 
-    /// Load all tables on this core.
-    pub fn load(&self) {
+    /// Load all tables on this core, whose GS base is `core`.
+    pub fn load(&self, core: u64) {
         let stacks = self.ist_stacks.get() as u64;
         let mut state = [0; 26];
         for i in 0..3 {
-            let top = stacks + ((i + 1) * IST_STACK) as u64;
+            // The word at the top is the kernel's GS base, for paranoid_common.
+            let top = stacks + ((i + 1) * IST_STACK) as u64 - 16;
+            // SAFETY: inside this core's stacks, which are not in use yet.
+            unsafe { (top as *mut u64).write(core) };
             state[9 + 2 * i] = top as u32;
             state[10 + 2 * i] = (top >> 32) as u32;
         }

@@ -9,6 +9,18 @@ use x86::controlregs::{Xcr0, xcr0_write};
 /// fit a frame page) and no PKRU (no protection keys in page tables).
 const WANTED: u64 = 0b1110_0111;
 
+/// Bytes of an XSAVE area.
+pub const AREA: usize = 2816;
+
+/// An area of which XRSTOR makes the initial state: no component is in it, all exceptions are masked in MXCSR (which is
+/// loaded even so; SDM vol. 1, 13.8.1).
+pub const INITIAL: [u8; AREA] = {
+    let mut area = [0; AREA];
+    area[24] = 0x80;
+    area[25] = 0x1f;
+    area
+};
+
 static FEATURES: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU32 = AtomicU32::new(0);
 
@@ -22,7 +34,7 @@ pub fn init() {
     unsafe { xcr0_write(Xcr0::from_bits_truncate(features)) };
     // CPUID.0DH.EBX: size for what XCR0 enables now.
     let bytes = x86::cpuid::cpuid!(0xd, 0).ebx;
-    assert!(bytes <= 2816, "extended state of {bytes} bytes does not fit a Thread");
+    assert!(bytes as usize <= AREA, "extended state of {bytes} bytes does not fit a Thread");
     FEATURES.store(features, Ordering::Relaxed);
     BYTES.store(bytes, Ordering::Relaxed);
 }
@@ -32,7 +44,7 @@ pub fn layout() -> (u64, u64) {
     (FEATURES.load(Ordering::Relaxed), u64::from(BYTES.load(Ordering::Relaxed)))
 }
 
-/// Save the registers to `area` (64-byte aligned, at least 2816 bytes).
+/// Save the registers to `area` (64-byte aligned, at least [`AREA`] bytes).
 #[inline]
 pub fn save(area: *mut u8) {
     // SAFETY: callers pass areas of a Thread or a frame page; `init` checked the size.
@@ -47,6 +59,15 @@ pub fn load(area: *const u8) -> bool {
     }
     // SAFETY: a refusal (#GP) is mended by the fixup in `handle_kernel_trap`.
     unsafe { xrstor_checked(area, u32::MAX) != 0 }
+}
+
+/// Forget the registers' content.
+pub fn reset() {
+    #[repr(align(64))]
+    struct Area([u8; AREA]);
+    static AREA_OF_RESET: Area = Area(INITIAL);
+    let accepted = load(AREA_OF_RESET.0.as_ptr());
+    debug_assert!(accepted);
 }
 
 /// Allow or forbid extended instructions in user mode (CR0.TS).

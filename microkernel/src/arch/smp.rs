@@ -32,8 +32,7 @@ pub fn init_boot_core(free: &mut FreeRegions) {
     let core = make_core(free, 0);
     core.install();
     super::descriptors::init_idt();
-    core.tables.load();
-    core.install(); // loading GS cleared its base
+    core.load_tables();
 }
 
 /// Start every core that ACPI lists. `ap_main` runs on each.
@@ -65,8 +64,7 @@ extern "C" fn ap_main() -> ! {
     let index = STARTING.load(Ordering::SeqCst);
     let core = core_local::core_at(index as usize).expect("core not created");
     core.install();
-    core.tables.load();
-    core.install();
+    core.load_tables();
     super::init_cpu_features();
     apic::init(false);
     memory::load_root(memory::kernel_root());

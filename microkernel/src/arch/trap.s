@@ -85,7 +85,9 @@ trap_common:
     call handle_trap
     jmp return_to_user
 
-# NMI, double fault, machine check: on stacks of their own (IST), at any instruction, with either GS base.
+# NMI, double fault, machine check: on stacks of their own (IST), at any instruction, with either GS base. Neither cs nor
+# the sign of the base tells whose it is (user mode may set one in the upper half): the kernel's lies above the frame,
+# where Tables::load put it, and what was there comes back.
 paranoid_common:
     xchg rdi, [rsp]
     sub rdi, offset trap_stubs
@@ -93,20 +95,22 @@ paranoid_common:
     SAVE_FROM_RSI
     mov rsi, rsp
     cld
-    mov ecx, 0xc0000101             # GS base: the kernel's is in the upper half
+    mov ecx, 0xc0000101             # GS base (by MSR: FSGSBASE is not on yet while a core starts)
     rdmsr
-    mov r12d, edx
-    test edx, edx
-    js 5f
-    swapgs
-5:  mov rbx, rsp
+    mov r12d, eax
+    mov r13d, edx
+    mov eax, [rsp + REGS_TOP]
+    mov edx, [rsp + REGS_TOP + 4]
+    wrmsr
+    mov rbx, rsp
     and rsp, -16
     call handle_paranoid_trap
     mov rsp, rbx
-    test r12d, r12d
-    js 6f
-    swapgs
-6:  jmp restore_and_iret
+    mov ecx, 0xc0000101
+    mov eax, r12d
+    mov edx, r13d
+    wrmsr
+    jmp restore_and_iret
 
 trap_from_kernel:
     SAVE_FROM_RSI

@@ -20,6 +20,25 @@ pub struct Capability {
     pub rights: u64,
 }
 
+/// The capability that a new object was made with, as it was looked up: meanwhile another core may have deleted or moved it.
+pub struct Parent<'a> {
+    pub space: &'a CSpace,
+    pub index: u64,
+    pub object: *const Header,
+}
+
+impl Parent<'_> {
+    /// Its slot, if it still names the object. The derivation lock must be held.
+    fn slot(&self) -> Result<*mut Slot, Error> {
+        let slot = self.space.slot(self.index)?;
+        // SAFETY: a valid slot, under the derivation lock.
+        match unsafe { &(*slot).object } {
+            Some(object) if core::ptr::eq(&raw const **object, self.object) => Ok(slot),
+            _ => Err(Error::NoCapability),
+        }
+    }
+}
+
 struct Slot {
     object: Option<Ref<Header>>,
     badge: u64,
@@ -103,14 +122,14 @@ impl CSpace {
         capability.object.downcast()
     }
 
-    /// The first capability to a new object, derived from the one in `parent` (a slot of `parent_space`).
-    pub fn insert_new(&self, index: u64, object: Ref<Header>, badge: u64, parent: Option<(&CSpace, u64)>) -> Result<(), Error> {
+    /// The first capability to a new object, derived from the one that `parent` names.
+    pub fn insert_new(&self, index: u64, object: Ref<Header>, parent: Option<Parent>) -> Result<(), Error> {
         let _guard = DERIVATION.lock();
         let slot = self.empty_slot(index)?;
-        let parent = parent.map(|(space, i)| space.slot(i)).transpose()?;
+        let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
         // SAFETY: both slots are valid and the derivation lock is held.
-        unsafe { self.fill(slot, object, badge, abi::RIGHT_ALL as u8, parent, true) };
+        unsafe { self.fill(slot, object, 0, abi::RIGHT_ALL as u8, parent) };
         Ok(())
     }
 
@@ -142,7 +161,7 @@ impl CSpace {
         let badge = if badge == 0 { old_badge } else { badge };
         object.add_cap();
         // SAFETY: as above.
-        unsafe { self.fill(to, object, badge, old_rights & rights as u8, Some(from), true) };
+        unsafe { self.fill(to, object, badge, old_rights & rights as u8, Some(from)) };
         Ok(())
     }
 
@@ -212,11 +231,11 @@ impl CSpace {
 
     /// # Safety
     /// The derivation lock is held; `slot` is an empty slot of this CSpace; `parent` is a filled slot.
-    unsafe fn fill(&self, slot: *mut Slot, object: Ref<Header>, badge: u64, rights: u8, parent: Option<*mut Slot>, child: bool) {
+    unsafe fn fill(&self, slot: *mut Slot, object: Ref<Header>, badge: u64, rights: u8, parent: Option<*mut Slot>) {
         // SAFETY: by the caller's promise.
         unsafe {
             let (previous, next, depth) = match parent {
-                Some(parent) => (parent, (*parent).next, (*parent).depth + u32::from(child)),
+                Some(parent) => (parent, (*parent).next, (*parent).depth + 1),
                 None => (null_mut(), null_mut(), 0),
             };
             let _guard = self.lock.lock();

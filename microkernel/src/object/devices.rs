@@ -138,10 +138,24 @@ impl IrqHandler {
     }
 }
 
-/// Take the first free vector of a core for the handler that `make` makes.
-pub fn claim_vector(core: &Core, make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>) -> Result<Ref<IrqHandler>, Error> {
+/// Whether an IOAPIC pin has a handler already.
+fn is_claimed(wanted: u32) -> bool {
+    let has = |slot: &SpinLock<Option<Ref<IrqHandler>>>| {
+        matches!(slot.lock().as_deref(), Some(IrqHandler { source: IrqSource::Pin { gsi, .. }, .. }) if *gsi == wanted)
+    };
+    (0..arch::core_count()).filter_map(arch::core_at).any(|core| core.irqs.iter().any(has))
+}
+
+/// Take the first free vector of a core for the handler of `source` that `make` makes. Busy: the core has no vector left, or
+/// the pin has a handler.
+pub fn claim_vector(core: &Core, source: IrqSource, make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>) -> Result<Ref<IrqHandler>, Error> {
     static CLAIMING: SpinLock<()> = SpinLock::new(());
     let _guard = CLAIMING.lock();
+    if let IrqSource::Pin { gsi, .. } = source
+        && is_claimed(gsi)
+    {
+        return Err(Error::Busy);
+    }
     let free = core.irqs.iter().position(|slot| slot.lock().is_none()).ok_or(Error::Busy)?;
     let handler = make(FIRST_DEVICE_VECTOR + free as u8)?;
     *core.irqs[free].lock() = Some(handler.clone());

@@ -145,7 +145,8 @@ impl Reply {
 
     /// A caller waits for its answer here. One that waited before and was not answered gets Deleted.
     pub fn bind(&self, caller: Ref<Thread>) {
-        if let Some(forgotten) = self.caller.lock().replace(caller) {
+        let forgotten = self.caller.lock().replace(caller);
+        if let Some(forgotten) = forgotten {
             forgotten.fail(Error::Deleted);
         }
     }
@@ -205,6 +206,7 @@ impl Notification {
             0 if poll => Err(Error::Empty),
             0 => {
                 thread.set_state(State::WaitNotification);
+                *thread.waiting.lock() = super::Waiting::Notification { notification: Ref::of(self) };
                 waiters.push(thread.clone());
                 Ok(None)
             }

@@ -12,13 +12,14 @@ mod task;
 mod thread;
 mod untyped;
 
+use core::cell::Cell;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Error;
 
-pub use cspace::{CSpace, Capability};
+pub use cspace::{CSpace, Capability, Parent};
 pub use devices::{claim_vector, Cpu, IrqHandler, IrqSource, Log, Machine, Target};
 pub use endpoint::{Endpoint, Notification, Queue, Reply};
 pub use range::Range;
@@ -54,13 +55,16 @@ pub struct Header {
     payer: Option<Ref<Untyped>>,
     pages: u32,
     name: [AtomicU64; 2],
+    /// The next object to destroy, while this one waits for its destruction.
+    doomed: Cell<*mut Header>,
 }
 
 impl Header {
     /// A header whose one reference is about to be wrapped in a [`Ref`].
     pub fn new(kind: Kind, payer: Option<Ref<Untyped>>, pages: u32) -> Self {
         let name = [AtomicU64::new(0), AtomicU64::new(0)];
-        Self { kind, references: AtomicU32::new(1), caps: AtomicU32::new(0), payer, pages, name }
+        let doomed = Cell::new(core::ptr::null_mut());
+        Self { kind, references: AtomicU32::new(1), caps: AtomicU32::new(0), payer, pages, name, doomed }
     }
 
     pub fn kind(&self) -> Kind {
@@ -233,9 +237,26 @@ impl<T: Object> Drop for Ref<T> {
     }
 }
 
-/// The last reference is gone: run the type's destructor and give its pages back.
+/// The last reference is gone. A destructor gives up further references, which may be the last ones to their objects, and
+/// so on along a chain that user level made as long as it likes: they wait in a list, so that the stack does not grow.
 #[cold]
 fn destroy(object: NonNull<Header>) {
+    let core = crate::arch::core();
+    // SAFETY: nobody else can reach the object any more; its memory stays until `destroy_one`.
+    unsafe { object.as_ref() }.doomed.set(core.doomed.replace(object.as_ptr()));
+    if core.destroying.replace(true) {
+        return; // called from a destructor: the loop below, further up this stack, gets to it
+    }
+    while let Some(object) = NonNull::new(core.doomed.get()) {
+        // SAFETY: as above.
+        core.doomed.set(unsafe { object.as_ref() }.doomed.get());
+        destroy_one(object);
+    }
+    core.destroying.set(false);
+}
+
+/// Run the type's destructor and give the pages back.
+fn destroy_one(object: NonNull<Header>) {
     macro_rules! drop_object {
         ($kind:expr, $($t:ident),*) => {
             match $kind {

@@ -67,8 +67,8 @@ impl Range {
 
 impl Drop for Range {
     fn drop(&mut self) {
-        if let Some(payer) = self.header.payer().filter(|_| self.owned).cloned() {
-            super::Task::unmap_everywhere(self.base, self.bytes);
+        super::Task::unmap_everywhere(self.base, self.bytes);
+        if let Some(payer) = self.header.payer().filter(|_| self.owned) {
             payer.free(self.base, self.bytes / 4096);
         }
     }

@@ -107,7 +107,7 @@ impl Task {
         Tables(self.header.payer().expect("a Task has a payer"))
     }
 
-    /// Map part of a Range. On NoMemory a part may be mapped; the caller can give more memory and repeat.
+    /// Map part of a Range. On NoMemory nothing has changed but that page tables may have been made.
     pub fn map(&self, range: &Range, offset: u64, address: u64, size: u64, flags: u64) -> Result<(), Error> {
         check_user_range(address, size)?;
         if offset % 4096 != 0 {

@@ -57,8 +57,8 @@ pub struct Links {
     pub next: Cell<*const Thread>,
 }
 
-/// What a waiting thread waits at, and what it brought: set by itself before it is queued.
-#[derive(Default)]
+/// What a waiting thread waits at, and what it brought: set under the lock of the queue it goes into.
+#[derive(Clone, Default)]
 pub enum Waiting {
     #[default]
     Nothing,
@@ -135,12 +135,11 @@ pub struct Thread {
     /// vCPU: absolute TSC of the next timer event; 0: none.
     pub deadline: AtomicU64,
     pub doorbell: SpinLock<Option<Target>>,
-    has_xstate: Cell<bool>,
     xsave: Xsave,
 }
 
 #[repr(C, align(64))]
-struct Xsave(UnsafeCell<[u8; 2816]>);
+struct Xsave(UnsafeCell<[u8; arch::fpu::AREA]>);
 
 const _: () = assert!(size_of::<Thread>() <= 4096);
 
@@ -186,8 +185,7 @@ impl Thread {
             user_task: Cell::new(None),
             deadline: AtomicU64::new(0),
             doorbell: SpinLock::new(None),
-            has_xstate: Cell::new(false),
-            xsave: Xsave(UnsafeCell::new([0; 2816])),
+            xsave: Xsave(UnsafeCell::new(arch::fpu::INITIAL)),
         }
     }
 
@@ -297,7 +295,11 @@ impl Thread {
         })
     }
 
+    /// A vCPU or decoupled thread stays where it was made one.
     pub fn bind(&self, core: &Core, priority: u8) -> Result<(), Error> {
+        if self.kind() != Kind::Ordinary {
+            return Err(Error::BadState);
+        }
         self.configure(|| {
             self.core.store(core.index, Ordering::Release);
             self.priority.store(priority, Ordering::Relaxed);
@@ -337,31 +339,32 @@ impl Thread {
         sched::wake(Ref::of(self));
     }
 
-    /// Take the thread out of whatever it waits in, and let it fail with `error`.
-    pub fn cancel(&self, error: Error) {
-        let waiting = core::mem::take(&mut *self.waiting.lock());
-        let taken = match waiting {
+    /// Take the thread out of whatever it waits in, and let it fail with `error`. False: it does not wait (any more).
+    ///
+    /// Whoever takes a thread out of its queue decides how its wait ends; so the queue is asked, not `waiting`.
+    pub fn cancel(&self, error: Error) -> bool {
+        let waiting = self.waiting.lock().clone();
+        let taken = match &waiting {
             Waiting::Nothing => None,
             Waiting::Send { endpoint, .. } => endpoint.waiters.lock().senders.remove(self),
             Waiting::Receive { endpoint, .. } => endpoint.waiters.lock().receivers.remove(self),
             Waiting::Reply { reply } => reply.take_if(self),
             Waiting::Notification { notification } => notification.waiters.lock().remove(self),
         };
-        if let Some(thread) = taken {
+        if let Some(thread) = &taken {
             thread.fail(error);
         }
+        taken.is_some()
     }
 
     /// Save and load the extended state in the thread's own area (vCPUs that share a core).
     pub fn save_xstate(&self) {
         arch::fpu::save(self.xsave.0.get().cast());
-        self.has_xstate.set(true);
     }
 
+    /// The first time, this is the initial state: nothing of who had the registers before remains.
     pub fn load_xstate(&self) {
-        if self.has_xstate.get() {
-            let accepted = arch::fpu::load(self.xsave.0.get().cast());
-            debug_assert!(accepted);
-        }
+        let accepted = arch::fpu::load(self.xsave.0.get().cast());
+        debug_assert!(accepted);
     }
 }

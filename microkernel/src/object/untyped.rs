@@ -67,6 +67,7 @@ impl Untyped {
         let skipped = pool.fresh..start;
         pool.fresh = end;
         for page in skipped.step_by(4096) {
+            zero(page, 4096); // never given out yet: what it holds is from before the boot
             pool.put(page);
         }
         drop(pool);
