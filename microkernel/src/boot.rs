@@ -13,7 +13,7 @@ use kcore::acpi;
 use crate::arch::memory::{self, to_virtual};
 use crate::arch::{self, apic, core_count, ioapic, pvh, serial, smp, time};
 use crate::object::{CSpace, Cpu, Header, Kind, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
-use crate::{klog, panic, sched};
+use crate::{klog, panic, sched, trace};
 
 /// Memory for objects that the kernel itself makes: root task's objects, device Ranges, IrqHandlers.
 const RESERVE_BYTES: u64 = 4 << 20;
@@ -53,6 +53,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     memory::init();
     let mut boot = pvh::read(start_info);
     *RAM.lock() = boot.ram.clone();
+    trace::init(boot.cmdline);
     boot.free.remove(smp::TRAMPOLINE..smp::TRAMPOLINE + 4096);
     smp::init_boot_core(&mut boot.free);
     arch::init_cpu_features();

@@ -18,6 +18,30 @@ const IRQ_LOW: u64 = 2;
 /// Revocation steps of one system call.
 const REVOKE_STEPS: usize = 64;
 
+/// Why a method was refused: the error, and the argument that it is about (`NO_ARGUMENT`: none of them).
+pub struct Refusal {
+    pub error: Error,
+    pub argument: u64,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, argument: abi::NO_ARGUMENT }
+    }
+}
+
+/// Says which argument an error is about.
+trait Argument<T> {
+    fn argument(self, index: u64) -> Result<T, Refusal>;
+}
+
+impl<T> Argument<T> for Result<T, Error> {
+    #[inline]
+    fn argument(self, index: u64) -> Result<T, Refusal> {
+        self.map_err(|error| Refusal { error, argument: index })
+    }
+}
+
 /// A method call: up to six words.
 struct Call<'a> {
     thread: &'a Thread,
@@ -37,19 +61,10 @@ impl Call<'_> {
         Ok(Parent { space: self.cspace()?, index: self.handle, object: self.object })
     }
 
-    /// Word 4 and up, from the message page.
-    fn word(&self, index: usize) -> u64 {
-        let page = self.thread.message();
-        if page.is_null() {
-            return 0;
-        }
-        // SAFETY: the page lives as long as the thread.
-        unsafe { (&raw const (*page).words[index]).read() }
-    }
 }
 
 /// Invoke a capability. Words 0 and 1 of the answer.
-pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u64; 2], Error> {
+pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u64; 2], Refusal> {
     let Capability { object, .. } = capability;
     let words = [regs.rdx, regs.r10, regs.r8, regs.r9];
     let call = Call { thread, handle: regs.rdi, object: &raw const *object, method: regs.rsi & 0xffff_ffff, words };
@@ -67,73 +82,91 @@ pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u
         Kind::Log => log_method(&call),
         Kind::Cpu => match call.method {
             abi::CPU_ID => Ok([object.downcast::<Cpu>()?.index as u64, 0]),
-            _ => Err(Error::BadMethod),
+            _ => Err(Error::BadMethod.into()),
         },
         Kind::Range => match call.method {
             abi::RANGE_ADDRESS => Ok(object.downcast::<Range>()?.extent()),
-            _ => Err(Error::BadMethod),
+            _ => Err(Error::BadMethod.into()),
         },
-        Kind::Endpoint | Kind::Reply | Kind::Notification => Err(Error::BadMethod),
+        Kind::Endpoint | Kind::Reply | Kind::Notification => Err(Error::BadMethod.into()),
     }
 }
 
-fn untyped(call: &Call, untyped: Ref<Untyped>) -> Result<[u64; 2], Error> {
+fn untyped(call: &Call, untyped: Ref<Untyped>) -> Result<[u64; 2], Refusal> {
     match call.method {
         abi::UNTYPED_FREE => Ok([untyped.free_bytes(), 0]),
         abi::UNTYPED_RETYPE => {
             let [kind, size, slot, _] = call.words;
             let space = call.cspace()?;
-            space.check_empty(slot)?;
+            space.check_empty(slot).argument(2)?;
             let object = make(&untyped, kind, size)?;
-            space.insert_new(slot, object, Some(call.parent()?))?;
+            space.insert_new(slot, object, Some(call.parent()?)).argument(2)?;
             Ok([0; 2])
         }
-        _ => Err(Error::BadMethod),
+        _ => Err(Error::BadMethod.into()),
     }
 }
 
-fn make(payer: &Ref<Untyped>, kind: u64, size: u64) -> Result<Ref<Header>, Error> {
+fn make(payer: &Ref<Untyped>, kind: u64, size: u64) -> Result<Ref<Header>, Refusal> {
     Ok(match kind {
-        abi::KIND_UNTYPED | abi::KIND_RANGE if size == 0 || size > 1 << 32 => return Err(Error::BadArgument),
-        abi::KIND_UNTYPED => create_child(payer, size)?.any(),
-        abi::KIND_RANGE => Range::create(payer, size)?.any(),
-        abi::KIND_CSPACE => CSpace::create(payer, size)?.any(),
+        abi::KIND_UNTYPED | abi::KIND_RANGE if size == 0 || size > 1 << 32 => Err(Error::BadArgument).argument(1)?,
+        abi::KIND_UNTYPED => create_child(payer, size).argument(1)?.any(),
+        abi::KIND_RANGE => Range::create(payer, size).argument(1)?.any(),
+        abi::KIND_CSPACE => CSpace::create(payer, size).argument(1)?.any(),
         abi::KIND_TASK => Task::create(payer)?.any(),
         abi::KIND_THREAD => create(payer, Thread::new)?.any(),
         abi::KIND_ENDPOINT => create(payer, Endpoint::new)?.any(),
         abi::KIND_REPLY => create(payer, Reply::new)?.any(),
         abi::KIND_NOTIFICATION => create(payer, Notification::new)?.any(),
-        _ => return Err(Error::BadArgument),
+        _ => Err(Error::BadArgument).argument(0)?,
     })
 }
 
-fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Error> {
+fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Refusal> {
     let [a, b, rights, badge] = call.words;
     match call.method {
-        abi::CSPACE_COPY => space.copy_from(space, a, b, rights, badge)?,
-        abi::CSPACE_PUT => space.copy_from(call.cspace()?, a, b, rights, badge)?,
-        abi::CSPACE_MOVE => space.move_within(a, b)?,
-        abi::CSPACE_DELETE => space.delete(a)?,
+        abi::CSPACE_COPY => space.copy_from(space, a, b, rights, badge).map_err(of_copy)?,
+        abi::CSPACE_PUT => space.copy_from(call.cspace()?, a, b, rights, badge).map_err(of_copy)?,
+        abi::CSPACE_MOVE => space.move_within(a, b).map_err(of_copy)?,
+        abi::CSPACE_DELETE => space.delete(a).argument(0)?,
         abi::CSPACE_REVOKE => {
-            if !space.revoke_some(a, REVOKE_STEPS)? {
-                return Err(Error::Cancelled); // more to do; interrupts had their turn
+            if !space.revoke_some(a, REVOKE_STEPS).argument(0)? {
+                return Err(Error::Cancelled.into()); // more to do; interrupts had their turn
             }
         }
-        _ => return Err(Error::BadMethod),
+        _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
 }
 
-fn task(call: &Call, task: &Task) -> Result<[u64; 2], Error> {
+/// Which argument of a copy or move an error is about: source, destination, badge.
+fn of_copy(error: Error) -> Refusal {
+    let argument = match error {
+        Error::NoCapability => 0,
+        Error::Occupied | Error::BadArgument => 1,
+        _ => 3,
+    };
+    Refusal { error, argument }
+}
+
+fn task(call: &Call, task: &Task) -> Result<[u64; 2], Refusal> {
     let [a, b, c, d] = call.words;
     match call.method {
         abi::TASK_MAP => {
-            let flags = call.word(4);
-            let range = call.cspace()?.get::<Range>(a, rights_to_map(flags))?;
-            task.map(&range, b, c, d, flags)?;
+            let flags = call.thread.message_word(4);
+            let range = call.cspace()?.get::<Range>(a, rights_to_map(flags)).argument(0)?;
+            task.map(&range, b, c, d, flags).map_err(|error| {
+                let argument = match error {
+                    Error::BadArgument => 4,
+                    Error::BadAddress if b % 4096 != 0 || range.physical(b, d).is_err() => 1,
+                    Error::BadAddress => 2,
+                    _ => abi::NO_ARGUMENT,
+                };
+                Refusal { error, argument }
+            })?;
         }
-        abi::TASK_UNMAP => task.unmap(a, b)?,
-        _ => return Err(Error::BadMethod),
+        abi::TASK_UNMAP => task.unmap(a, b).argument(0)?,
+        _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
 }
@@ -149,31 +182,36 @@ const MESSAGE_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE;
 /// Rights to the Range of a vCPU's or decoupled thread's page: map items name any part of it, with any flags.
 const SHARED_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE | abi::RIGHT_EXEC;
 
-fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
+/// An error about a shared page is about its offset, argument `index`.
+fn of_page(index: u64) -> impl Fn(Error) -> Refusal {
+    move |error| Refusal { error, argument: if error == Error::BadAddress { index } else { abi::NO_ARGUMENT } }
+}
+
+fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> {
     let [a, b, c, d] = call.words;
     let space = call.cspace()?;
     match call.method {
         abi::THREAD_CONFIGURE => {
-            let cspace = if a == 0 { None } else { Some(space.get::<CSpace>(a, abi::RIGHT_WRITE)?) };
-            let task = space.get::<Task>(b, abi::RIGHT_WRITE)?;
-            let message = if c == 0 { None } else { Some((space.get::<Range>(c, MESSAGE_RIGHTS)?, d)) };
-            let fault = match call.word(4) {
+            let cspace = if a == 0 { None } else { Some(space.get::<CSpace>(a, abi::RIGHT_WRITE).argument(0)?) };
+            let task = space.get::<Task>(b, abi::RIGHT_WRITE).argument(1)?;
+            let message = if c == 0 { None } else { Some((space.get::<Range>(c, MESSAGE_RIGHTS).argument(2)?, d)) };
+            let fault = match call.thread.message_word(4) {
                 0 => None,
-                slot => Some(space.get::<Endpoint>(slot, abi::RIGHT_WRITE)?),
+                slot => Some(space.get::<Endpoint>(slot, abi::RIGHT_WRITE).argument(4)?),
             };
-            thread.set_spaces(cspace, task, message, fault)?;
+            thread.set_spaces(cspace, task, message, fault).map_err(of_page(3))?;
         }
         abi::THREAD_BIND => {
-            let cpu = space.get::<Cpu>(a, abi::RIGHT_WRITE)?;
-            let priority = u8::try_from(b).map_err(|_| Error::BadArgument)?;
+            let cpu = space.get::<Cpu>(a, abi::RIGHT_WRITE).argument(0)?;
+            let priority = u8::try_from(b).map_err(|_| Error::BadArgument).argument(1)?;
             thread.bind(cpu.core(), priority)?;
         }
         abi::THREAD_START => {
             if thread.kind() == ThreadKind::Decoupled || thread.core().is_none() || thread.task().is_none() {
-                return Err(Error::BadState);
+                return Err(Error::BadState.into());
             }
             if !thread.change_state(State::Inactive, State::Configuring) {
-                return Err(Error::BadState);
+                return Err(Error::BadState.into());
             }
             *thread.regs_mut() = Regs { rip: a, rsp: b, rdi: c, ..Regs::default() };
             sched::wake(thread);
@@ -191,12 +229,12 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
             }
         }
         abi::THREAD_VCPU => {
-            let range = space.get::<Range>(a, SHARED_RIGHTS)?;
+            let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
             let core = thread.core().ok_or(Error::BadState)?;
             if !sched::add_vcpu(core, &thread) {
-                return Err(Error::Busy);
+                return Err(Error::Busy.into());
             }
-            thread.share(ThreadKind::Vcpu, range, b).inspect_err(|_| sched::remove_vcpu(core, &thread))?;
+            thread.share(ThreadKind::Vcpu, range, b).inspect_err(|_| sched::remove_vcpu(core, &thread)).map_err(of_page(1))?;
             if thread.dead.load(Ordering::SeqCst) {
                 sched::remove_vcpu(core, &thread); // deleted when it was no vCPU yet
             }
@@ -211,33 +249,41 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Error> {
             }
         }
         abi::THREAD_DECOUPLE => {
-            let range = space.get::<Range>(a, SHARED_RIGHTS)?;
-            let doorbell = Target::new(space.lookup(c)?)?;
-            thread.share(ThreadKind::Decoupled, range, b)?;
+            let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
+            let doorbell = space.lookup(c).and_then(Target::new).argument(2)?;
+            thread.share(ThreadKind::Decoupled, range, b).map_err(of_page(1))?;
             *thread.doorbell.lock() = Some(doorbell);
         }
-        abi::THREAD_RUN => decoupled::run(&thread, space.get::<Task>(a, abi::RIGHT_WRITE)?)?,
+        abi::THREAD_CANCEL => {
+            if !thread.cancel(Error::Cancelled) {
+                return Err(Error::BadState.into());
+            }
+        }
+        abi::THREAD_RUN => decoupled::run(&thread, space.get::<Task>(a, abi::RIGHT_WRITE).argument(0)?)?,
         abi::THREAD_WAKE => {
             if let Some(core) = thread.core() {
                 sched::poke(core);
             }
         }
-        _ => return Err(Error::BadMethod),
+        _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
 }
 
-fn irq(call: &Call, handler: &IrqHandler) -> Result<[u64; 2], Error> {
+fn irq(call: &Call, handler: &IrqHandler) -> Result<[u64; 2], Refusal> {
     match call.method {
-        abi::IRQ_BIND => handler.bind(Target::new(call.cspace()?.lookup(call.words[0])?)?),
+        abi::IRQ_BIND => handler.bind(call.cspace()?.lookup(call.words[0]).and_then(Target::new).argument(0)?),
         abi::IRQ_ACK => handler.acknowledge(),
-        abi::IRQ_MSI => return handler.message().map(|(address, data)| [address, data]),
-        _ => return Err(Error::BadMethod),
+        abi::IRQ_MSI => {
+            let (address, data) = handler.message()?;
+            return Ok([address, data]);
+        }
+        _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
 }
 
-fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
+fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
     let [a, b, c, d] = call.words;
     let space = call.cspace()?;
     // What the machine makes is small and made at boot: the kernel's own reserve pays.
@@ -245,8 +291,8 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
     let _ = machine;
     match call.method {
         abi::MACHINE_MSI => {
-            space.check_empty(b)?;
-            let core = core_at(a as usize).ok_or(Error::BadArgument)?;
+            space.check_empty(b).argument(1)?;
+            let core = core_at(a as usize).ok_or(Error::BadArgument).argument(0)?;
             let handler = claim_vector(core, IrqSource::Msi, |vector| {
                 create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector))
             })?;
@@ -254,9 +300,9 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
             inserted.inspect_err(|_| handler.orphaned())?;
         }
         abi::MACHINE_GSI => {
-            space.check_empty(c)?;
-            let core = core_at(b as usize).ok_or(Error::BadArgument)?;
-            let gsi = u32::try_from(a).map_err(|_| Error::BadArgument)?;
+            space.check_empty(c).argument(2)?;
+            let core = core_at(b as usize).ok_or(Error::BadArgument).argument(1)?;
+            let gsi = u32::try_from(a).map_err(|_| Error::BadArgument).argument(0)?;
             let (level, low) = (d & IRQ_LEVEL != 0, d & IRQ_LOW != 0);
             let source = IrqSource::Pin { gsi, level };
             let mut routed = false;
@@ -266,36 +312,36 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Error> {
             })?;
             if !routed {
                 handler.orphaned();
-                return Err(Error::BadArgument);
+                return Err(Error::BadArgument).argument(0);
             }
             let inserted = space.insert_new(c, handler.clone().any(), Some(call.parent()?));
             inserted.inspect_err(|_| handler.orphaned())?;
         }
         abi::MACHINE_DEVICE => {
-            space.check_empty(c)?;
-            let bytes = b.checked_mul(4096).filter(|&n| n > 0).ok_or(Error::BadArgument)?;
-            let end = a.checked_add(bytes).ok_or(Error::BadAddress)?;
+            space.check_empty(c).argument(2)?;
+            let bytes = b.checked_mul(4096).filter(|&n| n > 0).ok_or(Error::BadArgument).argument(1)?;
+            let end = a.checked_add(bytes).ok_or(Error::BadAddress).argument(0)?;
             if a % 4096 != 0 || end > 1 << 52 || boot::overlaps_ram(a..end) {
-                return Err(Error::BadAddress);
+                return Err(Error::BadAddress).argument(0);
             }
             let range = create(payer, |h| Range::new_device(h, a, bytes))?;
             space.insert_new(c, range.any(), Some(call.parent()?))?;
         }
         abi::MACHINE_EXIT => {
             if a > 127 {
-                return Err(Error::BadArgument);
+                return Err(Error::BadArgument).argument(0);
             }
             panic::exit(a as u32)
         }
-        _ => return Err(Error::BadMethod),
+        _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
 }
 
-fn log_method(call: &Call) -> Result<[u64; 2], Error> {
+fn log_method(call: &Call) -> Result<[u64; 2], Refusal> {
     let page = call.thread.message();
     if page.is_null() {
-        return Err(Error::BadState);
+        return Err(Error::BadState.into());
     }
     let mut bytes = [0u8; abi::LOG_BYTES];
     // SAFETY: the message page lives as long as the thread; LOG_BYTES fit behind word 4.
@@ -303,7 +349,7 @@ fn log_method(call: &Call) -> Result<[u64; 2], Error> {
     match call.method {
         abi::LOG_WRITE => {
             let length = call.words[0] as usize;
-            let target = bytes.get_mut(..length).ok_or(Error::TooLong)?;
+            let target = bytes.get_mut(..length).ok_or(Error::TooLong).argument(0)?;
             // SAFETY: as above; user level may write the page meanwhile, which only changes what is copied.
             unsafe { core::ptr::copy_nonoverlapping(text, target.as_mut_ptr(), length) };
             log::write(target);
@@ -315,7 +361,7 @@ fn log_method(call: &Call) -> Result<[u64; 2], Error> {
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), text, length) };
             Ok([length as u64, position])
         }
-        _ => Err(Error::BadMethod),
+        _ => Err(Error::BadMethod.into()),
     }
 }
 

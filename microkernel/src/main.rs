@@ -42,6 +42,8 @@ mod sync;
 #[cfg(target_os = "none")]
 mod syscall;
 #[cfg(target_os = "none")]
+mod trace;
+#[cfg(target_os = "none")]
 mod vcpu;
 
 #[cfg(not(target_os = "none"))]

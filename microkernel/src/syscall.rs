@@ -5,7 +5,7 @@ use abi::{Error, Regs, TAG_POLL};
 use crate::arch::{self, Core};
 use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind};
 use crate::vcpu::{self, Trap};
-use crate::{decoupled, invoke, ipc, sched};
+use crate::{decoupled, invoke, ipc, sched, trace};
 
 /// SYSCALL in user mode. The registers are in `frame`.
 #[unsafe(no_mangle)]
@@ -35,6 +35,9 @@ fn dispatch(core: &Core, thread: &Thread, regs: &mut Regs) {
         _ => Err(Error::BadMethod),
     };
     if let Err(error) = status {
+        if trace::enabled() {
+            trace::refused(thread, regs, error, abi::NO_ARGUMENT);
+        }
         regs.rax = error.status() as u64;
     }
 }
@@ -52,10 +55,15 @@ fn call(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
         ipc::call(&Ref::of(thread), endpoint, capability.badge, capability.rights);
         return Ok(());
     }
-    let [first, second] = invoke::invoke(thread, capability, regs)?;
-    regs.rax = 0;
-    regs.rdx = first;
-    regs.r10 = second;
+    match invoke::invoke(thread, capability, regs) {
+        Ok([first, second]) => (regs.rax, regs.rdx, regs.r10) = (0, first, second),
+        Err(refusal) => {
+            if trace::enabled() {
+                trace::refused(thread, regs, refusal.error, refusal.argument);
+            }
+            (regs.rax, regs.rdx) = (refusal.error.status() as u64, refusal.argument);
+        }
+    }
     Ok(())
 }
 

@@ -255,6 +255,16 @@ impl Thread {
         self.message.load(Ordering::Relaxed)
     }
 
+    /// Word 4 and up of a message; 0 without a message page.
+    pub fn message_word(&self, index: usize) -> u64 {
+        let page = self.message();
+        if page.is_null() {
+            return 0;
+        }
+        // SAFETY: the page lives as long as the thread.
+        unsafe { (&raw const (*page).words[index]).read() }
+    }
+
     /// The vCPU page; null if this is no vCPU.
     #[inline]
     pub fn vcpu_page(&self) -> *mut VcpuState {
@@ -332,7 +342,7 @@ impl Thread {
     pub fn fail(&self, error: Error) {
         *self.waiting.lock() = Waiting::Nothing;
         if self.fault_pending.replace(false) {
-            sched::kill(self, "its fault handler was deleted");
+            sched::kill(self, "nobody will answer its fault");
             return;
         }
         self.set_result(error.status(), 0, 0);

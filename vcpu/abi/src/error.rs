@@ -12,7 +12,7 @@ pub enum Error {
     NoRights = 3,
     /// The object has no such method, or the thread may not make this system call.
     BadMethod = 4,
-    /// An argument is out of its range (message word 0 of the reply: which argument, counted from 0).
+    /// An argument is out of its range (word 0 of the answer says which, for this as for other errors about arguments).
     BadArgument = 5,
     /// An address or size is not aligned, not canonical, or reaches outside its range.
     BadAddress = 6,

@@ -66,7 +66,11 @@ pub const RIGHT_GRANT: u64 = 4;
 pub const RIGHT_EXEC: u64 = 8;
 pub const RIGHT_ALL: u64 = 15;
 
-// Methods. Arguments are message words 0, 1, 2, ...; a result, where there is one, is word 0 (and 1) of the answer.
+// Methods. Arguments are message words 0, 1, 2, ...; a result, where there is one, is word 0 (and 1) of the answer. Of a
+// refused call, word 0 is the number of the argument that the error is about, or [`NO_ARGUMENT`].
+
+/// Word 0 of a refused method call: the error is about the invoked object, or no argument in particular.
+pub const NO_ARGUMENT: u64 = u64::MAX;
 
 /// Untyped: (kind, size, destination slot). size: pages for Untyped and Range, slots for CSpace, else 0. The pages of
 /// a Range are physically contiguous, and aligned to 2 MiB where it has at least 512 pages.
@@ -124,9 +128,8 @@ pub const THREAD_DECOUPLE: u64 = 55;
 pub const THREAD_RUN: u64 = 56;
 /// Decoupled thread: () wakes the core that sleeps (`sleeping` was set) in its wait for the answer.
 pub const THREAD_WAKE: u64 = 57;
-
-/// Notification: (Thread slot) binds a notification to a thread.
-pub const NOTIFICATION_BIND: u64 = 64;
+/// Thread: () ends its wait in a call, send or receive: that returns [`crate::Error::Cancelled`]. BadState: it does not wait.
+pub const THREAD_CANCEL: u64 = 58;
 
 /// IrqHandler: (capability slot: badged vCPU or Notification) what an interrupt signals.
 pub const IRQ_BIND: u64 = 80;

@@ -1,0 +1,84 @@
+//! With `tacet.trace` on the command line: one line for each refused system call, with object, argument and reason. Off by
+//! default, since a refusal can be all that the caller wanted to know.
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::{Error, Regs};
+
+use crate::object::{Kind, Thread};
+
+/// The word of the command line that turns it on.
+pub const OPTION: &[u8] = b"tacet.trace";
+
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// Look for [`OPTION`] in the command line.
+pub fn init(cmdline: &[u8]) {
+    let text = cmdline.split(|&b| b == 0).next().unwrap_or_default();
+    ENABLED.store(text.split(u8::is_ascii_whitespace).any(|word| word == OPTION), Ordering::Relaxed);
+}
+
+#[inline]
+pub fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Log a refusal. `regs` are still those of the call.
+#[cold]
+pub fn refused(thread: &Thread, regs: &Regs, error: Error, argument: u64) {
+    let words = [regs.rdx, regs.r10, regs.r8, regs.r9, thread.message_word(4)];
+    let object = Named(thread, regs.rdi);
+    let name = thread.name();
+    let method = regs.rsi & 0xffff_ffff;
+    match regs.rax {
+        abi::SYS_CALL => {
+            let called = Method(method);
+            match words.get(argument as usize) {
+                Some(word) => crate::klog!("refused: {error:?}: thread {name}: {called} on {object}: argument {argument} is {word:#x}"),
+                None => crate::klog!("refused: {error:?}: thread {name}: {called} on {object}: {words:x?}"),
+            }
+        }
+        abi::SYS_REPLY_RECV => crate::klog!("refused: {error:?}: thread {name}: REPLY_RECV on {object}, Reply in slot {}", regs.rbx),
+        abi::SYS_SEND => crate::klog!("refused: {error:?}: thread {name}: SEND on {object}, tag {:#x}", regs.rsi),
+        abi::SYS_RECV => crate::klog!("refused: {error:?}: thread {name}: RECV on {object}, Reply in slot {}", regs.rbx),
+        abi::SYS_VCPU_RESUME => crate::klog!("refused: {error:?}: thread {name}: VCPU_RESUME, operation {:#x}", regs.rdi),
+        number => crate::klog!("refused: {error:?}: thread {name}: there is no system call {number:#x}"),
+    }
+}
+
+/// What a slot of a thread's CSpace names.
+struct Named<'a>(&'a Thread, u64);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0.cspace().and_then(|space| space.lookup(self.1)) {
+            Ok(capability) => {
+                let kind: Kind = capability.object.kind();
+                write!(f, "{kind:?} {} in slot {}, rights {:#x}", capability.object.name(), self.1, capability.rights)
+            }
+            Err(_) => write!(f, "slot {:#x}, which names nothing", self.1),
+        }
+    }
+}
+
+struct Method(u64);
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        macro_rules! names {
+            ($($name:ident),* $(,)?) => {
+                match self.0 {
+                    $(abi::$name => f.write_str(stringify!($name)),)*
+                    number => write!(f, "method {number:#x}"),
+                }
+            };
+        }
+        names!(
+            UNTYPED_RETYPE, UNTYPED_FREE, CSPACE_COPY, CSPACE_DELETE, CSPACE_REVOKE, CSPACE_PUT, CSPACE_MOVE, TASK_MAP, TASK_UNMAP,
+            OBJECT_NAME, THREAD_CONFIGURE, THREAD_BIND, THREAD_START, THREAD_STOP, THREAD_RESUME, THREAD_VCPU, THREAD_TIMER,
+            THREAD_DECOUPLE, THREAD_RUN, THREAD_WAKE, THREAD_CANCEL, IRQ_BIND, IRQ_ACK, IRQ_MSI, MACHINE_MSI, MACHINE_GSI,
+            MACHINE_DEVICE, MACHINE_EXIT, LOG_WRITE, LOG_READ, RANGE_ADDRESS, CPU_ID,
+        )
+    }
+}
