@@ -1,5 +1,6 @@
 //! The end: reason, core, registers, backtrace with symbols, and a status for QEMU.
 
+use core::arch::asm;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,13 @@ use crate::sync::SpinLock;
 
 /// QEMU's exit status after a kernel panic is 2 * this + 1.
 const STATUS_PANIC: u32 = 100;
+
+const DOUBLE_FAULT: u64 = 8;
+const MACHINE_CHECK: u64 = 18;
+
+macro_rules! print {
+    ($($arg:tt)*) => { crate::log::print(format_args!($($arg)*)) };
+}
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 static SYMBOLS: SpinLock<Option<Symbols<'static>>> = SpinLock::new(None);
@@ -31,7 +39,7 @@ pub fn exit(status: u32) -> ! {
 pub fn halt() -> ! {
     loop {
         // SAFETY: interrupts are off in the kernel: this core is done.
-        unsafe { core::arch::asm!("cli", "hlt") };
+        unsafe { asm!("cli", "hlt") };
     }
 }
 
@@ -39,6 +47,8 @@ fn begin() {
     if PANICKED.swap(true, Ordering::SeqCst) {
         halt(); // another core, or the panic itself, panicked
     }
+    // A machine check comes at any instruction, and so may find this core in the midst of a line.
+    crate::log::break_open();
     if arch::core_count() > 0 {
         apic::send_all_others(apic::VECTOR_HALT);
     }
@@ -54,31 +64,76 @@ pub fn exception(vector: u64, frame: *mut Regs) -> ! {
     begin();
     // SAFETY: the entry code built the frame, up to and with `ss`.
     let r = unsafe { &*frame };
-    crate::log::print(format_args!(
-        "\nKERNEL PANIC on core {}: exception {vector}, error {:#x}, address {:#x}\n",
-        core_number(), r.orig_rax, arch::fault_address()
-    ));
-    crate::log::print(format_args!(
-        "rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\nrax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
-         rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\nr9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
-         r13 {:016x} r14 {:016x} r15 {:016x}\n",
-        r.rip, r.rsp, r.rflags, r.cs, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12,
-        r.r13, r.r14, r.r15
-    ));
+    print!("\nKERNEL PANIC on core {}: exception {vector}, error {:#x}\n", core_number(), r.orig_rax);
+    if vector == DOUBLE_FAULT && arch::memory::is_stack_guard(arch::fault_address()) {
+        print!("the kernel stack is full\n");
+    }
+    if vector == MACHINE_CHECK {
+        machine_check();
+    }
+    print_registers(r);
     finish(r.rbp, r.rip)
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
+    let registers = registers_here();
     begin();
-    crate::log::print(format_args!("\nKERNEL PANIC on core {}: {}\n", core_number(), info.message()));
+    print!("\nKERNEL PANIC on core {}: {}\n", core_number(), info.message());
     if let Some(at) = info.location() {
-        crate::log::print(format_args!("at {}:{}\n", at.file(), at.line()));
+        print!("at {}:{}\n", at.file(), at.line());
     }
-    let rbp: u64;
-    // SAFETY: reads the frame pointer.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp) };
-    finish(rbp, 0)
+    print_registers(&registers);
+    finish(registers.rbp, 0)
+}
+
+/// The registers of the caller. (What the panic itself needed is overwritten already; rbx, rbp and r12 to r15 often still
+/// hold values of the function that panicked.)
+#[inline(always)]
+fn registers_here() -> Regs {
+    let mut regs = Regs::default();
+    // SAFETY: stores registers into `regs`, in the order of its fields.
+    unsafe {
+        asm!(
+            "mov [rdi], r15", "mov [rdi + 8], r14", "mov [rdi + 16], r13", "mov [rdi + 24], r12", "mov [rdi + 32], rbp",
+            "mov [rdi + 40], rbx", "mov [rdi + 48], r11", "mov [rdi + 56], r10", "mov [rdi + 64], r9", "mov [rdi + 72], r8",
+            "mov [rdi + 80], rax", "mov [rdi + 88], rcx", "mov [rdi + 96], rdx", "mov [rdi + 104], rsi", "mov [rdi + 112], rdi",
+            "lea rax, [rip]", "mov [rdi + 128], rax", "mov eax, cs", "mov [rdi + 136], rax",
+            "pushfq", "pop rax", "mov [rdi + 144], rax", "mov [rdi + 152], rsp",
+            in("rdi") &raw mut regs, out("rax") _,
+        );
+    }
+    regs
+}
+
+fn print_registers(r: &Regs) {
+    let root: u64;
+    // SAFETY: reads CR3.
+    unsafe { asm!("mov {}, cr3", out(reg) root) };
+    print!(
+        "rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\nrax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
+         rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\nr9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
+         r13 {:016x} r14 {:016x} r15 {:016x}\ncr2 {:016x} cr3 {root:016x}\n",
+        r.rip, r.rsp, r.rflags, r.cs, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12,
+        r.r13, r.r14, r.r15, arch::fault_address()
+    );
+}
+
+/// What the banks say (SDM vol. 3, 16.3).
+fn machine_check() {
+    use x86::msr::{IA32_MCG_CAP, IA32_MCG_STATUS, rdmsr};
+    const FIRST_STATUS: u32 = 0x401;
+    const VALID: u64 = 1 << 63;
+    // SAFETY: a CPU that raises machine checks has these MSRs.
+    let (banks, status) = unsafe { (rdmsr(IA32_MCG_CAP) & 0xff, rdmsr(IA32_MCG_STATUS)) };
+    print!("machine check, MCG_STATUS {status:#x}\n");
+    for bank in 0..banks as u32 {
+        // SAFETY: the bank exists.
+        let (status, address) = unsafe { (rdmsr(FIRST_STATUS + 4 * bank), rdmsr(FIRST_STATUS + 1 + 4 * bank)) };
+        if status & VALID != 0 {
+            print!("bank {bank}: status {status:#x} address {address:#x}\n");
+        }
+    }
 }
 
 fn core_number() -> usize {
@@ -87,7 +142,7 @@ fn core_number() -> usize {
 
 /// Follow the frame pointers of this core's kernel stack.
 fn backtrace(mut rbp: u64, rip: u64) {
-    crate::log::print(format_args!("backtrace:\n"));
+    print!("backtrace:\n");
     if rip != 0 {
         print_address(rip);
     }
@@ -108,7 +163,7 @@ fn backtrace(mut rbp: u64, rip: u64) {
 
 fn print_address(address: u64) {
     match SYMBOLS.lock().as_ref().and_then(|s| s.name_of(address)) {
-        Some((name, offset)) => crate::log::print(format_args!("  {address:016x} {name}+{offset:#x}\n")),
-        None => crate::log::print(format_args!("  {address:016x}\n")),
+        Some((name, offset)) => print!("  {address:016x} {name}+{offset:#x}\n"),
+        None => print!("  {address:016x}\n"),
     }
 }

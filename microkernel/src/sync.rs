@@ -31,6 +31,14 @@ impl<T> SpinLock<T> {
         }
         Guard { lock: self }
     }
+
+    /// Unlock, whoever holds it.
+    ///
+    /// # Safety
+    /// The holder must not use the value any more, or the value must bear it.
+    pub unsafe fn break_open(&self) {
+        self.locked.store(false, Ordering::Release);
+    }
 }
 
 pub struct Guard<'a, T> {

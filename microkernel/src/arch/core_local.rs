@@ -10,9 +10,10 @@ use crate::sched::RunQueue;
 use crate::sync::SpinLock;
 
 use super::descriptors::Tables;
+use super::memory;
 
 pub const MAX_CORES: usize = abi::MAX_CORES;
-const STACK: usize = 16 * 1024;
+const STACK: usize = memory::STACK_PLACE as usize / 2;
 
 /// First and number of interrupt vectors that devices can have, per core.
 pub const FIRST_DEVICE_VECTOR: u8 = 0x30;
@@ -52,8 +53,12 @@ pub struct Core {
     pub doomed: Cell<*mut Header>,
     pub destroying: Cell<bool>,
     tables: Tables,
-    stack: [u8; STACK],
+    stack: Stack,
 }
+
+/// Used through a mapping of its own, above a guard.
+#[repr(C, align(4096))]
+struct Stack([u8; STACK]);
 
 // SAFETY: see the rule for `Cell` fields; raw pointers are only followed under the rules of object::Ref.
 unsafe impl Sync for Core {}
@@ -76,7 +81,7 @@ pub fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
     // for the fields set here.
     unsafe {
         (*core).this = core;
-        (*core).kernel_stack = (&raw const (*core).stack) as u64 + STACK as u64;
+        (*core).kernel_stack = memory::map_stack(index, memory::to_physical(&raw const (*core).stack));
         (*core).index = index;
         (*core).apic_id = Cell::new(apic_id);
         core.cast::<u8>().add(offset_of!(Core, run_queue)).cast::<SpinLock<RunQueue>>().write(SpinLock::new(RunQueue::new()));

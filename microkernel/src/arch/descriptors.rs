@@ -20,8 +20,12 @@ type TaskState = [u32; 26];
 pub struct Tables {
     gdt: UnsafeCell<[u64; 8]>,
     tss: UnsafeCell<TaskState>,
-    ist_stacks: UnsafeCell<[[u8; IST_STACK]; 3]>,
+    ist_stacks: UnsafeCell<[IstStack; 3]>,
 }
+
+/// Aligned as the CPU aligns the stack pointer when it pushes the first word.
+#[repr(C, align(16))]
+struct IstStack([u8; IST_STACK]);
 
 #[repr(C, packed)]
 struct Pointer {

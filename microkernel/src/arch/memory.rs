@@ -14,7 +14,20 @@ struct Table(UnsafeCell<[u64; 512]>);
 // SAFETY: written by the boot core before the other cores run.
 unsafe impl Sync for Table {}
 
+/// Kernel stacks, one after another, each above pages that are not mapped.
+pub const STACKS: u64 = 0xffff_8080_0000_0000;
+/// Bytes of one core's place there: the upper half is its stack, the lower half the guard.
+pub const STACK_PLACE: u64 = 32 * 1024;
+
 static DIRECT_TABLE: Table = Table(UnsafeCell::new([0; 512]));
+/// The tables of `STACKS`, from the second level down to one table of pages: enough for all cores.
+static STACK_TABLES: [Table; 3] = [const { Table(UnsafeCell::new([0; 512])) }; 3];
+const _: () = assert!(super::core_local::MAX_CORES as u64 * STACK_PLACE <= 512 * 4096);
+
+/// Physical address of a table in the kernel image.
+fn table_address(table: &Table) -> u64 {
+    table.0.get() as u64 - 0xffff_ffff_8000_0000
+}
 static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// Where the kernel reaches physical memory.
@@ -47,10 +60,30 @@ pub fn init() {
         for (i, entry) in (*table).iter_mut().enumerate() {
             *entry = (i as u64) << 30 | 0x83 | 1 << 63;
         }
-        let physical = table as u64 - 0xffff_ffff_8000_0000;
-        (root as *mut u64).add(256).write(physical | 3);
+        (root as *mut u64).add(256).write(table_address(&DIRECT_TABLE) | 3);
+        (root as *mut u64).add(257).write(table_address(&STACK_TABLES[0]) | 3);
+        (*STACK_TABLES[0].0.get())[0] = table_address(&STACK_TABLES[1]) | 3;
+        (*STACK_TABLES[1].0.get())[0] = table_address(&STACK_TABLES[2]) | 3;
     }
     KERNEL_ROOT.store(root, Ordering::Relaxed);
+}
+
+/// Map a core's stack, which lies at `physical`; its top. Below it lies a guard: a stack that grows too long faults there.
+pub fn map_stack(core: usize, physical: u64) -> u64 {
+    let pages = STACK_PLACE / 2 / 4096;
+    let top = STACKS + (core as u64 + 1) * STACK_PLACE;
+    let last = (core as u64 + 1) * STACK_PLACE / 4096;
+    for page in 0..pages {
+        // SAFETY: only the boot core writes here, before the core that owns this place runs; it was not mapped before.
+        unsafe { (*STACK_TABLES[2].0.get())[(last - pages + page) as usize] = (physical + page * 4096) | 3 | 1 << 63 };
+    }
+    top
+}
+
+/// Whether a fault at this address means that a kernel stack is full.
+pub fn is_stack_guard(address: u64) -> bool {
+    let end = STACKS + super::core_local::MAX_CORES as u64 * STACK_PLACE;
+    (STACKS..end).contains(&address) && (address - STACKS) % STACK_PLACE < STACK_PLACE / 2
 }
 
 /// Physical address of the kernel's root table.
@@ -68,7 +101,7 @@ pub fn drop_identity_map() {
 /// Give a new root table the kernel's half.
 pub fn share_kernel_half(root: u64) {
     let (from, to) = (to_virtual(kernel_root()).cast::<u64>(), to_virtual(root).cast::<u64>());
-    for i in [256, 511] {
+    for i in [256, 257, 511] {
         // SAFETY: both are root tables in the direct map; the new one is not in use yet.
         unsafe { to.add(i).write(from.add(i).read()) };
     }
