@@ -295,10 +295,11 @@ fn own_no_fpu(core: &Core) {
     }
 }
 
-/// A thread whose fault nobody handles ends; it is named.
+/// A thread whose fault nobody handles ends; it is named, unless somebody deleted it anyway.
 pub fn kill(thread: &Thread, reason: &str) {
-    klog!("thread {} ends: {reason}", thread.name());
+    if !thread.dead.swap(true, Ordering::SeqCst) {
+        klog!("thread {} ends: {reason}", thread.name());
+    }
     *thread.waiting.lock() = Waiting::Nothing;
-    thread.dead.store(true, Ordering::SeqCst);
     thread.set_state(State::Dead);
 }

@@ -1,10 +1,13 @@
 //! Tests of the microkernel, run on it in place of the root task.
 //!
-//! Each test is a function that panics where the kernel does not keep its word. The command line picks tests by name
-//! (`ktest=NAME`); without it all run. Output: `ok NAME` or `not ok NAME: reason` a line; the exit status counts
+//! Each test is a function that fails where the kernel does not keep its word; docs/acceptance.md says which case it is
+//! for. Words of the command line: `ktest=NAME` runs one test, `ktest=list` prints `test NAME, N cores` for each; without
+//! one all run that have cores enough. Output: `ok NAME` or `not ok NAME: reason` a line; the exit status tells of
 //! failures. A test gets a fresh range of slots and gives everything back by revoking its Untyped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(target_os = "none")]
+mod attacks;
 #[cfg(target_os = "none")]
 mod bench;
 #[cfg(target_os = "none")]
@@ -30,7 +33,7 @@ mod program {
     use rt::println;
 
     use crate::support::{self, Test};
-    use crate::{bench, capabilities, decoupled, faults, ipc, memory, scheduling, vcpus};
+    use crate::{attacks, bench, capabilities, decoupled, faults, ipc, memory, scheduling, vcpus};
 
     #[unsafe(no_mangle)]
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
@@ -44,8 +47,14 @@ mod program {
             rt::exit(u64::from(!bench::run()));
         }
         let groups = [
-            capabilities::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, scheduling::TESTS, vcpus::TESTS, decoupled::TESTS,
+            capabilities::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS, vcpus::TESTS, decoupled::TESTS,
         ];
+        if wanted == Some("list") {
+            for test in groups.into_iter().flatten() {
+                println!("test {}, {} cores", test.name, test.cores);
+            }
+            rt::exit(0);
+        }
         let mut failed = 0;
         let mut ran = 0;
         for Test { name, cores, run } in groups.into_iter().flatten() {

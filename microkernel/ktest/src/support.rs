@@ -132,14 +132,86 @@ pub fn memory(pages: u64) -> Result<(u64, u64), Error> {
     Ok((range, at))
 }
 
-/// Start a thread of this program on a core. Its message page comes with the thread. (Thread slot, message address.)
-pub fn thread(core: u64, priority: u64, fault_endpoint: u64, entry: extern "C" fn(u64) -> !, argument: u64) -> Result<u64, Error> {
+/// What a thread of this program runs.
+pub type Entry = extern "C" fn(u64) -> !;
+
+/// Start a thread of this program on a core, with a message page of its own; its slot.
+pub fn thread(core: u64, priority: u64, fault_endpoint: u64, entry: Entry, argument: u64) -> Result<u64, Error> {
+    thread_in(abi::ROOT_CAP_CSPACE, core, priority, fault_endpoint, entry, argument).map(|(slot, _)| slot)
+}
+
+/// The same with a CSpace of its choice. (Thread slot, its message page.)
+pub fn thread_in(cspace: u64, core: u64, priority: u64, fault_endpoint: u64, entry: Entry, argument: u64) -> Result<(u64, u64), Error> {
     let slot = object(abi::KIND_THREAD, 0)?;
     let (range, at) = memory(5)?;
-    invoke(slot, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, range, 0, fault_endpoint])?;
+    invoke(slot, abi::THREAD_CONFIGURE, &[cspace, abi::ROOT_CAP_TASK, range, 0, fault_endpoint])?;
     invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, priority])?;
     invoke(slot, abi::THREAD_START, &[entry as *const () as u64, at + 5 * 4096 - 8, argument])?;
-    Ok(slot)
+    Ok((slot, at))
+}
+
+/// Machine code of a user program: `code!(NAME, "instruction", ...)` defines it, `bytes(&NAME)` gives it. It must not
+/// depend on its place. Local labels 98 and 99 are taken.
+#[macro_export]
+macro_rules! code {
+    ($name:ident, $($line:literal),+ $(,)?) => {
+        core::arch::global_asm!(
+            ".section .rodata",
+            concat!(".global ", stringify!($name)),
+            ".balign 8",
+            concat!(stringify!($name), ":"),
+            ".quad 99f - 98f",
+            "98:", $($line,)+ "99:",
+            ".text",
+        );
+        unsafe extern "C" {
+            static $name: u64;
+        }
+    };
+}
+
+pub fn bytes(code: *const u64) -> &'static [u8] {
+    // SAFETY: `code!` puts the length before the instructions.
+    unsafe { core::slice::from_raw_parts(code.add(1).cast(), *code as usize) }
+}
+
+/// A user program in a Task of its own on core 0, and where its faults come in.
+pub struct Program {
+    pub endpoint: u64,
+    pub reply: u64,
+    pub thread: u64,
+    pub task: u64,
+    /// Its page at [`DATA`], as seen here.
+    pub data: u64,
+}
+
+impl Program {
+    /// Run `code` with empty registers and the stack at the end of the data page.
+    pub fn start(code: &[u8]) -> Result<Self, Error> {
+        Self::start_on(0, code)
+    }
+
+    pub fn start_on(core: u64, code: &[u8]) -> Result<Self, Error> {
+        let (task, _, data) = user_task(code)?;
+        let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
+        let thread = object(abi::KIND_THREAD, 0)?;
+        let (message, _) = memory(1)?;
+        invoke(thread, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, task, message, 0, endpoint])?;
+        invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, 10])?;
+        invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+        Ok(Self { endpoint, reply, thread, task, data })
+    }
+
+    /// Wait for its next fault: vector, error, address, rip.
+    pub fn fault(&self) -> Result<[u64; 4], Error> {
+        rt::receive(self.endpoint, self.reply).map(|fault| fault.words)
+    }
+
+    /// A word of its data page.
+    pub fn word(&self, index: usize) -> u64 {
+        // SAFETY: the page is mapped here for the test's length.
+        unsafe { (self.data as *const u64).add(index).read_volatile() }
+    }
 }
 
 /// A Task with `code` at [`CODE`] and one page of data at [`DATA`]. (Task, data Range, data as seen here.)
@@ -182,6 +254,64 @@ impl Shared {
 pub fn tsc() -> u64 {
     // SAFETY: RDTSC is always there.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Let a hundredth of a second pass.
+pub fn pause() {
+    let end = tsc() + tsc_hz() / 100;
+    while tsc() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// Fail unless a condition holds.
+#[track_caller]
+pub fn holds(condition: bool) -> Outcome {
+    equal(u64::from(condition), 1)
+}
+
+/// Pseudo-random numbers (Knuth's MMIX generator), the same in each run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % end
+    }
+}
+
+pub fn cores() -> u64 {
+    CORES.load(Ordering::Relaxed)
+}
+
+/// Whether the kernel log has had a line with this text since `position`, which moves on.
+pub fn logged(position: &mut u64, text: &str) -> bool {
+    loop {
+        let Ok([length, next]) = invoke(abi::ROOT_CAP_LOG, abi::LOG_READ, &[*position]) else { return false };
+        if length == 0 {
+            return false;
+        }
+        // SAFETY: LOG_READ wrote so many bytes behind word 4 of this thread's page.
+        let found = unsafe {
+            let bytes = (&raw const (*rt::message()).words).cast::<u8>().add(32);
+            core::slice::from_raw_parts(bytes, length as usize)
+        };
+        // Lines may be cut between two reads: the overlap keeps a whole one together.
+        if found.windows(text.len()).any(|window| window == text.as_bytes()) {
+            *position = next;
+            return true;
+        }
+        let last = (length as usize) < abi::LOG_BYTES;
+        *position = if last { next } else { next - text.len() as u64 };
+        if last {
+            return false;
+        }
+    }
+}
+
+/// Position behind all that was logged so far.
+pub fn log_end() -> u64 {
+    invoke(abi::ROOT_CAP_LOG, abi::LOG_READ, &[u64::MAX]).map_or(0, |[_, position]| position)
 }
 
 /// Poll a condition; false after about ten seconds, which only happens where the kernel is wrong.

@@ -89,6 +89,8 @@ impl Tables {
                 "push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",
                 "mov ds, {zero:e}", "mov es, {zero:e}", "mov fs, {zero:e}", "mov gs, {zero:e}", "mov ss, {data:e}",
                 "ltr {tss:x}",
+                // After a reset the LDT is at address 0 and 64 KiB long (SDM vol. 3, 9.1.1): user mode could write call gates there.
+                "lldt {zero:x}",
                 code = in(reg) u64::from(KERNEL_CODE), tmp = out(reg) _, zero = in(reg) 0u64, data = in(reg) 0x10u64,
                 tss = in(reg) u64::from(TSS),
             );
