@@ -4,7 +4,7 @@ use abi::{MAP_EXEC, MAP_READ, TASK_MAP};
 use rt::{invoke, reply_receive};
 
 use crate::code;
-use crate::support::{CODE, DATA, Outcome, Program, Test, bytes, equal, holds, memory};
+use crate::support::{CODE, DATA, Outcome, Program, Test, begin_anew, bytes, equal, holds, memory};
 
 pub const TESTS: &[Test] = &[
     Test { name: "privileged_instructions_fault", cores: 1, run: privileged },
@@ -116,7 +116,7 @@ fn selectors() -> Outcome {
             let [vector, error, _, rip] = program.fault()?;
             // Null for DS and GS; else user data (0x20), and for DS and GS readable user code (0x28); SS needs RPL 3.
             let null = selector < 4;
-            let good = if name == "ss" { selector == 0x23 } else { null || matches!(selector & 0xf8, 0x20 | 0x28) };
+            let good = if name == "ss" { selector == 0x23 } else { null || matches!(selector & 0xfc, 0x20 | 0x28) };
             if good {
                 equal(vector, INVALID_OPCODE)?;
             } else {
@@ -125,6 +125,7 @@ fn selectors() -> Outcome {
                 equal(rip, CODE + 5)?;
             }
         }
+        begin_anew();
     }
     // Far jumps and returns to the kernel's code, the TSS, and behind the table.
     for selector in [0x08u8, 0x0b, 0x10, 0x23, 0x30, 0x33, 0x40, 0x7c] {
@@ -269,8 +270,7 @@ fn software_interrupts() -> Outcome {
             equal(saw, GENERAL_PROTECTION)?;
             equal(error & 7, 2)?; // it was the IDT that refused
         }
-        crate::support::clean_up();
-        crate::support::begin("");
+        begin_anew();
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ mod program {
                 continue;
             }
             ran += 1;
-            support::begin(name);
+            support::begin();
             match run() {
                 Ok(()) => println!("ok {name}"),
                 Err(reason) => {

@@ -76,7 +76,7 @@ pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
 
-pub fn begin(_name: &str) {
+pub fn begin() {
     NEXT_SLOT.store(FIRST_SLOT, Ordering::Relaxed);
     NEXT_ADDRESS.store(FIRST_ADDRESS, Ordering::Relaxed);
     invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_UNTYPED, POOL_PAGES, POOL]).expect("the test's Untyped");
@@ -92,6 +92,12 @@ pub fn clean_up() {
         invoke(abi::ROOT_CAP_TASK, abi::TASK_UNMAP, &[FIRST_ADDRESS, end - FIRST_ADDRESS]).expect("unmap");
     }
     invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[POOL]).expect("delete the test's Untyped");
+}
+
+/// For a test of many parts: as if each were a test.
+pub fn begin_anew() {
+    clean_up();
+    begin();
 }
 
 /// Free bytes of the test's Untyped.
