@@ -65,7 +65,7 @@ const ALL: &[Bench] = &[
 pub fn run() -> bool {
     let mut good = true;
     for (name, bench) in ALL {
-        support::begin(name);
+        support::begin();
         match bench() {
             Ok(()) => println!("kbench {name}: {} ns", median_ns()),
             Err(failure) => {
