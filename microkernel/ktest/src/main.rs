@@ -19,6 +19,8 @@ mod faults;
 #[cfg(target_os = "none")]
 mod ipc;
 #[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
 mod scheduling;
@@ -33,7 +35,7 @@ mod program {
     use rt::println;
 
     use crate::support::{self, Test};
-    use crate::{attacks, bench, capabilities, decoupled, faults, ipc, memory, scheduling, vcpus};
+    use crate::{attacks, bench, capabilities, decoupled, faults, ipc, machine, memory, scheduling, vcpus};
 
     #[unsafe(no_mangle)]
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
@@ -48,6 +50,7 @@ mod program {
         }
         let groups = [
             capabilities::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS, vcpus::TESTS, decoupled::TESTS,
+            machine::TESTS,
         ];
         if wanted == Some("list") {
             for test in groups.into_iter().flatten() {
