@@ -8,9 +8,14 @@ pub trait Memory {
     fn bytes(&self, address: u64, length: usize) -> Option<&[u8]>;
 }
 
+/// Most cores that are used, the boot core among them.
 pub const MAX_CORES: usize = 64;
 const MAX_IOAPICS: usize = 4;
 const MAX_OVERRIDES: usize = 16;
+/// Longest table that is believed.
+const MAX_TABLE: usize = 1 << 20;
+/// Most pins of an IOAPIC.
+const MAX_PINS: u32 = 256;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoApic {
@@ -30,6 +35,8 @@ pub struct Override {
 pub struct Platform {
     cores: [u32; MAX_CORES],
     core_count: usize,
+    /// Enabled cores beyond [`MAX_CORES`]: they stay off.
+    pub cores_left_out: usize,
     ioapics: [IoApic; MAX_IOAPICS],
     ioapic_count: usize,
     overrides: [Override; MAX_OVERRIDES],
@@ -62,59 +69,80 @@ impl Platform {
 }
 
 fn u16_at(b: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(b.get(at..at + 2)?.try_into().ok()?))
+    Some(u16::from_le_bytes(*b.get(at..)?.first_chunk()?))
 }
 
 fn u32_at(b: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?))
+    Some(u32::from_le_bytes(*b.get(at..)?.first_chunk()?))
 }
 
 fn u64_at(b: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(b.get(at..at + 8)?.try_into().ok()?))
+    Some(u64::from_le_bytes(*b.get(at..)?.first_chunk()?))
 }
 
 fn sums_to_zero(bytes: &[u8]) -> bool {
     bytes.iter().fold(0u8, |sum, &b| sum.wrapping_add(b)) == 0
 }
 
-/// A whole table, its length and checksum verified.
-fn table<M: Memory>(memory: &M, address: u64) -> Option<&[u8]> {
-    let length = u32_at(memory.bytes(address, 36)?, 4)? as usize;
-    if !(36..=1 << 20).contains(&length) {
+/// The table at an address if it has this signature, a believable length and the right checksum. (The signature comes first:
+/// an address that occurs a thousand times in a broken root table costs a thousand looks, not a thousand sums.)
+fn table<'a, M: Memory>(memory: &'a M, address: u64, signature: &[u8; 4]) -> Option<&'a [u8]> {
+    let head = memory.bytes(address, 36).filter(|head| head.starts_with(signature))?;
+    let length = u32_at(head, 4)? as usize;
+    if !(36..=MAX_TABLE).contains(&length) {
         return None;
     }
     memory.bytes(address, length).filter(|t| sums_to_zero(t))
 }
 
-/// Read the platform from the tables that the RSDP at `rsdp` leads to.
+/// The root table's list of addresses, and the bytes of one of them. Revision 2 and later have the XSDT; where its address
+/// is 0, the RSDT counts as in revision 0.
+fn root_table<M: Memory>(memory: &M, rsdp: u64) -> Result<(&[u8], usize), Malformed> {
+    let first = memory.bytes(rsdp, 20).filter(|b| b.starts_with(b"RSD PTR ") && sums_to_zero(b)).ok_or(Malformed::Rsdp)?;
+    let mut root = (u64::from(u32_at(first, 16).ok_or(Malformed::Rsdp)?), b"RSDT", 4);
+    if first[15] >= 2 {
+        let whole = memory.bytes(rsdp, 36).filter(|b| sums_to_zero(b)).ok_or(Malformed::Rsdp)?;
+        let xsdt = u64_at(whole, 24).ok_or(Malformed::Rsdp)?;
+        if xsdt != 0 {
+            root = (xsdt, b"XSDT", 8);
+        }
+    }
+    let (address, signature, entry_size) = root;
+    let table = table(memory, address, signature).ok_or(Malformed::RootTable)?;
+    Ok((&table[36..], entry_size))
+}
+
+/// Read the platform from the tables that the RSDP at `rsdp` leads to. Of two tables of one kind the first counts.
 pub fn parse<M: Memory>(memory: &M, rsdp: u64) -> Result<Platform, Malformed> {
-    let first = memory.bytes(rsdp, 20).filter(|b| &b[..8] == b"RSD PTR " && sums_to_zero(b)).ok_or(Malformed::Rsdp)?;
-    let (root, entry_size) = if first[15] >= 2 {
-        let whole = memory.bytes(rsdp, 36).ok_or(Malformed::Rsdp)?;
-        (u64_at(whole, 24).ok_or(Malformed::Rsdp)?, 8)
-    } else {
-        (u64::from(u32_at(first, 16).ok_or(Malformed::Rsdp)?), 4)
+    let (root, entry_size) = root_table(memory, rsdp)?;
+    let find = |signature: &[u8; 4]| {
+        root.chunks_exact(entry_size).find_map(|entry| {
+            let address = if entry_size == 8 { u64_at(entry, 0) } else { u32_at(entry, 0).map(u64::from) };
+            table(memory, address?, signature)
+        })
     };
-    let root = table(memory, root).ok_or(Malformed::RootTable)?;
     let mut platform = Platform {
         cores: [0; MAX_CORES],
         core_count: 0,
+        cores_left_out: 0,
         ioapics: Default::default(),
         ioapic_count: 0,
         overrides: Default::default(),
         override_count: 0,
-        ecam: None,
+        ecam: find(b"MCFG").and_then(read_mcfg),
     };
-    for entry in root[36..].chunks_exact(entry_size) {
-        let address = if entry_size == 8 { u64_at(entry, 0) } else { u32_at(entry, 0).map(u64::from) };
-        let Some(table) = address.and_then(|a| table(memory, a)) else { continue };
-        match &table[..4] {
-            b"APIC" => platform.read_madt(table),
-            b"MCFG" => platform.read_mcfg(table),
-            _ => {}
-        }
-    }
+    platform.read_madt(find(b"APIC").ok_or(Malformed::Madt)?);
     if platform.core_count == 0 { Err(Malformed::Madt) } else { Ok(platform) }
+}
+
+/// Segment 0's configuration space: 1 MiB a bus.
+fn read_mcfg(mcfg: &[u8]) -> Option<(u64, u8, u8)> {
+    mcfg.get(44..)?.chunks_exact(16).find_map(|entry| {
+        let (address, first, last) = (u64_at(entry, 0)?, entry[10], entry[11]);
+        let end = address.checked_add((u64::from(last) + 1) << 20);
+        let sound = address != 0 && address % (1 << 20) == 0 && first <= last && end.is_some();
+        (u16_at(entry, 8)? == 0 && sound).then_some((address, first, last))
+    })
 }
 
 impl Platform {
@@ -130,11 +158,13 @@ impl Platform {
     /// `None`: the entry is shorter than its kind says, and is skipped.
     fn read_madt_entry(&mut self, kind: u8, entry: &[u8]) -> Option<()> {
         match kind {
-            0 if u32_at(entry, 4)? & 1 != 0 => self.add_core(u32::from(entry[3])),
-            9 if u32_at(entry, 8)? & 1 != 0 => self.add_core(u32_at(entry, 4)?),
+            // The last id of each mode means all cores, and so can be nobody's.
+            0 if u32_at(entry, 4)? & 1 != 0 && entry[3] != 0xff => self.add_core(u32::from(entry[3])),
+            9 if u32_at(entry, 8)? & 1 != 0 && u32_at(entry, 4)? != u32::MAX => self.add_core(u32_at(entry, 4)?),
             1 if self.ioapic_count < MAX_IOAPICS => {
-                self.ioapics[self.ioapic_count] =
-                    IoApic { address: u64::from(u32_at(entry, 4)?), gsi_base: u32_at(entry, 8)? };
+                let (address, gsi_base) = (u64::from(u32_at(entry, 4)?), u32_at(entry, 8)?);
+                gsi_base.checked_add(MAX_PINS)?;
+                self.ioapics[self.ioapic_count] = IoApic { address, gsi_base };
                 self.ioapic_count += 1;
             }
             2 if self.override_count < MAX_OVERRIDES => {
@@ -148,30 +178,42 @@ impl Platform {
     }
 
     fn add_core(&mut self, apic_id: u32) {
-        if self.core_count < MAX_CORES && !self.cores().contains(&apic_id) {
-            self.cores[self.core_count] = apic_id;
-            self.core_count += 1;
+        if self.cores().contains(&apic_id) {
+            return;
         }
-    }
-
-    fn read_mcfg(&mut self, mcfg: &[u8]) {
-        for entry in mcfg.get(44..).unwrap_or(&[]).chunks_exact(16) {
-            if u16_at(entry, 8) == Some(0) {
-                self.ecam = u64_at(entry, 0).map(|address| (address, entry[10], entry[11]));
-            }
+        if self.core_count == MAX_CORES {
+            self.cores_left_out += 1;
+            return;
         }
+        self.cores[self.core_count] = apic_id;
+        self.core_count += 1;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
-    struct Fake(Vec<u8>);
+    struct Fake {
+        bytes: Vec<u8>,
+        /// Bytes that were handed out.
+        read: Cell<usize>,
+    }
+
     impl Memory for Fake {
         fn bytes(&self, address: u64, length: usize) -> Option<&[u8]> {
             let start = usize::try_from(address).ok()?;
-            self.0.get(start..start.checked_add(length)?)
+            let bytes = self.bytes.get(start..start.checked_add(length)?)?;
+            self.read.set(self.read.get() + length);
+            Some(bytes)
+        }
+    }
+
+    impl Fake {
+        fn put(&mut self, at: usize, table: &[u8]) {
+            self.bytes[at..at + table.len()].copy_from_slice(table);
         }
     }
 
@@ -189,21 +231,41 @@ mod tests {
         checksummed(t, 9)
     }
 
+    fn mcfg(address: u64, segment: u8, first: u8, last: u8) -> Vec<u8> {
+        table(b"MCFG", &[&[0; 8][..], &address.to_le_bytes(), &[segment, 0, first, last, 0, 0, 0, 0]].concat())
+    }
+
+    fn madt(entries: &[u8]) -> Vec<u8> {
+        table(b"APIC", &[&[0; 8][..], entries].concat())
+    }
+
+    /// RSDP of revision 0 at 0, RSDT at 100, MADT at 200, MCFG at 3000.
     fn machine(madt_entries: &[u8]) -> Fake {
-        let mut m = vec![0; 4096];
+        let mut m = Fake { bytes: vec![0; 4096], read: Cell::new(0) };
         let mut rsdp = b"RSD PTR ".to_vec();
         rsdp.resize(20, 0);
         rsdp[16..20].copy_from_slice(&100u32.to_le_bytes());
-        let put = |m: &mut Vec<u8>, at: usize, t: &[u8]| m[at..at + t.len()].copy_from_slice(t);
-        put(&mut m, 0, &checksummed(rsdp, 8));
-        put(&mut m, 100, &table(b"RSDT", &[200u32.to_le_bytes(), 2000u32.to_le_bytes(), 9999u32.to_le_bytes()].concat()));
-        put(&mut m, 200, &table(b"APIC", &[&[0; 8][..], madt_entries].concat()));
-        let mut mcfg = vec![0; 8];
-        mcfg.extend_from_slice(&0xb000_0000u64.to_le_bytes());
-        mcfg.extend_from_slice(&[0, 0, 0, 255, 0, 0, 0, 0]);
-        put(&mut m, 2000, &table(b"MCFG", &mcfg));
-        Fake(m)
+        m.put(0, &checksummed(rsdp, 8));
+        m.put(100, &table(b"RSDT", &[200u32.to_le_bytes(), 3000u32.to_le_bytes(), 9999u32.to_le_bytes()].concat()));
+        m.put(200, &madt(madt_entries));
+        m.put(3000, &mcfg(0xb000_0000, 0, 0, 255));
+        m
     }
+
+    /// The same tables, listed by an XSDT at 3500; the RSDP is of revision 2.
+    fn newer_machine(xsdt: u64) -> Fake {
+        let mut m = machine(&CORE_5);
+        let mut rsdp = m.bytes[..20].to_vec();
+        rsdp[15] = 2;
+        let mut rsdp = checksummed(rsdp, 8);
+        rsdp.resize(36, 0);
+        rsdp[24..32].copy_from_slice(&xsdt.to_le_bytes());
+        m.put(0, &checksummed(rsdp, 32));
+        m.put(3500, &table(b"XSDT", &[200u64.to_le_bytes(), 3000u64.to_le_bytes()].concat()));
+        m
+    }
+
+    const CORE_5: [u8; 8] = [0, 8, 0, 5, 1, 0, 0, 0];
 
     #[test]
     fn cores_ioapic_overrides_and_ecam_are_read() {
@@ -224,11 +286,63 @@ mod tests {
     }
 
     #[test]
-    fn entries_with_zero_or_excess_length_end_the_walk() {
-        let core = [0, 8, 0, 5, 1, 0, 0, 0];
+    fn a_revision_2_rsdp_leads_to_the_xsdt_or_where_there_is_none_to_the_rsdt() {
+        for xsdt in [3500, 0] {
+            let p = parse(&newer_machine(xsdt), 0).unwrap();
+            assert_eq!((p.cores(), p.ecam), (&[5][..], Some((0xb000_0000, 0, 255))));
+        }
+        assert_eq!(parse(&newer_machine(100), 0).unwrap_err(), Malformed::RootTable); // an RSDT is no XSDT
+        let mut m = newer_machine(3500);
+        m.bytes[30] ^= 1; // only the longer checksum covers it
+        assert_eq!(parse(&m, 0).unwrap_err(), Malformed::Rsdp);
+    }
+
+    #[test]
+    fn entries_with_zero_or_excess_length_end_the_walk_and_short_ones_are_skipped() {
         for bad in [[0u8, 0, 0, 0], [0, 200, 0, 0], [0, 3, 7, 0]] {
-            let p = parse(&machine(&[&core[..], &bad].concat()), 0).unwrap();
+            let p = parse(&machine(&[&CORE_5[..], &bad].concat()), 0).unwrap();
             assert_eq!(p.cores(), [5]);
+        }
+        for short in [&[0u8, 2][..], &[9, 4, 0, 0], &[1, 6, 0, 0, 0, 0], &[2, 8, 0, 0, 0, 0, 0, 0]] {
+            let p = parse(&machine(&[short, &CORE_5].concat()), 0).unwrap();
+            assert_eq!((p.cores(), p.ioapics().len(), p.overrides().len()), (&[5][..], 0, 0));
+        }
+    }
+
+    #[test]
+    fn broadcast_ids_and_repeated_ids_are_no_cores() {
+        let entries = [
+            &CORE_5[..],
+            &[0, 8, 0, 0xff, 1, 0, 0, 0],
+            &[9, 16, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0],
+            &[9, 16, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(parse(&machine(&entries), 0).unwrap().cores(), [5]);
+    }
+
+    #[test]
+    fn more_cores_than_fit_are_counted_and_left_out() {
+        let entries: Vec<u8> = (0..100).flat_map(|id| [0, 8, 0, id, 1, 0, 0, 0]).collect();
+        let p = parse(&machine(&entries), 0).unwrap();
+        assert_eq!((p.cores().len(), p.cores_left_out), (MAX_CORES, 36));
+        assert_eq!(p.cores()[63], 63);
+    }
+
+    #[test]
+    fn an_ioapic_whose_interrupts_would_overflow_is_skipped() {
+        let entries = [&CORE_5[..], &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0xff, 0xff, 0xff, 0xff]].concat();
+        assert_eq!(parse(&machine(&entries), 0).unwrap().ioapics(), []);
+    }
+
+    #[test]
+    fn configuration_space_that_cannot_be_is_not_believed() {
+        for bad in [mcfg(0, 0, 0, 255), mcfg(0x1234, 0, 0, 255), mcfg(0xb000_0000, 0, 9, 8), mcfg(u64::MAX << 20, 0, 0, 255),
+            mcfg(0xb000_0000, 1, 0, 255)]
+        {
+            let mut m = machine(&CORE_5);
+            m.put(3000, &bad);
+            assert_eq!(parse(&m, 0).unwrap().ecam, None);
         }
     }
 
@@ -236,10 +350,72 @@ mod tests {
     fn wrong_checksums_and_missing_tables_are_named() {
         let mut m = machine(&[]);
         assert_eq!(parse(&m, 0).unwrap_err(), Malformed::Madt);
-        m.0[101] ^= 1;
+        m.bytes[101] ^= 1;
         assert_eq!(parse(&m, 0).unwrap_err(), Malformed::RootTable);
-        m.0[3] ^= 1;
+        m.bytes[3] ^= 1;
         assert_eq!(parse(&m, 0).unwrap_err(), Malformed::Rsdp);
         assert_eq!(parse(&m, 1 << 40).unwrap_err(), Malformed::Rsdp);
+        let mut m = machine(&CORE_5);
+        m.bytes[240] ^= 1;
+        assert_eq!(parse(&m, 0).unwrap_err(), Malformed::Madt);
+    }
+
+    #[test]
+    fn lengths_that_are_absurd_or_reach_beyond_memory_are_refused() {
+        for length in [0u32, 35, 5000, 1 << 20, u32::MAX] {
+            for (at, error) in [(100, Malformed::RootTable), (200, Malformed::Madt)] {
+                let mut m = machine(&CORE_5);
+                m.bytes[at + 4..at + 8].copy_from_slice(&length.to_le_bytes());
+                assert_eq!(parse(&m, 0).unwrap_err(), error);
+            }
+        }
+    }
+
+    #[test]
+    fn a_root_table_that_lists_itself_ends() {
+        let mut m = machine(&CORE_5);
+        m.put(100, &table(b"RSDT", &[100u32, 100, 0, 200].map(u32::to_le_bytes).concat()));
+        assert_eq!(parse(&m, 0).unwrap().cores(), [5]);
+    }
+
+    #[test]
+    fn a_root_table_that_lists_one_large_table_without_end_is_read_in_bounded_time() {
+        let large = 1 << 20;
+        let mut m = Fake { bytes: vec![0; 4 << 20], read: Cell::new(0) };
+        m.put(0, &machine(&[]).bytes[..20]);
+        m.put(1 << 20, &table(b"SSDT", &vec![0; large - 36]));
+        m.put(2 << 20, &table(b"RSDT", &(1u32 << 20).to_le_bytes().repeat(large / 4 - 9)));
+        let mut rsdp = m.bytes[..20].to_vec();
+        rsdp[16..20].copy_from_slice(&(2u32 << 20).to_le_bytes());
+        m.put(0, &checksummed(rsdp, 8));
+        assert_eq!(parse(&m, 0).unwrap_err(), Malformed::Madt);
+        assert!(m.read.get() < 32 << 20, "{} bytes were read", m.read.get());
+    }
+
+    /// Any damage whatever is refused or read, without a panic and without an endless walk.
+    #[test]
+    fn random_damage_is_survived() {
+        let entries = [&CORE_5[..], &[9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0], &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]];
+        let mut seed = 3u64;
+        let mut random = |n: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % n
+        };
+        for _ in 0..if cfg!(miri) { 20 } else { 5000 } {
+            let mut m = machine(&entries.concat());
+            for _ in 0..1 + random(3) {
+                let at = 200 + random(120);
+                m.bytes[at] = [0, 1, 2, 8, 0x7f, 0x80, 0xff][random(7)];
+            }
+            // The checksum is right again, so that the damage is looked at.
+            let length = u32_at(&m.bytes, 204).unwrap() as usize;
+            if let Some(damaged) = m.bytes.get(200..200 + length).filter(|d| d.len() >= 36) {
+                let mended = checksummed(damaged.to_vec(), 9);
+                m.put(200, &mended);
+            }
+            if let Ok(p) = parse(&m, 0) {
+                assert!((1..=MAX_CORES).contains(&p.cores().len()));
+            }
+        }
     }
 }
