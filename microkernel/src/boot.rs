@@ -9,9 +9,10 @@ use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use kcore::acpi;
+use kcore::memory_map::Ram;
 
 use crate::arch::memory::{self, to_virtual};
-use crate::arch::{self, apic, core_count, ioapic, pvh, serial, smp, time};
+use crate::arch::{self, apic, core_count, ioapic, loader, serial, smp, time};
 use crate::object::{CSpace, Cpu, Header, Kind, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
 use crate::{klog, panic, sched, trace};
 
@@ -26,7 +27,7 @@ const ROOT_MODULE: u64 = 0x1_0000_0000;
 const ROOT_PRIORITY: u8 = 200;
 
 static RESERVE: AtomicPtr<Untyped> = AtomicPtr::new(core::ptr::null_mut());
-static RAM: crate::sync::SpinLock<[Span<u64>; 16]> = crate::sync::SpinLock::new([const { 0..0 }; 16]);
+static RAM: crate::sync::SpinLock<Ram> = crate::sync::SpinLock::new(Ram::none());
 
 /// The kernel's own reserve.
 pub fn reserve() -> Option<&'static Ref<Untyped>> {
@@ -42,23 +43,22 @@ pub fn reserve() -> Option<&'static Ref<Untyped>> {
 
 /// Whether a physical range touches RAM.
 pub fn overlaps_ram(span: Span<u64>) -> bool {
-    RAM.lock().iter().any(|ram| span.start < ram.end && ram.start < span.end)
+    RAM.lock().overlaps(&span)
 }
 
-/// Entered by boot.s on the boot core, with the physical address of PVH's start info.
+/// Entered by boot.s on the boot core, with the loader's magic and the physical address of what it hands over.
 #[unsafe(no_mangle)]
-extern "C" fn kernel_main(start_info: u64) -> ! {
+extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     serial::init();
     klog!("Tacet microkernel {}", env!("CARGO_PKG_VERSION"));
     memory::init();
-    let mut boot = pvh::read(start_info);
+    let mut boot = loader::read(magic, info);
     *RAM.lock() = boot.ram.clone();
-    trace::init(boot.cmdline);
-    boot.free.remove(smp::TRAMPOLINE..smp::TRAMPOLINE + 4096);
+    trace::init(boot.command_line);
     smp::init_boot_core(&mut boot.free);
     arch::init_cpu_features();
     apic::init(true);
-    let platform = match acpi::parse(&pvh::Firmware, boot.rsdp) {
+    let platform = match acpi::parse(&loader::Firmware, boot.rsdp) {
         Ok(platform) => platform,
         Err(error) => panic!("ACPI tables at {:#x} are unusable: {error:?}", boot.rsdp),
     };
@@ -66,8 +66,12 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
     ioapic::init(platform.ioapics());
     arch::core().set_apic_id(apic::id());
     smp::start_others(&mut boot.free, platform.cores());
+    match (platform.cores().len() + platform.cores_left_out).saturating_sub(core_count()) {
+        0 => {}
+        off => klog!("{off} cores stay off: beyond {}, or with an APIC id that xAPIC mode cannot address", acpi::MAX_CORES),
+    }
     memory::drop_identity_map();
-    // SAFETY: the module lies in RAM (checked by pvh::read) and is never given out.
+    // SAFETY: the module lies in RAM (checked by loader::build) and is never given out.
     let archive = unsafe {
         slice::from_raw_parts(to_virtual(boot.module.start), (boot.module.end - boot.module.start) as usize)
     };
@@ -84,7 +88,7 @@ extern "C" fn kernel_main(start_info: u64) -> ! {
 }
 
 /// An object that the kernel makes for ever, in memory of its own.
-fn make_reserve(boot: &mut pvh::BootInfo) {
+fn make_reserve(boot: &mut loader::BootInfo) {
     let at = boot.free.take(RESERVE_BYTES + 4096).expect("not enough memory for the kernel's reserve");
     // SAFETY: just taken.
     let reserve = unsafe {
@@ -93,7 +97,7 @@ fn make_reserve(boot: &mut pvh::BootInfo) {
     RESERVE.store(reserve.into_raw().cast_mut(), Ordering::Release);
 }
 
-fn start_root(mut boot: pvh::BootInfo, platform: &acpi::Platform, archive: &'static [u8]) {
+fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'static [u8]) {
     make_reserve(&mut boot);
     let payer = reserve().expect("just made");
     let image = match kcore::cpio::find(archive, "root") {
@@ -134,8 +138,8 @@ fn start_root(mut boot: pvh::BootInfo, platform: &acpi::Platform, archive: &'sta
     (info.xcr0, info.xsave_bytes) = arch::fpu::layout();
     info.module_address = ROOT_MODULE + (boot.module.start - module_at);
     info.module_bytes = archive.len() as u64;
-    let length = boot.cmdline.len().min(info.cmdline.len() - 1);
-    info.cmdline[..length].copy_from_slice(&boot.cmdline[..length]);
+    let length = boot.command_line.len().min(info.cmdline.len() - 1);
+    info.cmdline[..length].copy_from_slice(&boot.command_line[..length]);
 
     let put = |slot: u64, object: Ref<Header>| space.insert_new(slot, object, None).expect("slots are free");
     put(abi::ROOT_CAP_CSPACE, space.clone().any());

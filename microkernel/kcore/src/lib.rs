@@ -8,6 +8,7 @@
 pub mod acpi;
 pub mod cpio;
 pub mod memory_map;
+pub mod multiboot2;
 pub mod paging;
 pub mod rtc;
 pub mod symbols;

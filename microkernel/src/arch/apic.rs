@@ -86,11 +86,18 @@ pub fn init(first: bool) {
     }
     let mode = if DEADLINE.load(Ordering::Relaxed) { 2 << 17 } else { 0 };
     write(LVT_TIMER, mode | u32::from(VECTOR_TIMER));
+    // The page's write must be done before the first write of the deadline MSR (11.5.4.1).
+    fence(Ordering::SeqCst);
 }
 
 pub fn id() -> u32 {
     let value = read(ID);
     if X2.load(Ordering::Relaxed) { value } else { value >> 24 }
+}
+
+/// Whether this core can send to the one with this id: in xAPIC mode ids have 8 bits, and the last means all cores.
+pub fn can_address(apic_id: u32) -> bool {
+    X2.load(Ordering::Relaxed) || apic_id < 0xff
 }
 
 pub fn mode_name() -> &'static str {
@@ -148,11 +155,15 @@ pub fn delay_us(us: u64) {
 }
 
 fn command(apic_id: u32, low: u32) {
-    // What was written for the target to see must be visible before the interrupt (x2APIC writes do not serialise).
+    // What was written for the target to see must be visible before the interrupt.
     fence(Ordering::SeqCst);
     if X2.load(Ordering::Relaxed) {
-        // SAFETY: the ICR of this core.
-        unsafe { wrmsr(0x830, u64::from(apic_id) << 32 | u64::from(low)) };
+        // SAFETY: the ICR of this core. WRMSR to the x2APIC does not serialise, and MFENCE alone does not hold it back
+        // (11.12.3).
+        unsafe {
+            core::arch::x86_64::_mm_lfence();
+            wrmsr(0x830, u64::from(apic_id) << 32 | u64::from(low));
+        }
     } else {
         while read(ICR_LOW) & 1 << 12 != 0 {
             core::hint::spin_loop();
@@ -162,7 +173,13 @@ fn command(apic_id: u32, low: u32) {
     }
 }
 
-/// MSI address and data that raise `vector` on a core (SDM vol. 3, 11.11).
+/// Whether devices can interrupt a core: without interrupt remapping their messages have 8 bits for its id, and the last id
+/// means all cores.
+pub fn devices_reach(target: &Core) -> bool {
+    target.apic_id() < 0xff
+}
+
+/// MSI address and data that raise `vector` on a core that devices reach (SDM vol. 3, 11.11).
 pub fn msi(target: &Core, vector: u8) -> (u64, u64) {
-    (0xfee0_0000 | u64::from(target.apic_id() & 0xff) << 12, u64::from(vector))
+    (0xfee0_0000 | u64::from(target.apic_id()) << 12, u64::from(vector))
 }

@@ -1,18 +1,33 @@
-# PVH entry (Xen's direct boot protocol, x86/HVM direct boot ABI): 32-bit protected mode, paging off, EBX = start info.
+# The kernel's entries. Both protocols come in 32-bit protected mode, paging off, EBX = address of what they hand over:
+# PVH (Xen's x86/HVM direct boot ABI) by its ELF note, Multiboot2 (specification 2.0, 3.3: EAX = magic) at the ELF entry.
 .section .note.pvh, "a", @note
 .align 4
 .long 4, 4, 18                      # name size, descriptor size, XEN_ELFNOTE_PHYS32_ENTRY
 .asciz "Xen"
 .long _pvh_start
 
+.section .multiboot2, "a", @progbits
+.align 8
+multiboot2_header:                  # in the first 32 KiB of the file (3.1)
+    .long 0xe85250d6, 0, multiboot2_header_end - multiboot2_header
+    .long -(0xe85250d6 + (multiboot2_header_end - multiboot2_header))
+    .short 6, 0                     # modules begin at pages
+    .long 8
+    .short 0, 0                     # end
+    .long 8
+multiboot2_header_end:
+
 .section .boot.text, "ax", @progbits
 .code32
 .global _pvh_start
 _pvh_start:
+    xor eax, eax
+.global multiboot2_start
+multiboot2_start:
     cli
     cld
     mov esp, offset boot_stack_top
-    mov esi, ebx
+    mov esi, eax
     # First 1 GiB at 0 and at -2 GiB, in 2 MiB pages; the kernel builds its own tables later.
     mov eax, offset boot_pdpt
     or eax, 3
@@ -34,7 +49,7 @@ _pvh_start:
     mov ebp, offset bsp_entry
     jmp enter_long_mode
 
-# Common to all cores: EDI = CR3, EBP = 64-bit address below 4 GiB to go on at. Keeps ESI.
+# Common to all cores: EDI = CR3, EBP = 64-bit address below 4 GiB to go on at. Keeps EBX and ESI.
 .global enter_long_mode
 enter_long_mode:
     mov eax, cr4
@@ -60,7 +75,8 @@ bsp_entry:
     mov ds, ax
     mov es, ax
     mov ss, ax
-    mov edi, esi
+    mov edi, esi                    # the loader's magic, 0 for PVH
+    mov esi, ebx
     movabs rax, offset boot_kernel_stack_top
     mov rsp, rax
     xor ebp, ebp

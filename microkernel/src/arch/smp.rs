@@ -7,9 +7,6 @@ use kcore::memory_map::FreeRegions;
 use super::core_local::{self, CORE_PAGES};
 use super::{Core, apic, memory};
 
-/// Page below 1 MiB that the start-up code is copied to.
-pub const TRAMPOLINE: u64 = 0x8000;
-
 /// Core that starts next, for `ap_main`.
 static STARTING: AtomicU64 = AtomicU64::new(0);
 static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -35,21 +32,27 @@ pub fn init_boot_core(free: &mut FreeRegions) {
     core.load_tables();
 }
 
-/// Start every core that ACPI lists. `ap_main` runs on each.
+/// Start every core that ACPI lists, as many as there is room for. `ap_main` runs on each.
 pub fn start_others(free: &mut FreeRegions, apic_ids: &[u32]) {
     let own = apic::id();
-    // SAFETY: the symbols bound the trampoline; the page below 1 MiB is not otherwise used.
+    let others = || apic_ids.iter().copied().filter(|&id| id != own && apic::can_address(id));
+    if others().next().is_none() {
+        return;
+    }
+    // A core starts in real mode: the code must lie below 1 MiB.
+    let trampoline = free.take_page_below(1 << 20).expect("no free page below 1 MiB for the start of the other cores");
+    // SAFETY: the symbols bound the code, which is shorter than the page that was just taken.
     unsafe {
         let (start, end) = (&raw const ap_trampoline, &raw const ap_trampoline_end);
         let length = end as usize - start as usize;
-        core::ptr::copy_nonoverlapping(start, memory::to_virtual(TRAMPOLINE), length);
+        core::ptr::copy_nonoverlapping(start, memory::to_virtual(trampoline), length);
     }
-    for &apic_id in apic_ids.iter().filter(|&&id| id != own) {
+    for apic_id in others().take(core_local::MAX_CORES - 1) {
         let core = make_core(free, apic_id);
         // SAFETY: one core starts at a time, and reads this before it reports.
         unsafe { (&raw mut ap_stack_top).write_volatile(core.kernel_stack()) };
         STARTING.store(core.index as u64, Ordering::SeqCst);
-        apic::start_core(apic_id, TRAMPOLINE);
+        apic::start_core(apic_id, trampoline);
         let mut waited = 0;
         while STARTED.load(Ordering::Acquire) != core.index as u64 {
             assert!(waited < 5_000_000, "core {} (APIC id {apic_id}) did not start within 5 s", core.index);

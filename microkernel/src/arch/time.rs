@@ -12,6 +12,9 @@ const ROUND_TICKS: u64 = PIT_HZ / 500;
 const ROUNDS: core::ops::Range<u32> = 8..400;
 const AGREEING: u32 = 4;
 
+/// TSC ticks, some ten seconds at any rate, after which a round of 2 ms is given up.
+const PIT_PATIENCE: u64 = 1 << 35;
+
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 
 #[inline]
@@ -45,7 +48,9 @@ pub fn calibrate(counter: impl Fn() -> u32) -> u64 {
         }
         let (t0, c0) = (tsc(), counter());
         // SAFETY: as above.
-        while unsafe { inb(0x61) } & 0x20 == 0 {}
+        while unsafe { inb(0x61) } & 0x20 == 0 {
+            assert!(tsc() - t0 < PIT_PATIENCE, "this machine's PIT (8254) does not count: there is nothing to calibrate the TSC with");
+        }
         let (t1, c1) = (tsc(), counter());
         let length = t1 - t0;
         if length < best.0 - best.0 / 1000 {
@@ -60,7 +65,7 @@ pub fn calibrate(counter: impl Fn() -> u32) -> u64 {
     best.1 * PIT_HZ / ROUND_TICKS
 }
 
-/// Seconds since 1970 by the RTC, which is taken to run in UTC.
+/// Seconds since 1970 by the RTC, which is taken to run in UTC; 0 without one.
 pub fn wall_seconds() -> u64 {
     let read = |register: u8| {
         // SAFETY: CMOS index and data ports.
@@ -69,6 +74,10 @@ pub fn wall_seconds() -> u64 {
             inb(0x71)
         }
     };
+    if read(0x0a) == 0xff {
+        crate::klog!("no RTC: the wall clock begins at 1970");
+        return 0;
+    }
     let snapshot = || {
         while read(0x0a) & 0x80 != 0 {}
         [0x00, 0x02, 0x04, 0x07, 0x08, 0x09].map(read)

@@ -146,9 +146,12 @@ fn is_claimed(wanted: u32) -> bool {
     (0..arch::core_count()).filter_map(arch::core_at).any(|core| core.irqs.iter().any(has))
 }
 
-/// Take the first free vector of a core for the handler of `source` that `make` makes. Busy: the core has no vector left, or
-/// the pin has a handler.
+/// Take the first free vector of a core for the handler of `source` that `make` makes. BadArgument: no device
+/// can interrupt that core. Busy: it has no vector left, or the pin has a handler.
 pub fn claim_vector(core: &Core, source: IrqSource, make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>) -> Result<Ref<IrqHandler>, Error> {
+    if !arch::apic::devices_reach(core) {
+        return Err(Error::BadArgument);
+    }
     static CLAIMING: SpinLock<()> = SpinLock::new(());
     let _guard = CLAIMING.lock();
     if let IrqSource::Pin { gsi, .. } = source
