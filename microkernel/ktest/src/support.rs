@@ -72,10 +72,6 @@ pub fn init(boot: &RootBoot) {
     invoke(abi::ROOT_CAP_THREAD, abi::OBJECT_NAME, &[u64::from_le_bytes(*b"ktest\0\0\0"), 0]).expect("naming");
 }
 
-pub fn cores() -> u64 {
-    CORES.load(Ordering::Relaxed)
-}
-
 pub fn tsc_hz() -> u64 {
     TSC_HZ.load(Ordering::Relaxed)
 }
