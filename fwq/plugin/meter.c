@@ -6,6 +6,8 @@
  *
  *   build   gcc -shared -fPIC -O2 -Wall -o libtacet-meter.so meter.c
  *   use     qemu-system-x86_64 -accel tcg,thread=multi ... -plugin /path/libtacet-meter.so,out=/path/meter.csv
+ *           with ,trace=/path/trace also the address of each instruction of some windows (slow: every instruction of
+ *           the machine's life calls back)
  *
  * Plugin API version 1 (QEMU 6.0 to 8.2; Debian 12 has 7.2). Debian packages no header for it, so the few functions
  * used are declared here. The order of events inside a translation block matters: the block's callback runs first and
@@ -114,8 +116,22 @@ static bool window_open[IDS];
 static unsigned window_vcpu[IDS];
 static struct counts window_at[IDS][MAX_VCPUS];
 
-static FILE *out;
-static char *out_path;
+/* Of the windows of one id, these are traced: early ones run on cold paths. */
+enum { TRACE_FIRST = 100, TRACE_END = 116 };
+
+/* What a vCPU executed since it began the window that is being traced. Belongs to the vCPU's thread, but for `open`, which
+ * another one clears where the window ends there. */
+struct trace {
+    bool open;
+    int id;
+    uint64_t *addresses;
+    size_t n, cap;
+};
+static struct trace traces[MAX_VCPUS];
+static unsigned windows_begun[IDS];
+
+static FILE *out, *trace_out;
+static char *out_path, *trace_path;
 
 static void bump(uint64_t *counter, uint64_t by)
 {
@@ -185,6 +201,8 @@ static void on_rep(unsigned v, void *udata)
 
     if (cpu->rep == address && cpu->rep_at == executed - 1) {
         bump(address >> 63 ? &cpu->c.kernel : &cpu->c.user, -1);
+        if (traces[v].open)
+            traces[v].n--;
         return;
     }
     cpu->rep = address;
@@ -237,8 +255,42 @@ static void quantum_end(unsigned v, struct counts now)
     s->ended_at = now;
 }
 
+static void on_traced_insn(unsigned v, void *udata)
+{
+    struct trace *t = &traces[v];
+
+    if (!__atomic_load_n(&t->open, __ATOMIC_RELAXED))
+        return;
+    t->addresses = grow(t->addresses, t->n, &t->cap, sizeof *t->addresses);
+    t->addresses[t->n++] = (uintptr_t)udata;
+}
+
+static void trace_begin(unsigned v, int id)
+{
+    unsigned ordinal = windows_begun[id]++;
+
+    if (!trace_out || ordinal < TRACE_FIRST || ordinal >= TRACE_END)
+        return;
+    traces[v].id = id;
+    traces[v].n = 0;
+    __atomic_store_n(&traces[v].open, true, __ATOMIC_RELAXED);
+}
+
+static void trace_end(unsigned v, int id)
+{
+    struct trace *t = &traces[v];
+
+    if (!t->open || t->id != id)
+        return;
+    __atomic_store_n(&t->open, false, __ATOMIC_RELAXED);
+    fprintf(trace_out, "T,%d,%u\n", id, v);
+    for (size_t i = 0; i < t->n; i++)
+        fprintf(trace_out, "%" PRIx64 "\n", t->addresses[i]);
+}
+
 static void window_begin(unsigned v, int id, struct counts now)
 {
+    trace_begin(v, id);
     window_open[id] = true;
     window_vcpu[id] = v;
     for (unsigned i = 0; i < n_vcpus; i++)
@@ -249,6 +301,10 @@ static void window_end(unsigned v, int id, struct counts now)
 {
     if (!window_open[id])
         return;
+    if (window_vcpu[id] == v)
+        trace_end(v, id);
+    else
+        __atomic_store_n(&traces[window_vcpu[id]].open, false, __ATOMIC_RELAXED); /* no path that one could follow */
     window_open[id] = false;
     windows = grow(windows, n_windows, &cap_windows, sizeof *windows);
     struct window *w = &windows[n_windows++];
@@ -322,6 +378,10 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
         size_t size = qemu_plugin_insn_size(insn);
         const uint8_t *b = qemu_plugin_insn_data(insn);
 
+        /* Before the marker's callback: a window holds the marker that ends it, not the one that begins it. */
+        if (trace_out)
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, on_traced_insn, CB_NO_REGS,
+                                                   (void *)(uintptr_t)qemu_plugin_insn_vaddr(insn));
         if (i == n - 1 && size == 2 && ((b[0] == 0x0f && b[1] == 0x05) || b[0] == 0xcd))
             sys = true;
         if (i == n - 1 && is_rep(b, size))
@@ -367,7 +427,21 @@ static void on_exit_of_qemu(qemu_plugin_id_t id, void *udata)
     fprintf(out, "end,%zu,%zu\n", n_quanta, n_windows);
     if (fflush(out) || ferror(out) || fclose(out))
         fprintf(stderr, "tacet-meter: cannot write %s: %s\n", out_path, strerror(errno));
+    if (trace_out) {
+        fprintf(trace_out, "end\n");
+        if (fflush(trace_out) || ferror(trace_out) || fclose(trace_out))
+            fprintf(stderr, "tacet-meter: cannot write %s: %s\n", trace_path, strerror(errno));
+    }
     pthread_mutex_unlock(&lock);
+}
+
+static FILE *open_for_writing(const char *path)
+{
+    FILE *file = fopen(path, "w");
+
+    if (!file)
+        fprintf(stderr, "tacet-meter: cannot write %s: %s\n", path, strerror(errno));
+    return file;
 }
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
@@ -381,21 +455,22 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
         return -1;
     }
     for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "out=", 4) || !argv[i][4] || out_path) {
-            fprintf(stderr, "tacet-meter: unknown or repeated argument '%s'; the one argument is out=FILE\n", argv[i]);
+        if (!strncmp(argv[i], "out=", 4) && argv[i][4] && !out_path) {
+            out_path = strdup(argv[i] + 4);
+        } else if (!strncmp(argv[i], "trace=", 6) && argv[i][6] && !trace_path) {
+            trace_path = strdup(argv[i] + 6);
+        } else {
+            fprintf(stderr, "tacet-meter: unknown or repeated argument '%s'; the arguments are out=FILE and trace=FILE\n",
+                    argv[i]);
             return -1;
         }
-        out_path = strdup(argv[i] + 4);
     }
     if (!out_path) {
         fprintf(stderr, "tacet-meter: give out=FILE, the file for the counts\n");
         return -1;
     }
-    out = fopen(out_path, "w");
-    if (!out) {
-        fprintf(stderr, "tacet-meter: cannot write %s: %s\n", out_path, strerror(errno));
+    if (!(out = open_for_writing(out_path)) || (trace_path && !(trace_out = open_for_writing(trace_path))))
         return -1;
-    }
     n_vcpus = info->system.max_vcpus;
     for (unsigned v = 0; v < n_vcpus; v++)
         vcpus[v].rank = NO_ID;

@@ -24,8 +24,15 @@ done, 2 any error.
 
 Examples:
   mk bench
-  mk bench --json bench.json")]
+  mk bench --json bench.json
+  mk bench kernel                                only the microkernel's operations: some seconds
+  mk bench kernel --trace signal+wait            one of them, instruction by instruction")]
 pub struct Arguments {
+    /// Only this part
+    part: Option<Part>,
+    /// Print one execution of the operation whose name contains this, instruction by instruction, with symbols
+    #[arg(long, value_name = "OPERATION", requires = "part")]
+    trace: Option<String>,
     /// Operations of each kind
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     count: u32,
@@ -35,6 +42,12 @@ pub struct Arguments {
     /// Write the figures here too
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Operations of the microkernel
+    Kernel,
 }
 
 /// One operation on one system.
@@ -77,6 +90,14 @@ struct Bench<'a> {
 
 /// Measures and prints.
 pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
+    if let Some(Part::Kernel) = options.part {
+        let measured = kernel_bench::measure(builder, &builder.kernel()?, &builder.meter()?.plugin)?;
+        match &options.trace {
+            Some(operation) => measured.print_trace(operation)?,
+            None => measured.print(),
+        }
+        return write(options, &measured.figures);
+    }
     let (kernel, archive) = builder.tacet_archive()?;
     let bench = Bench {
         builder,
@@ -107,10 +128,17 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         bench.boots("Tacet", bench.tacet(), options.boots)?,
     ];
     let kernel = kernel_bench::measure(builder, &bench.kernel, &bench.plugin)?;
-    let figures = Figures { operations, kernel, boots };
-    print(&figures);
+    print(&operations);
+    println!();
+    kernel.print();
+    print_boots(&boots);
+    write(options, &Figures { operations, kernel: kernel.figures, boots })
+}
+
+/// Writes the figures where they were asked for.
+fn write(options: &Arguments, figures: &impl Serialize) -> Result<ExitCode> {
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&figures)? + "\n";
+        let text = serde_json::to_string_pretty(figures)? + "\n";
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -195,10 +223,10 @@ impl Bench<'_> {
     }
 }
 
-fn print(figures: &Figures) {
+fn print(operations: &[Figure]) {
     println!("operation  system                median ns   instructions: both cores   core 0   core 1");
     for operation in ["getppid", "fault"] {
-        for figure in figures.operations.iter().filter(|figure| figure.operation == operation) {
+        for figure in operations.iter().filter(|figure| figure.operation == operation) {
             let sum: f64 = figure.instructions.iter().sum();
             print!("{operation:10} {:20} {:10} {sum:26.0}", figure.system, figure.median_ns);
             for core in &figure.instructions {
@@ -207,9 +235,11 @@ fn print(figures: &Figures) {
             println!();
         }
     }
-    kernel_bench::print(&figures.kernel);
+}
+
+fn print_boots(boots: &[Boots]) {
     println!("\nboot to the first command, s: fastest, median, slowest");
-    for boots in &figures.boots {
+    for boots in boots {
         let (fastest, slowest) = (boots.seconds[0], boots.seconds[boots.seconds.len() - 1]);
         let median = boots.seconds[boots.seconds.len() / 2];
         println!("{:20} {fastest:6.2} {median:6.2} {slowest:6.2}", boots.system);

@@ -17,6 +17,7 @@ mod cli;
 mod doctor;
 mod job;
 mod kernel_bench;
+mod kernel_trace;
 mod progress;
 mod qemu;
 mod run;

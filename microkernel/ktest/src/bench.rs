@@ -1,13 +1,17 @@
 //! Instruction counts of kernel operations: each one runs between two window markers, which the noise meter counts.
 //!
 //! The command line word `kbench` runs this instead of the tests. Window 0x10 is empty: its cost is taken off the others.
+//! Operations that need more cores than there are are left out.
 
-use core::arch::asm;
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use abi::{Error, MAP_READ, RIGHT_ALL, ROOT_CAP_CSPACE, TASK_MAP, TASK_UNMAP};
+use abi::{Error, MAP_READ, RESUME_USER, RIGHT_ALL, ROOT_CAP_CSPACE, SYS_VCPU_RESUME, TASK_MAP, TASK_UNMAP, VcpuState};
 use rt::{call, invoke, println, receive, reply_receive, send};
 
+use crate::decoupled::Decoupled;
+use crate::vcpus::{self, Vcpu};
 use crate::support::{self, CODE, DATA, Outcome, Shared, copy, delete, memory, object, slot, thread, user_task};
 
 /// Windows of each operation; the median counts.
@@ -59,12 +63,20 @@ const ALL: &[Bench] = &[
     ("15 map+unmap of one page", map_unmap),
     ("16 capability copy+delete", copy_delete),
     ("17 retype+delete of an endpoint", retype_delete),
+    ("18 call+reply, across address spaces, 4 words", call_4_words),
+    ("19 call+reply, across address spaces, 16 words", call_16_words),
+    ("1a vCPU: system call of the user context to Linux's entry", || vcpus::on_vcpu(upcall)),
+    ("1b vCPU: resume to the user context", || vcpus::on_vcpu(upcall)),
+    ("1c decoupled: trap, and answer", || vcpus::on_vcpu(forwarded)),
 ];
 
 /// Run all; false where one failed.
 pub fn run() -> bool {
     let mut good = true;
     for (name, bench) in ALL {
+        if name.contains("decoupled") && support::cores() < 2 {
+            continue;
+        }
         support::begin();
         match bench() {
             Ok(()) => println!("kbench {name}: {} ns", median_ns()),
@@ -126,22 +138,36 @@ fn foreign(code: &[u8], priority: u64, fault_endpoint: u64) -> Result<(), Error>
     Ok(())
 }
 
-fn call_across() -> Outcome {
+/// Calls with `words` words to a thread of another Task, which answers with as many; `windowed` makes them.
+fn across(words: u64, windowed: impl Fn(u64) -> Result<(), Error>) -> Outcome {
     let (endpoint, reply) = rendezvous()?;
     // mov edi, endpoint; mov ebx, reply; xor esi, esi; mov eax, SYS_RECV; syscall;
-    // 1: mov edi, endpoint; xor esi, esi; mov eax, SYS_REPLY_RECV; syscall; jmp 1b
+    // 1: mov edi, endpoint; mov rsi, tag; mov eax, SYS_REPLY_RECV; syscall; jmp 1b
     let mut code = [
         0xbf, 0, 0, 0, 0, 0xbb, 0, 0, 0, 0, 0x31, 0xf6, 0xb8, 3, 0, 0, 0, 0x0f, 0x05, //
-        0xbf, 0, 0, 0, 0, 0x31, 0xf6, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf0,
+        0xbf, 0, 0, 0, 0, 0x48, 0xbe, 0, 0, 0, 0, 0, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xe8,
     ];
     code[1..5].copy_from_slice(&(endpoint as u32).to_le_bytes());
     code[6..10].copy_from_slice(&(reply as u32).to_le_bytes());
     code[20..24].copy_from_slice(&(endpoint as u32).to_le_bytes());
+    code[26..34].copy_from_slice(&abi::tag(0, words, 0).to_le_bytes());
     foreign(&code, 201, 0)?;
     for _ in 0..ROUNDS {
-        window!("12", call(endpoint, 0, [0; 4], 0))?;
+        windowed(endpoint)?;
     }
     Ok(())
+}
+
+fn call_across() -> Outcome {
+    across(0, |endpoint| window!("12", call(endpoint, 0, [0; 4], 0)).map(drop))
+}
+
+fn call_4_words() -> Outcome {
+    across(4, |endpoint| window!("18", call(endpoint, 0, [1, 2, 3, 4], 4)).map(drop))
+}
+
+fn call_16_words() -> Outcome {
+    across(16, |endpoint| window!("19", call(endpoint, 0, [1, 2, 3, 4], 16)).map(drop))
 }
 
 fn signal_wait() -> Outcome {
@@ -192,6 +218,70 @@ fn retype_delete() -> Outcome {
         window!("17", {
             invoke(support::POOL, abi::UNTYPED_RETYPE, &[abi::KIND_ENDPOINT, 0, to]).and_then(|_| delete(to))
         })?;
+    }
+    Ok(())
+}
+
+global_asm!(
+    // void bench_run_user(VcpuState *): runs the user context until its next trap. Windows: 1b from before the system call,
+    // 1a up to the entry point.
+    ".global bench_run_user",
+    "bench_run_user:",
+    "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15",
+    "mov [rdi + {entry_sp}], rsp",
+    "mov eax, {resume}",
+    "mov edi, {user}",
+    "nop dword ptr [rax + 0x4e51571b]",
+    "syscall",
+    "ud2", // refused
+    ".global bench_entry",
+    "bench_entry:",
+    "nop dword ptr [rax + 0x4e51771a]",
+    "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
+    "ret",
+    entry_sp = const offset_of!(VcpuState, entry_sp),
+    resume = const SYS_VCPU_RESUME,
+    user = const RESUME_USER,
+);
+
+unsafe extern "C" {
+    fn bench_run_user(state: *mut VcpuState);
+    fn bench_entry();
+}
+
+/// nopl 0x4e51771b(%rax); nopl 0x4e51571a(%rax); syscall
+const MARKED_CALL: [u8; 16] = [0x0f, 0x1f, 0x80, 0x1b, 0x77, 0x51, 0x4e, 0x0f, 0x1f, 0x80, 0x1a, 0x57, 0x51, 0x4e, 0x0f, 0x05];
+
+fn upcall(vcpu: &Vcpu) -> Outcome {
+    vcpu.context(&MARKED_CALL)?;
+    let old = vcpu.state().entry_ip;
+    vcpu.state().entry_ip = bench_entry as *const () as u64;
+    for _ in 0..ROUNDS {
+        vcpu.state().frame.regs.rip = CODE;
+        let start = support::tsc();
+        // SAFETY: entry_ip leads back.
+        unsafe { bench_run_user(vcpu.state()) };
+        record(support::tsc() - start);
+    }
+    vcpu.state().entry_ip = old;
+    Ok(())
+}
+
+/// 1: nopl 0x4e51571c(%rax); syscall; nopl 0x4e51771c(%rax); jmp 1b
+const MARKED_FORWARDED: [u8; 18] =
+    [0x0f, 0x1f, 0x80, 0x1c, 0x57, 0x51, 0x4e, 0x0f, 0x05, 0x0f, 0x1f, 0x80, 0x1c, 0x77, 0x51, 0x4e, 0xeb, 0xee];
+
+/// The vCPU looks for traps of a decoupled thread, whose doorbell it is, as Linux does.
+fn forwarded(vcpu: &Vcpu) -> Outcome {
+    let decoupled = Decoupled::with_doorbell(&MARKED_FORWARDED, copy(vcpu.slot, RIGHT_ALL, 1)?)?;
+    decoupled.run()?;
+    for _ in 0..ROUNDS {
+        let start = support::tsc();
+        while vcpu.take_pending() == 0 {
+            core::hint::spin_loop();
+        }
+        decoupled.answer(0)?;
+        record(support::tsc() - start);
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_decoupled_thread_cannot_be_run_twice", cores: 2, run: twice },
 ];
 
-struct Decoupled {
+pub struct Decoupled {
     thread: u64,
     task: u64,
     data: u64,
@@ -32,14 +32,18 @@ struct Decoupled {
 impl Decoupled {
     /// A thread of core 1 that will run `code`.
     fn new(code: &[u8]) -> Result<Self, Failure> {
+        let doorbell = object(abi::KIND_NOTIFICATION, 0)?;
+        Ok(Self { doorbell, ..Self::with_doorbell(code, copy(doorbell, RIGHT_ALL, 1)?)? })
+    }
+
+    /// The same with a badged capability of the caller's as doorbell.
+    pub fn with_doorbell(code: &[u8], badged: u64) -> Result<Self, Failure> {
         let (task, _, data) = user_task(code)?;
         let (range, at) = memory(3)?;
         let thread = object(abi::KIND_THREAD, 0)?;
-        let doorbell = object(abi::KIND_NOTIFICATION, 0)?;
-        let badged = copy(doorbell, RIGHT_ALL, 1)?;
         invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + 1, 100])?;
         invoke(thread, abi::THREAD_DECOUPLE, &[range, 0, badged])?;
-        let new = Self { thread, task, data, frame: at as *mut DecoupledFrame, doorbell };
+        let new = Self { thread, task, data, frame: at as *mut DecoupledFrame, doorbell: badged };
         new.reset();
         Ok(new)
     }
@@ -54,7 +58,7 @@ impl Decoupled {
         unsafe { &mut *self.frame }
     }
 
-    fn run(&self) -> Result<(), Error> {
+    pub fn run(&self) -> Result<(), Error> {
         invoke(self.thread, abi::THREAD_RUN, &[self.task]).map(drop)
     }
 
@@ -65,7 +69,7 @@ impl Decoupled {
         Ok(self.frame().frame.trapno)
     }
 
-    fn answer(&self, flags: u32) -> Result<(), Error> {
+    pub fn answer(&self, flags: u32) -> Result<(), Error> {
         let frame = self.frame();
         frame.answer = flags;
         frame.state.swap(FRAME_ANSWERED, Ordering::SeqCst);

@@ -94,13 +94,13 @@ unsafe extern "C" {
 /// The vCPU of a test, seen from its own code.
 pub struct Vcpu {
     state: *mut VcpuState,
-    slot: u64,
+    pub slot: u64,
     range: u64,
 }
 
 impl Vcpu {
     #[allow(clippy::mut_from_ref)]
-    fn state(&self) -> &mut VcpuState {
+    pub fn state(&self) -> &mut VcpuState {
         // SAFETY: the vCPU's page; the kernel writes it only while this code does not run (or in `pending`, which is
         // atomic).
         unsafe { &mut *self.state }
@@ -117,7 +117,7 @@ impl Vcpu {
     }
 
     /// A user context at the start of `code`, with interrupts on for Linux.
-    fn context(&self, code: &[u8]) -> Result<u64, Error> {
+    pub fn context(&self, code: &[u8]) -> Result<u64, Error> {
         let (task, _, data) = user_task(code)?;
         let state = self.state();
         state.user_task = task;
@@ -129,7 +129,7 @@ impl Vcpu {
         invoke(self.slot, abi::THREAD_TIMER, &[tsc() + after]).map(drop)
     }
 
-    fn take_pending(&self) -> u64 {
+    pub fn take_pending(&self) -> u64 {
         self.state().pending.swap(0, Ordering::SeqCst)
     }
 }
@@ -184,7 +184,7 @@ fn start(core: u64, endpoint: u64, entry: extern "C" fn(u64) -> !) -> Result<u64
     Ok(slot)
 }
 
-fn on_vcpu(body: fn(&Vcpu) -> Outcome) -> Outcome {
+pub fn on_vcpu(body: fn(&Vcpu) -> Outcome) -> Outcome {
     on_vcpu_of(0, body)
 }
 
