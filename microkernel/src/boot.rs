@@ -54,7 +54,13 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     memory::init();
     let mut boot = loader::read(magic, info);
     *RAM.lock() = boot.ram.clone();
+<<<<<<< HEAD
     trace::init(boot.command_line);
+=======
+    trace::init(boot.cmdline);
+    arch::FAST_PATH.store(!has_word(boot.cmdline, b"tacet.nofast"), Ordering::Relaxed);
+    boot.free.remove(smp::TRAMPOLINE..smp::TRAMPOLINE + 4096);
+>>>>>>> 84b1cdf (kernel: a fast path for call, reply_recv, signals and faults; cheaper entries and locks)
     smp::init_boot_core(&mut boot.free);
     arch::init_cpu_features();
     apic::init(true);
@@ -85,6 +91,12 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     );
     start_root(boot, &platform, archive);
     sched::run()
+}
+
+/// Whether a word is in the command line.
+pub fn has_word(cmdline: &[u8], word: &[u8]) -> bool {
+    let text = cmdline.split(|&b| b == 0).next().unwrap_or_default();
+    text.split(u8::is_ascii_whitespace).any(|w| w == word)
 }
 
 /// An object that the kernel makes for ever, in memory of its own.

@@ -3,7 +3,7 @@
 //! The protocol is in `abi::DecoupledFrame`. While the frame is TRAPPED, the core waits for the answer here: first
 //! polling, so that an answer costs no interrupt, then halted.
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error};
 use abi::{FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED};
@@ -41,7 +41,7 @@ pub fn trap(core: &Core, thread: &Thread, trap: Trap) -> ! {
 /// Hand the frame to Linux.
 fn publish(core: &Core, thread: &Thread) -> ! {
     thread.in_user.set(false);
-    thread.stop_requested.store(false, Ordering::SeqCst);
+    thread.withdraw_stop();
     shootdown::pause(core);
     // SAFETY: atomic fields of a live page.
     unsafe { (*page(thread)).state.store(FRAME_TRAPPED, Ordering::SeqCst) };
@@ -54,26 +54,21 @@ fn publish(core: &Core, thread: &Thread) -> ! {
 
 /// Run on: in user mode where the context runs, else wait for the answer. Returns for the scheduler to look again.
 pub fn leave(core: &Core, thread: &Thread) {
-    if thread.dead.load(Ordering::Relaxed) {
+    if thread.is_dead() {
         return detach(core, thread, State::Dead);
     }
     if thread.in_user.get() {
-        if thread.stop_requested.load(Ordering::SeqCst) {
+        if thread.is_stop_requested() {
             trap(core, thread, Trap::plain(abi::TRAP_STOP));
         }
         arch::return_to_current();
     }
     // SAFETY: atomic fields of a live page.
     let (state, sleeping) = unsafe { (&(*page(thread)).state, &(*page(thread)).sleeping) };
-    for _ in 0..POLLS {
-        if state.load(Ordering::Acquire) == FRAME_ANSWERED {
-            return answer(core, thread);
-        }
-        shootdown::serve(core);
-        if core.reschedule.load(Ordering::Relaxed) {
-            return;
-        }
-        core::hint::spin_loop();
+    match poll(core, state) {
+        Seen::Answer => return answer(core, thread),
+        Seen::Request => return,
+        Seen::Nothing => {}
     }
     sleeping.store(1, Ordering::SeqCst);
     fence(Ordering::SeqCst);
@@ -81,6 +76,30 @@ pub fn leave(core: &Core, thread: &Thread) {
         arch::halt();
     }
     sleeping.store(0, Ordering::SeqCst);
+}
+
+/// What a polling core saw.
+enum Seen {
+    Answer,
+    /// Something that the scheduler has to look at.
+    Request,
+    Nothing,
+}
+
+/// Wait a while for the answer. (A function of its own, so that `mk bench kernel` can tell waiting from working.)
+#[inline(never)]
+fn poll(core: &Core, state: &AtomicU32) -> Seen {
+    for _ in 0..POLLS {
+        if state.load(Ordering::Acquire) == FRAME_ANSWERED {
+            return Seen::Answer;
+        }
+        shootdown::serve(core);
+        if core.reschedule.load(Ordering::Relaxed) {
+            return Seen::Request;
+        }
+        core::hint::spin_loop();
+    }
+    Seen::Nothing
 }
 
 fn answer(core: &Core, thread: &Thread) {
@@ -154,7 +173,7 @@ pub fn run(thread: &Ref<Thread>, task: Ref<Task>) -> Result<(), Error> {
         thread.set_state(State::Inactive);
         return Err(Error::BadState);
     }
-    thread.stop_requested.store(false, Ordering::SeqCst);
+    thread.withdraw_stop();
     thread.user_task.set(Some(task));
     // SAFETY: the frame is Linux's until the store of the state.
     unsafe { (&raw mut (*page).answer).write(ANSWER_XSTATE) };

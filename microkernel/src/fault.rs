@@ -6,7 +6,7 @@ use crate::arch::core_local::{DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
 use crate::arch::{self, Core, apic};
 use crate::object::{Ref, Thread, ThreadKind};
 use crate::vcpu::{self, Trap};
-use crate::{decoupled, ipc, klog, sched, shootdown};
+use crate::{decoupled, fastpath, ipc, klog, sched, shootdown};
 
 const PAGE_FAULT: u64 = 14;
 const GENERAL_PROTECTION: u64 = 13;
@@ -50,7 +50,8 @@ fn report(thread: &Thread, trap: Trap) -> ! {
         Some(endpoint) => {
             thread.fault.set([trap.number, trap.error, trap.address, regs.rip, regs.rsp]);
             thread.fault_pending.set(true);
-            ipc::call(&Ref::of(thread), endpoint, 0, 0);
+            fastpath::report_fault(arch::core(), thread, endpoint);
+            ipc::call(&Ref::of(thread), Ref::of(endpoint), 0, 0);
         }
         None => {
             klog!(

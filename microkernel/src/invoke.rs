@@ -217,13 +217,13 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
             sched::wake(thread);
         }
         abi::THREAD_STOP => {
-            thread.stop_requested.store(true, Ordering::SeqCst);
+            thread.request_stop();
             if let Some(core) = thread.core() {
                 sched::poke(core);
             }
         }
         abi::THREAD_RESUME => {
-            thread.stop_requested.store(false, Ordering::SeqCst);
+            thread.withdraw_stop();
             if thread.change_state(State::Stopped, State::Ready) {
                 sched::wake(thread);
             }
@@ -235,7 +235,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
                 return Err(Error::Busy.into());
             }
             thread.share(ThreadKind::Vcpu, range, b).inspect_err(|_| sched::remove_vcpu(core, &thread)).map_err(of_page(1))?;
-            if thread.dead.load(Ordering::SeqCst) {
+            if thread.is_dead() {
                 sched::remove_vcpu(core, &thread); // deleted when it was no vCPU yet
             }
         }

@@ -20,6 +20,8 @@ mod boot;
 #[cfg(target_os = "none")]
 mod decoupled;
 #[cfg(target_os = "none")]
+mod fastpath;
+#[cfg(target_os = "none")]
 mod fault;
 #[cfg(target_os = "none")]
 mod invoke;

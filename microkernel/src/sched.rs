@@ -25,13 +25,30 @@ impl RunQueue {
     pub const fn new() -> Self {
         Self { ready: Queue::new(), vcpus: [null(); MAX_VCPUS] }
     }
+
+    fn push(&mut self, core: &Core, thread: Ref<Thread>) {
+        self.ready.push(thread);
+        self.publish(core);
+    }
+
+    fn pop(&mut self, core: &Core) -> Option<Ref<Thread>> {
+        let thread = self.ready.pop();
+        self.publish(core);
+        thread
+    }
+
+    /// Tell the fast path, which does not take the lock.
+    fn publish(&self, core: &Core) {
+        let above = self.ready.first_priority().map_or(0, |p| u32::from(p) + 1);
+        core.ready_above.store(above, Ordering::Relaxed);
+    }
 }
 
 /// Let a thread run that was just taken out of the queue it waited in (or started). Its home core gets to know.
 pub fn wake(thread: Ref<Thread>) {
     let Some(core) = thread.core() else { return };
     thread.set_state(State::Ready);
-    core.run_queue.lock().ready.push(thread);
+    core.run_queue.lock().push(core, thread);
     poke(core);
 }
 
@@ -85,7 +102,7 @@ fn vcpus_of(core: &Core) -> [Option<Ref<Thread>>; MAX_VCPUS] {
 pub fn arm_timer(core: &Core) {
     let vcpus = vcpus_of(core);
     let deadlines = vcpus.iter().flatten().map(|t| t.deadline.load(Ordering::Acquire));
-    let slice = core.slice_end.get();
+    let slice = core.slice_end();
     let next = deadlines.chain([slice]).filter(|&d| d != 0).min();
     if next != core.armed.get() {
         core.armed.set(next);
@@ -104,7 +121,7 @@ pub fn leave() -> ! {
     loop {
         // SAFETY: the current thread is counted by `current`.
         let mut current = unsafe { core.current.get().as_ref() };
-        if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| t.state() != State::Running) {
+        if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| !t.is_running()) {
             core.reschedule.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             choose(core);
@@ -132,16 +149,16 @@ fn choose(core: &Core) {
     forget_dead_fpu(core);
     let mut keep = None;
     match current {
-        Some(thread) if thread.state() == State::Running => {
+        Some(thread) if thread.is_running() => {
             if thread.kind() == ThreadKind::Decoupled {
                 // It has the core until it is detached, and looks at its flags itself, where its frame is complete.
-                core.slice_end.set(0);
+                core.set_slice_end(0);
                 return;
             }
             keep = Some(thread).filter(|t| !retire(t));
         }
         // Deleted before it began to wait: whoever deleted it did not find it in the queue.
-        Some(thread) if thread.dead.load(Ordering::SeqCst) => {
+        Some(thread) if thread.is_dead() => {
             thread.cancel(Error::Cancelled);
         }
         _ => {}
@@ -150,14 +167,14 @@ fn choose(core: &Core) {
     let next = loop {
         let best = queue.ready.first_priority();
         if let (Some(thread), Some(best)) = (keep, best) {
-            let expired = core.slice_end.get() != 0 && time::tsc() >= core.slice_end.get();
+            let expired = core.slice_end() != 0 && time::tsc() >= core.slice_end();
             if best < thread.priority() || (best == thread.priority() && !expired) {
                 break None;
             }
         } else if let (Some(_), None) = (keep, best) {
             break None;
         }
-        match queue.ready.pop() {
+        match queue.pop(core) {
             Some(thread) if retire(&thread) => {
                 drop(queue); // the thread's end may end others, and those are in run queues
                 drop(thread);
@@ -169,19 +186,19 @@ fn choose(core: &Core) {
     if let Some(thread) = next {
         if let Some(old) = keep {
             old.set_state(State::Ready);
-            queue.ready.push(Ref::of(old));
+            queue.push(core, Ref::of(old));
         }
         let contended = queue.ready.first_priority() == Some(thread.priority());
         drop(queue);
-        core.slice_end.set(if contended { slice_end() } else { 0 });
+        core.set_slice_end(if contended { slice_end() } else { 0 });
         switch_to(core, thread);
         return;
     }
     let contended = keep.is_some_and(|t| queue.ready.first_priority() == Some(t.priority()));
     drop(queue);
-    match (contended, core.slice_end.get()) {
-        (true, 0) => core.slice_end.set(slice_end()),
-        (false, _) => core.slice_end.set(0),
+    match (contended, core.slice_end()) {
+        (true, 0) => core.set_slice_end(slice_end()),
+        (false, _) => core.set_slice_end(0),
         _ => {}
     }
     if keep.is_none() {
@@ -195,14 +212,14 @@ fn slice_end() -> u64 {
 
 /// Put a thread to rest that is to stop or to die. True: it must not run.
 fn retire(thread: &Thread) -> bool {
-    if thread.dead.load(Ordering::SeqCst) {
+    if thread.is_dead() {
         thread.set_state(State::Dead);
         return true;
     }
-    if thread.kind() != ThreadKind::Decoupled && thread.stop_requested.load(Ordering::SeqCst) {
+    if thread.kind() != ThreadKind::Decoupled && thread.is_stop_requested() {
         thread.set_state(State::Stopped);
         // THREAD_RESUME may have come just before the state was set.
-        return thread.stop_requested.load(Ordering::SeqCst) || !thread.change_state(State::Stopped, State::Running);
+        return thread.is_stop_requested() || !thread.change_state(State::Stopped, State::Running);
     }
     false
 }
@@ -281,7 +298,7 @@ fn own_fpu(core: &Core, thread: &Thread) {
 /// The thread whose extended state is in the registers was deleted: they are nobody's.
 fn forget_dead_fpu(core: &Core) {
     // SAFETY: `fpu_owner` holds a count.
-    if unsafe { core.fpu_owner.get().as_ref() }.is_some_and(|t| t.dead.load(Ordering::Relaxed)) {
+    if unsafe { core.fpu_owner.get().as_ref() }.is_some_and(|t| t.is_dead()) {
         // SAFETY: as above; the count is taken over.
         drop(unsafe { Ref::from_raw(core.fpu_owner.replace(null())) });
     }
@@ -298,7 +315,7 @@ fn own_no_fpu(core: &Core) {
 
 /// A thread whose fault nobody handles ends; it is named, unless somebody deleted it anyway.
 pub fn kill(thread: &Thread, reason: &str) {
-    if !thread.dead.swap(true, Ordering::SeqCst) {
+    if thread.mark_dead() {
         klog!("thread {} ends: {reason}", thread.name());
     }
     *thread.waiting.lock() = Waiting::Nothing;

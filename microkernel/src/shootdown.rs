@@ -1,6 +1,6 @@
 //! Taking translations back from exactly the cores that may hold them.
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use crate::arch::{self, Core, apic, core_at};
 use crate::object::{Ref, Task};
@@ -15,7 +15,7 @@ pub fn flush(task: &Task) {
         own.task_generation.set(task.generation.load(Ordering::Relaxed));
         arch::memory::flush_user();
     }
-    let mut others = task.active.load(Ordering::SeqCst) & !(1 << own.index);
+    let mut others = task.active.load(Ordering::SeqCst) & !own.bit;
     while others != 0 {
         let index = others.trailing_zeros() as usize;
         others &= others - 1;
@@ -41,13 +41,12 @@ pub fn serve(core: &Core) {
 }
 
 /// Make `task` the address space of this core.
+#[inline]
 pub fn activate(core: &Core, task: &Task) {
-    let bit = 1 << core.index;
-    let old = core.task.get();
-    if core::ptr::eq(old, task) {
-        if task.active.load(Ordering::Relaxed) & bit == 0 {
+    if core::ptr::eq(core.task.get(), task) {
+        if task.active.load(Ordering::Relaxed) & core.bit == 0 {
             // Paused: another core may have taken mappings away without telling.
-            task.active.fetch_or(bit, Ordering::SeqCst);
+            task.active.fetch_or(core.bit, Ordering::SeqCst);
             let generation = task.generation.load(Ordering::SeqCst);
             if generation != core.task_generation.get() {
                 core.task_generation.set(generation);
@@ -56,18 +55,40 @@ pub fn activate(core: &Core, task: &Task) {
         }
         return;
     }
-    task.active.fetch_or(bit, Ordering::SeqCst);
+    let old = core.task.get();
+    load(core, task);
+    if !old.is_null() {
+        // SAFETY: `load` counted it when it became the core's.
+        unsafe { release(old, core.bit) };
+    }
+}
+
+/// As `activate`, for another Task than the one that is the core's.
+///
+/// # Safety
+/// The core has one.
+#[inline(always)]
+pub unsafe fn exchange(core: &Core, task: &Task) {
+    let (old, bit) = (core.task.get(), core.bit);
+    load(core, task);
+    // SAFETY: by the caller's promise there is one, and `load` counted it.
+    unsafe { release(old, bit) };
+}
+
+#[inline(always)]
+fn load(core: &Core, task: &Task) {
+    // From here on, other cores tell this one what they take away.
+    task.active.fetch_or(core.bit, Ordering::SeqCst);
     core.task_generation.set(task.generation.load(Ordering::SeqCst));
     core.task.set(Ref::of(task).into_raw());
     arch::memory::load_root(task.root());
-    release(old, bit);
 }
 
 /// This core stops using its Task's translations until it activates the Task again; CR3 stays.
 pub fn pause(core: &Core) {
     // SAFETY: core.task is counted by `activate`.
     if let Some(task) = unsafe { core.task.get().as_ref() } {
-        task.active.fetch_and(!(1 << core.index), Ordering::SeqCst);
+        task.active.fetch_and(!core.bit, Ordering::SeqCst);
     }
 }
 
@@ -76,16 +97,16 @@ pub fn deactivate(core: &Core) {
     let old = core.task.replace(core::ptr::null());
     if !old.is_null() {
         arch::memory::load_root(arch::memory::kernel_root());
-        release(old, 1 << core.index);
+        // SAFETY: `load` counted it.
+        unsafe { release(old, core.bit) };
     }
 }
 
-fn release(old: *const Task, bit: u64) {
-    if old.is_null() {
-        return;
-    }
-    // SAFETY: `activate` counted the reference that is given up here.
+/// # Safety
+/// `old` is counted for this core, which takes that back.
+#[inline(always)]
+unsafe fn release(old: *const Task, bit: u64) {
+    // SAFETY: by the caller's promise.
     let old = unsafe { Ref::from_raw(old) };
     old.active.fetch_and(!bit, Ordering::SeqCst);
-    fence(Ordering::SeqCst);
 }

@@ -1,5 +1,7 @@
 //! The five system calls.
 
+use core::sync::atomic::Ordering;
+
 use abi::{Error, Regs, TAG_POLL};
 
 use crate::arch::{self, Core};
@@ -7,27 +9,68 @@ use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State,
 use crate::vcpu::{self, Trap};
 use crate::{decoupled, invoke, ipc, sched, trace};
 
-/// SYSCALL in user mode. The registers are in `frame`.
+/// SYSCALL in user mode that the fast path did not do. The registers that a system call preserves are in `frame`, and rip, rflags and rsp.
 #[unsafe(no_mangle)]
 extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
     let core = arch::core();
     // SAFETY: user mode was entered with a current thread, which is counted.
     let thread = unsafe { &*core.current.get() };
     match thread.kind() {
-        ThreadKind::Vcpu if thread.in_user.get() => vcpu::upcall_from_user(core, thread, Trap::plain(abi::TRAP_SYSCALL)),
-        ThreadKind::Decoupled => decoupled::trap(core, thread, Trap::plain(abi::TRAP_SYSCALL)),
+        ThreadKind::Vcpu if thread.in_user.get() => {
+            complete(frame);
+            vcpu::upcall_from_user(core, thread, Trap::plain(abi::TRAP_SYSCALL))
+        }
+        ThreadKind::Decoupled => {
+            complete(frame);
+            decoupled::trap(core, thread, Trap::plain(abi::TRAP_SYSCALL))
+        }
         _ => {
             // SAFETY: an ordinary thread's (or a vCPU's kernel-mode) frame is private to the kernel.
             let regs = unsafe { &mut *frame };
             dispatch(core, thread, regs);
-            sched::leave()
+            leave(core, thread, regs)
         }
+    }
+}
+
+/// The end of a system call: nothing but the thread's registers may have changed, which is the commonest case.
+#[inline(always)]
+fn leave(core: &Core, thread: &Thread, regs: &Regs) -> ! {
+    if thread.kind() == ThreadKind::Ordinary && !core.reschedule.load(Ordering::Relaxed) && thread.is_running() {
+        arch::return_from_current_syscall(regs);
+    }
+    sched::leave()
+}
+
+/// Invoke a method of a kernel object, and leave the kernel.
+pub fn invoke(core: &Core, thread: &Thread, capability: Capability, regs: &mut Regs) -> ! {
+    match invoke::invoke(thread, capability, regs) {
+        Ok([first, second]) => (regs.rax, regs.rdx, regs.r10) = (0, first, second),
+        Err(refusal) => {
+            if trace::enabled() {
+                trace::refused(thread, regs, refusal.error, refusal.argument);
+            }
+            (regs.rax, regs.rdx) = (refusal.error.status() as u64, refusal.argument);
+        }
+    }
+    leave(core, thread, regs)
+}
+
+/// Write what the entry code leaves out into a frame that Linux sees.
+fn complete(frame: *mut Regs) {
+    // SAFETY: the current frame; Linux may write it at any time, which only changes what Linux reads.
+    unsafe {
+        (&raw mut (*frame).orig_rax).write((&raw const (*frame).rax).read());
+        (&raw mut (*frame).rcx).write((&raw const (*frame).rip).read());
+        (&raw mut (*frame).r11).write((&raw const (*frame).rflags).read());
+        (&raw mut (*frame).cs).write(arch::USER_CODE);
+        (&raw mut (*frame).ss).write(arch::USER_DATA);
     }
 }
 
 fn dispatch(core: &Core, thread: &Thread, regs: &mut Regs) {
     let status = match regs.rax {
-        abi::SYS_CALL => call(thread, regs),
+        abi::SYS_CALL => call(core, thread, regs),
         abi::SYS_REPLY_RECV => answer_and_receive(thread, regs),
         abi::SYS_SEND => send(thread, regs),
         abi::SYS_RECV => receive(thread, regs),
@@ -47,7 +90,7 @@ fn lookup(thread: &Thread, handle: u64, rights: u64) -> Result<Capability, Error
     if capability.rights & rights != rights { Err(Error::NoRights) } else { Ok(capability) }
 }
 
-fn call(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
+fn call(core: &Core, thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     ipc::check_tag(regs.rsi)?;
     let capability = lookup(thread, regs.rdi, abi::RIGHT_WRITE)?;
     if capability.object.kind() == Kind::Endpoint {
@@ -55,16 +98,7 @@ fn call(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
         ipc::call(&Ref::of(thread), endpoint, capability.badge, capability.rights);
         return Ok(());
     }
-    match invoke::invoke(thread, capability, regs) {
-        Ok([first, second]) => (regs.rax, regs.rdx, regs.r10) = (0, first, second),
-        Err(refusal) => {
-            if trace::enabled() {
-                trace::refused(thread, regs, refusal.error, refusal.argument);
-            }
-            (regs.rax, regs.rdx) = (refusal.error.status() as u64, refusal.argument);
-        }
-    }
-    Ok(())
+    invoke(core, thread, capability, regs)
 }
 
 fn send(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {

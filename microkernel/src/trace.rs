@@ -15,8 +15,7 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 
 /// Look for [`OPTION`] in the command line.
 pub fn init(cmdline: &[u8]) {
-    let text = cmdline.split(|&b| b == 0).next().unwrap_or_default();
-    ENABLED.store(text.split(u8::is_ascii_whitespace).any(|word| word == OPTION), Ordering::Relaxed);
+    ENABLED.store(crate::boot::has_word(cmdline, OPTION), Ordering::Relaxed);
 }
 
 #[inline]

@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::object::{Header, IrqHandler, Ref, Task, Thread};
 use crate::sched::RunQueue;
@@ -27,10 +27,12 @@ pub struct Core {
     frame_top: Cell<u64>,
     kernel_stack: u64,
     scratch: u64,
-    pub index: usize,
-    apic_id: Cell<u32>,
     /// The thread whose context is loaded; null while idle.
     pub current: Cell<*const Thread>,
+    pub index: usize,
+    /// `1 << index`.
+    pub bit: u64,
+    apic_id: Cell<u32>,
     /// The Task in CR3; null for the kernel's own tables.
     pub task: Cell<*const Task>,
     /// `Task::generation` when CR3 was last loaded.
@@ -38,6 +40,11 @@ pub struct Core {
     /// The thread whose extended state is in the registers.
     pub fpu_owner: Cell<*const Thread>,
     pub run_queue: SpinLock<RunQueue>,
+    /// A thread of at least this priority would be the next to run: one more than the highest that is ready, 0 if none is.
+    pub ready_above: AtomicU32,
+    /// `Thread::home` of the threads that the fast path may switch to; [`NO_HOME`] while a time slice runs, whose end the
+    /// scheduler has to see to.
+    fast_home: Cell<u64>,
     /// Something changed that the core must look at before it returns to user mode.
     pub reschedule: AtomicBool,
     /// Shootdowns asked of and done by this core.
@@ -46,7 +53,7 @@ pub struct Core {
     /// What each device vector signals.
     pub irqs: [SpinLock<Option<Ref<IrqHandler>>>; DEVICE_VECTORS],
     /// TSC at which the current thread has had its share, where another of its priority waits.
-    pub slice_end: Cell<u64>,
+    slice_end: Cell<u64>,
     /// What the timer is programmed for.
     pub armed: Cell<Option<u64>>,
     /// Objects whose destruction has to wait until that of another is done; whether one is being done.
@@ -66,6 +73,10 @@ unsafe impl Sync for Core {}
 const _: () = assert!(offset_of!(Core, frame_top) == 8);
 const _: () = assert!(offset_of!(Core, kernel_stack) == 16);
 const _: () = assert!(offset_of!(Core, scratch) == 24);
+const _: () = assert!(offset_of!(Core, current) == 32);
+
+/// `Thread::home` of no thread.
+const NO_HOME: u64 = u64::MAX;
 
 static CORES: [AtomicPtr<Core>; MAX_CORES] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CORES];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -83,6 +94,8 @@ pub fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
         (*core).this = core;
         (*core).kernel_stack = memory::map_stack(index, memory::to_physical(&raw const (*core).stack));
         (*core).index = index;
+        (*core).bit = 1 << index;
+        (*core).fast_home = Cell::new(Thread::home_on(index));
         (*core).apic_id = Cell::new(apic_id);
         core.cast::<u8>().add(offset_of!(Core, run_queue)).cast::<SpinLock<RunQueue>>().write(SpinLock::new(RunQueue::new()));
         CORES[index].store(core, Ordering::Release);
@@ -128,6 +141,22 @@ impl Core {
     pub fn load_tables(&self) {
         self.tables.load(self.this as u64);
         self.install(); // loading the GS selector cleared its base
+    }
+
+    /// TSC at which the current thread's time slice ends; 0 if it has none.
+    pub fn slice_end(&self) -> u64 {
+        self.slice_end.get()
+    }
+
+    pub fn set_slice_end(&self, tsc: u64) {
+        self.slice_end.set(tsc);
+        self.fast_home.set(if tsc == 0 { Thread::home_on(self.index) } else { NO_HOME });
+    }
+
+    /// `Thread::home` of the threads that the fast path may switch to now.
+    #[inline]
+    pub fn fast_home(&self) -> u64 {
+        self.fast_home.get()
     }
 
     pub fn apic_id(&self) -> u32 {

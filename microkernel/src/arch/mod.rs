@@ -13,17 +13,29 @@ pub mod smp;
 pub mod time;
 
 use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use core_local::{Core, core, core_at, core_count};
 
 global_asm!(include_str!("boot.s"));
-global_asm!(include_str!("trap.s"), flags_user = const FLAGS_USER);
+global_asm!(
+    include_str!("trap.s"),
+    flags_user = const FLAGS_USER,
+    thread_home = const crate::object::Thread::HOME,
+    thread_special = const crate::object::Thread::HINDERED_KIND,
+);
 
 /// What user mode decides in rflags: status flags, TF, DF, AC, ID. (IF is always set; IOPL, NT, RF, VM never.)
 const FLAGS_USER: u32 = 0x0024_0dd5;
 
+/// CS and SS of user mode.
+pub const USER_CODE: u64 = 0x2b;
+pub const USER_DATA: u64 = 0x23;
+
 unsafe extern "C" {
     fn return_to_user() -> !;
+    fn return_from_syscall(frame: *const abi::Regs) -> !;
+    fn return_from_syscall_of_other(frame: *const abi::Regs) -> !;
     fn enter_upcall(ip: u64, sp: u64) -> !;
     fn halt_until_interrupt();
 }
@@ -32,6 +44,20 @@ unsafe extern "C" {
 pub fn return_to_current() -> ! {
     // SAFETY: the current frame is valid whenever a thread is current; the code reloads the kernel stack itself.
     unsafe { return_to_user() }
+}
+
+/// Leave the kernel for the current frame, which is private and whose thread is in a system call.
+#[inline]
+pub fn return_from_current_syscall(frame: *const abi::Regs) -> ! {
+    // SAFETY: as above; registers that a system call destroys need not be in the frame.
+    unsafe { return_from_syscall(frame) }
+}
+
+/// As [`return_from_current_syscall`], for a thread that has just become current: with its FS and GS base.
+#[inline]
+pub fn return_from_other_syscall(frame: *const abi::Regs) -> ! {
+    // SAFETY: as above.
+    unsafe { return_from_syscall_of_other(frame) }
 }
 
 /// Leave the kernel for a vCPU's entry point, all other registers cleared.
@@ -82,6 +108,9 @@ pub fn fault_address() -> u64 {
     address
 }
 
+/// Cleared at boot by the command line word `tacet.nofast`.
+pub static FAST_PATH: AtomicBool = AtomicBool::new(true);
+
 const IA32_TSC_AUX: u32 = 0xc000_0103;
 
 /// Called on every core: control registers and the SYSCALL path.
@@ -114,12 +143,14 @@ pub fn init_cpu_features() {
     }
     unsafe extern "C" {
         fn syscall_entry();
+        fn syscall_entry_slow();
     }
+    let entry = if FAST_PATH.load(Ordering::Relaxed) { syscall_entry } else { syscall_entry_slow };
     use x86::msr::{IA32_FMASK, IA32_LSTAR, IA32_STAR, wrmsr};
-    // SAFETY: SYSCALL goes to syscall_entry with the kernel's selectors; FMASK clears IF, TF, DF, AC, NT.
+    // SAFETY: SYSCALL goes to `entry` with the kernel's selectors; FMASK clears IF, TF, DF, AC, NT.
     unsafe {
         wrmsr(IA32_STAR, u64::from(descriptors::STAR_USER) << 48 | u64::from(descriptors::KERNEL_CODE) << 32);
-        wrmsr(IA32_LSTAR, syscall_entry as *const () as u64);
+        wrmsr(IA32_LSTAR, entry as *const () as u64);
         wrmsr(IA32_FMASK, 0x0004_7700);
     }
 }

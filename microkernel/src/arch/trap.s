@@ -5,14 +5,31 @@
 .text
 .code64
 
+.set THIS, 0             # Core::this
+.set CURRENT, 32         # Core::current
 .set FRAME, 8            # Core::frame_top: address just behind Regs::ss of the current frame
 .set KSTACK, 16          # Core::kernel_stack
 .set SCRATCH, 24         # Core::scratch
 
+.set REGS_R15, 0*8
+.set REGS_R14, 1*8
+.set REGS_R13, 2*8
+.set REGS_R12, 3*8
+.set REGS_RBP, 4*8
+.set REGS_RBX, 5*8
+.set REGS_R10, 7*8
+.set REGS_R9, 8*8
+.set REGS_R8, 9*8
+.set REGS_RAX, 10*8
+.set REGS_RDX, 12*8
+.set REGS_RSI, 13*8
+.set REGS_RDI, 14*8
 .set REGS_RIP, 16*8
 .set REGS_RFLAGS, 18*8
 .set REGS_RSP, 19*8
 .set REGS_TOP, 21*8           # size of the frame up to and with ss
+.set REGS_FS_BASE, 21*8
+.set REGS_GS_BASE, 22*8
 
 .macro SAVE_FROM_RSI
     push rsi
@@ -31,24 +48,60 @@
     push r15
 .endm
 
-.global syscall_entry
-syscall_entry:
+# A system call: rcx is rip, r11 is rflags. What a frame that Linux sees has besides is completed by handle_syscall.
+.macro SAVE_SYSCALL
     swapgs
     mov gs:[SCRATCH], rsp
     mov rsp, gs:[FRAME]
-    push 0x23                       # ss
-    push gs:[SCRATCH]               # rsp
-    push r11                        # rflags
-    push 0x2b                       # cs
-    push rcx                        # rip
-    push rax                        # orig_rax
-    push rdi
-    SAVE_FROM_RSI
-    mov rdi, rsp
+    mov [rsp - REGS_TOP + REGS_RIP], rcx
+    mov [rsp - REGS_TOP + REGS_RFLAGS], r11
+    mov [rsp - REGS_TOP + REGS_RDI], rdi
+    mov [rsp - REGS_TOP + REGS_RSI], rsi
+    mov [rsp - REGS_TOP + REGS_RDX], rdx
+    mov [rsp - REGS_TOP + REGS_RAX], rax
+    mov [rsp - REGS_TOP + REGS_R8], r8
+    mov [rsp - REGS_TOP + REGS_R9], r9
+    mov [rsp - REGS_TOP + REGS_R10], r10
+    mov [rsp - REGS_TOP + REGS_RBX], rbx
+    mov [rsp - REGS_TOP + REGS_RBP], rbp
+    mov [rsp - REGS_TOP + REGS_R12], r12
+    mov [rsp - REGS_TOP + REGS_R13], r13
+    mov [rsp - REGS_TOP + REGS_R14], r14
+    mov [rsp - REGS_TOP + REGS_R15], r15
+    lea rdx, [rsp - REGS_TOP]
+    mov rcx, gs:[SCRATCH]
+    mov [rdx + REGS_RSP], rcx
     mov rsp, gs:[KSTACK]
-    xor ebp, ebp
+    xor ebp, ebp                    # ends backtraces
+.endm
+
+# rdx is the frame, rax the number. The fast path of an ordinary thread's first four calls; it returns only for the slow path.
+.global syscall_entry
+syscall_entry:
+    SAVE_SYSCALL
+    mov rdi, gs:[THIS]
+    mov rsi, gs:[CURRENT]
+    test byte ptr [rsi + {thread_home}], {thread_special}
+    jnz 8f
+    cmp rax, 4
+    jae 8f
+    call [fast_calls + rax*8]
+8:  mov rdi, gs:[FRAME]
+    sub rdi, REGS_TOP
+    call handle_syscall             # does not return
+
+# The same without the fast path, to compare with.
+.global syscall_entry_slow
+syscall_entry_slow:
+    SAVE_SYSCALL
+    mov rdi, rdx
     call handle_syscall
-    jmp return_to_user
+
+.section .rodata
+.align 8
+fast_calls:
+    .quad fast_call, fast_reply_receive, fast_send, fast_receive
+.text
 
 # One 16-byte stub per vector. The call's return address tells the vector and lies where rdi belongs.
 .align 16
@@ -182,6 +235,52 @@ return_to_user:
     # should, but is folded likewise: the user sees a fault at the last byte of the lower half.
 3:  mov rcx, 0x00007fffffffffff
     jmp 2b
+
+# Return from a system call to the private frame in rdi, which nobody else writes; rcx and r11 do not survive.
+# SYSRET to a non-canonical address would fault in kernel mode, with the user's stack pointer (SDM vol. 2, SYSRET).
+.macro RETURN_FROM_SYSCALL
+    mov rcx, [rdi + REGS_RIP]
+    mov r11, [rdi + REGS_RFLAGS]
+    and r11d, {flags_user}
+    or r11d, 0x202
+    mov r15, [rdi + REGS_R15]
+    mov r14, [rdi + REGS_R14]
+    mov r13, [rdi + REGS_R13]
+    mov r12, [rdi + REGS_R12]
+    mov rbp, [rdi + REGS_RBP]
+    mov rbx, [rdi + REGS_RBX]
+    mov r10, [rdi + REGS_R10]
+    mov r9, [rdi + REGS_R9]
+    mov r8, [rdi + REGS_R8]
+    mov rax, [rdi + REGS_RAX]
+    mov rdx, [rdi + REGS_RDX]
+    mov rsi, [rdi + REGS_RSI]
+    mov rsp, [rdi + REGS_RSP]
+    mov rdi, [rdi + REGS_RDI]
+    sysretq
+.endm
+
+.global return_from_syscall
+return_from_syscall:
+    test dword ptr [rdi + REGS_RIP + 4], 0xffff8000
+    jnz return_to_user
+    swapgs
+    RETURN_FROM_SYSCALL
+
+# The same, to another thread's frame than the one that entered: FS and GS base are its own, too. Bases of a private
+# frame came from the CPU: they are canonical.
+.global return_from_syscall_of_other
+return_from_syscall_of_other:
+    mov rax, [rdi + REGS_FS_BASE]
+    wrfsbase rax
+    mov rax, [rdi + REGS_GS_BASE]
+    swapgs
+    wrgsbase rax
+    test dword ptr [rdi + REGS_RIP + 4], 0xffff8000
+    jnz 7f
+    RETURN_FROM_SYSCALL
+7:  swapgs
+    jmp return_to_user
 
 # Upcall into a vCPU's kernel mode: rdi = rip, rsi = rsp. All other registers are cleared: they hold kernel values.
 .global enter_upcall

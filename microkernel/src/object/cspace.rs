@@ -11,7 +11,7 @@ use abi::Error;
 
 use super::{Header, Kind, Object, Ref, Untyped};
 use crate::arch::memory::{to_physical, to_virtual};
-use crate::sync::SpinLock;
+use crate::sync::{Guard, SpinLock};
 
 /// What a look-up gives: the object (counted) and what the capability allows.
 pub struct Capability {
@@ -111,6 +111,12 @@ impl CSpace {
         let slot = unsafe { &*slot };
         let object = slot.object.clone().ok_or(Error::NoCapability)?;
         Ok(Capability { object, badge: slot.badge, rights: u64::from(slot.rights) })
+    }
+
+    /// Look at several capabilities at once, without counting their objects.
+    #[inline]
+    pub fn hold(&self) -> Held<'_> {
+        Held { space: self, _guard: self.lock.lock() }
     }
 
     /// A capability's object, if it is a `T` and has all of `rights`.
@@ -252,6 +258,32 @@ impl CSpace {
                 next.previous = slot;
             }
         }
+    }
+}
+
+/// A CSpace whose capabilities cannot go, and so neither can their objects, while this lives.
+pub struct Held<'a> {
+    space: &'a CSpace,
+    _guard: Guard<'a, ()>,
+}
+
+impl Held<'_> {
+    /// Object, badge and rights of a capability.
+    #[inline]
+    pub fn get(&self, index: u64) -> Option<(&Ref<Header>, u64, u64)> {
+        if index >= self.space.count {
+            return None;
+        }
+        // SAFETY: in range (slot 0 is always empty), and content is read under the CSpace's lock.
+        let slot = unsafe { &*self.space.slots.add(index as usize) };
+        Some((slot.object.as_ref()?, slot.badge, u64::from(slot.rights)))
+    }
+
+    /// Object and badge of a capability, if it names a `T` and has all of `rights`.
+    #[inline]
+    pub fn find<T: Object>(&self, index: u64, rights: u64) -> Option<(&T, u64)> {
+        let (object, badge, has) = self.get(index)?;
+        if has & rights != rights { None } else { Some((object.downcast_ref()?, badge)) }
     }
 }
 

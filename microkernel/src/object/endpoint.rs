@@ -7,7 +7,7 @@ use abi::Error;
 
 use super::{Header, Kind, Object, Ref, State, Thread};
 use crate::sched;
-use crate::sync::SpinLock;
+use crate::sync::{Guard, SpinLock};
 
 /// Threads that wait, first come first served within a priority. Each is counted.
 pub struct Queue {
@@ -23,14 +23,33 @@ impl Queue {
         Self { first: null(), last: null() }
     }
 
-    /// Priority of the thread that `pop` would give.
-    pub fn first_priority(&self) -> Option<u8> {
+    /// The thread that `pop` would give.
+    #[inline]
+    pub fn first(&self) -> Option<&Thread> {
         // SAFETY: threads in the queue are counted.
-        unsafe { self.first.as_ref() }.map(Thread::priority)
+        unsafe { self.first.as_ref() }
+    }
+
+    /// Its priority.
+    #[inline]
+    pub fn first_priority(&self) -> Option<u8> {
+        self.first().map(Thread::priority)
     }
 
     /// Insert behind all threads of the same or higher priority.
+    #[inline]
     pub fn push(&mut self, thread: Ref<Thread>) {
+        if !self.last.is_null() {
+            return self.push_behind(thread);
+        }
+        thread.links.previous.set(null());
+        thread.links.next.set(null());
+        self.first = thread.into_raw();
+        self.last = self.first;
+    }
+
+    #[cold]
+    fn push_behind(&mut self, thread: Ref<Thread>) {
         let priority = thread.priority();
         let thread = thread.into_raw();
         // SAFETY: all threads in the queue are counted by it, and their links belong to whoever holds the queue's lock.
@@ -53,15 +72,34 @@ impl Queue {
         }
     }
 
+    #[inline]
     pub fn pop(&mut self) -> Option<Ref<Thread>> {
-        // SAFETY: as in `push`.
-        unsafe { self.first.as_ref() }.map(|first| self.unlink(first))
+        // SAFETY: threads in the queue are counted, and the queue is not empty.
+        unsafe { self.first.as_ref().map(|first| self.pop_known(first)) }
+    }
+
+    /// As `pop`, where it is known what that gives.
+    ///
+    /// # Safety
+    /// `first` is the first thread.
+    #[inline]
+    pub unsafe fn pop_known(&mut self, first: &Thread) -> Ref<Thread> {
+        let next = first.links.next.get();
+        self.first = next;
+        // SAFETY: as in `push_behind`; the count that `push` took goes to the caller.
+        unsafe {
+            match next.as_ref() {
+                Some(next) => next.links.previous.set(null()),
+                None => self.last = null(),
+            }
+            Ref::from_raw(first)
+        }
     }
 
     /// Take a thread out, if it is in this queue.
     pub fn remove(&mut self, thread: &Thread) -> Option<Ref<Thread>> {
         let mut at = self.first;
-        // SAFETY: as in `push`.
+        // SAFETY: as in `push_behind`.
         while let Some(candidate) = unsafe { at.as_ref() } {
             if core::ptr::eq(candidate, thread) {
                 return Some(self.unlink(candidate));
@@ -72,8 +110,8 @@ impl Queue {
     }
 
     fn unlink(&mut self, thread: &Thread) -> Ref<Thread> {
-        let (previous, next) = (thread.links.previous.replace(null()), thread.links.next.replace(null()));
-        // SAFETY: as in `push`; the count that `push` took goes to the caller.
+        let (previous, next) = (thread.links.previous.get(), thread.links.next.get());
+        // SAFETY: as in `pop`; the count that `push` took goes to the caller.
         unsafe {
             match previous.as_ref() {
                 Some(previous) => previous.links.next.set(next),
@@ -155,6 +193,12 @@ impl Reply {
         self.caller.lock().take()
     }
 
+    /// Look who waits here, and keep it so.
+    #[inline]
+    pub fn hold(&self) -> Guard<'_, Option<Ref<Thread>>> {
+        self.caller.lock()
+    }
+
     /// Take `thread` if it is the one that waits here.
     pub fn take_if(&self, thread: &Thread) -> Option<Ref<Thread>> {
         let mut caller = self.caller.lock();
@@ -197,6 +241,23 @@ impl Notification {
             thread.set_result(0, word, 0);
             sched::wake(thread);
         }
+    }
+
+    /// OR in bits, unless somebody waits for them; false then.
+    #[inline]
+    pub fn signal_unless_awaited(&self, bits: u64) -> bool {
+        let waiters = self.waiters.lock();
+        let awaited = waiters.first().is_some();
+        if !awaited {
+            self.word.fetch_or(bits, Ordering::Release);
+        }
+        !awaited
+    }
+
+    /// The bits gathered so far.
+    #[inline]
+    pub fn take(&self) -> u64 {
+        self.word.swap(0, Ordering::Acquire)
     }
 
     /// The gathered bits, or None after the thread was queued for them.

@@ -21,7 +21,7 @@ use abi::Error;
 
 pub use cspace::{CSpace, Capability, Parent};
 pub use devices::{claim_vector, Cpu, IrqHandler, IrqSource, Log, Machine, Target};
-pub use endpoint::{Endpoint, Notification, Queue, Reply};
+pub use endpoint::{Endpoint, Notification, Queue, Reply, Waiters};
 pub use range::Range;
 pub use task::Task;
 pub use thread::{Kind as ThreadKind, State, Thread, Waiting};
@@ -188,6 +188,13 @@ impl Ref<Header> {
         let object = self.object.cast();
         core::mem::forget(self);
         Ok(Ref { object })
+    }
+
+    /// As [`Ref::downcast`], for a look.
+    #[inline]
+    pub fn downcast_ref<T: Object>(&self) -> Option<&T> {
+        // SAFETY: the kind says what type the object is; the count keeps it.
+        (self.kind == T::KIND).then(|| unsafe { self.object.cast::<T>().as_ref() })
     }
 
     /// A capability to the object comes into being.

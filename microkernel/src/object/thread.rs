@@ -2,7 +2,7 @@
 
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::null;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
@@ -69,6 +69,42 @@ pub enum Waiting {
     Notification { notification: Ref<Notification> },
 }
 
+impl Waiting {
+    /// Nothing any more; the Reply that it held.
+    ///
+    /// # Safety
+    /// It is a `Receive` with a Reply.
+    #[inline]
+    pub unsafe fn take_receive(&mut self) -> Ref<Reply> {
+        match core::mem::take(self) {
+            Self::Receive { reply: Some(reply), .. } => reply,
+            // SAFETY: by the caller's promise.
+            _ => unsafe { core::hint::unreachable_unchecked() },
+        }
+    }
+
+    /// Nothing any more; the Reply that it held.
+    ///
+    /// # Safety
+    /// It is a `Reply`.
+    #[inline]
+    pub unsafe fn take_reply(&mut self) -> Ref<Reply> {
+        match core::mem::take(self) {
+            Self::Reply { reply } => reply,
+            // SAFETY: by the caller's promise.
+            _ => unsafe { core::hint::unreachable_unchecked() },
+        }
+    }
+
+    /// A running thread, which waits for nothing, begins to wait.
+    #[inline]
+    pub fn begin(&mut self, new: Waiting) {
+        let old = core::mem::replace(self, new);
+        debug_assert!(matches!(old, Waiting::Nothing));
+        core::mem::forget(old);
+    }
+}
+
 /// A pointer to an object that is set while the thread is not started, and read while it runs.
 struct Fixed<T: Object>(AtomicPtr<T>);
 
@@ -105,17 +141,24 @@ struct Home {
     regs: UnsafeCell<Regs>,
 }
 
+/// Bits of `Thread::home`, with [`Thread::HINDERED_KIND`].
+/// THREAD_STOP was called.
+const HINDERED_STOP: u64 = 2;
+/// The thread is to end.
+const HINDERED_DEAD: u64 = 4;
+const HOME_SHIFT: u32 = 8;
+const UNBOUND: u64 = u64::MAX >> HOME_SHIFT;
+
 #[repr(C)]
 pub struct Thread {
     header: Header,
-    home: Home,
+    registers: Home,
     kind: AtomicU8,
     state: AtomicU8,
-    pub stop_requested: AtomicBool,
-    pub dead: AtomicBool,
-    priority: AtomicU8,
-    /// Home core; usize::MAX while unbound.
-    core: AtomicUsize,
+    priority: AtomicU32,
+    /// Index of the home core ([`UNBOUND`] without one) from bit [`HOME_SHIFT`] up, and the HINDERED_* bits: one word, so
+    /// that the fast path asks once whether it may switch to the thread.
+    home: AtomicU64,
     pub links: Links,
     pub waiting: SpinLock<Waiting>,
     cspace: Fixed<CSpace>,
@@ -148,7 +191,7 @@ unsafe impl Object for Thread {
     const KIND: ObjectKind = ObjectKind::Thread;
 
     fn orphaned(&self) {
-        self.dead.store(true, Ordering::SeqCst);
+        self.mark_dead();
         self.cancel(Error::Cancelled);
         if let Some(core) = self.core() {
             if self.kind() == Kind::Vcpu {
@@ -160,16 +203,23 @@ unsafe impl Object for Thread {
 }
 
 impl Thread {
+    /// Offset of what the entry code asks whether the thread is an ordinary one, by this bit: not if it is set.
+    pub const HOME: usize = core::mem::offset_of!(Thread, home);
+    pub const HINDERED_KIND: u64 = 1;
+
+    /// What `home` is for an ordinary thread of a core that is neither to stop nor to end.
+    pub const fn home_on(core: usize) -> u64 {
+        (core as u64) << HOME_SHIFT
+    }
+
     pub fn new(header: Header) -> Self {
         Self {
             header,
-            home: Home { pad: 0, regs: UnsafeCell::new(Regs::default()) },
+            registers: Home { pad: 0, regs: UnsafeCell::new(Regs::default()) },
             kind: AtomicU8::new(Kind::Ordinary as u8),
             state: AtomicU8::new(State::Inactive as u8),
-            stop_requested: AtomicBool::new(false),
-            dead: AtomicBool::new(false),
-            priority: AtomicU8::new(0),
-            core: AtomicUsize::new(usize::MAX),
+            priority: AtomicU32::new(0),
+            home: AtomicU64::new(UNBOUND << HOME_SHIFT),
             links: Links { previous: Cell::new(null()), next: Cell::new(null()) },
             waiting: SpinLock::new(Waiting::Nothing),
             cspace: Fixed::new(),
@@ -193,6 +243,7 @@ impl Thread {
         self.header.name()
     }
 
+    #[inline]
     pub fn kind(&self) -> Kind {
         match self.kind.load(Ordering::Relaxed) {
             0 => Kind::Ordinary,
@@ -205,6 +256,12 @@ impl Thread {
         State::from_raw(self.state.load(Ordering::Acquire))
     }
 
+    #[inline]
+    pub fn is_running(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Running as u8
+    }
+
+    #[inline]
     pub fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
     }
@@ -215,19 +272,70 @@ impl Thread {
     }
 
     pub fn priority(&self) -> u8 {
-        self.priority.load(Ordering::Relaxed)
+        self.priority.load(Ordering::Relaxed) as u8
+    }
+
+    /// Whether the thread would be the next to run on a core if it became ready.
+    #[inline]
+    pub fn comes_first_on(&self, core: &Core) -> bool {
+        self.priority.load(Ordering::Relaxed) >= core.ready_above.load(Ordering::Relaxed)
     }
 
     /// Home core, once bound.
     #[inline]
     pub fn core(&self) -> Option<&'static Core> {
-        arch::core_at(self.core.load(Ordering::Acquire))
+        arch::core_at((self.home.load(Ordering::Acquire) >> HOME_SHIFT) as usize)
+    }
+
+    /// Whether the fast path may switch to the thread on this core: it is an ordinary one that lives here and is neither
+    /// to stop nor to end.
+    #[inline]
+    pub fn is_fast_on(&self, core: &Core) -> bool {
+        self.home.load(Ordering::Relaxed) == core.fast_home()
+    }
+
+    /// THREAD_STOP. The home core sees to it.
+    pub fn request_stop(&self) {
+        self.home.fetch_or(HINDERED_STOP, Ordering::SeqCst);
+    }
+
+    pub fn withdraw_stop(&self) {
+        self.home.fetch_and(!HINDERED_STOP, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub fn is_stop_requested(&self) -> bool {
+        self.home.load(Ordering::SeqCst) & HINDERED_STOP != 0
+    }
+
+    /// The thread will not run any more. False: that was so already.
+    pub fn mark_dead(&self) -> bool {
+        self.home.fetch_or(HINDERED_DEAD, Ordering::SeqCst) & HINDERED_DEAD == 0
+    }
+
+    #[inline]
+    pub fn is_dead(&self) -> bool {
+        self.home.load(Ordering::SeqCst) & HINDERED_DEAD != 0
+    }
+
+    /// Keep this core's FS and GS base of user mode in the private registers.
+    #[inline]
+    pub fn save_bases(&self) {
+        let regs = self.regs_mut();
+        (regs.fs_base, regs.gs_base) = arch::user_bases();
+    }
+
+    /// The opposite of `save_bases`.
+    #[inline]
+    pub fn load_bases(&self) {
+        let regs = self.regs_mut();
+        arch::set_user_bases(regs.fs_base, regs.gs_base);
     }
 
     /// The private registers. They belong to the home core while the thread runs, else to whoever may change its state.
     #[inline]
     pub fn regs(&self) -> *mut Regs {
-        self.home.regs.get()
+        self.registers.regs.get()
     }
 
     /// Registers of a system call of this thread, which does not run now.
@@ -246,8 +354,16 @@ impl Thread {
         self.task.get()
     }
 
-    pub fn fault_endpoint(&self) -> Option<Ref<Endpoint>> {
-        self.fault_endpoint.get().map(Ref::of)
+    /// Its Task, if that is not this one.
+    #[inline]
+    pub fn task_other_than(&self, task: *const Task) -> Option<&Task> {
+        let own = self.task.0.load(Ordering::Relaxed).cast_const();
+        // SAFETY: as in `Fixed::get`.
+        if core::ptr::eq(own, task) { None } else { unsafe { own.as_ref() } }
+    }
+
+    pub fn fault_endpoint(&self) -> Option<&Endpoint> {
+        self.fault_endpoint.get()
     }
 
     /// The message page; null if it has none.
@@ -311,8 +427,10 @@ impl Thread {
             return Err(Error::BadState);
         }
         self.configure(|| {
-            self.core.store(core.index, Ordering::Release);
-            self.priority.store(priority, Ordering::Relaxed);
+            let bind = |home: u64| Some(Self::home_on(core.index) | (home & ((1 << HOME_SHIFT) - 1)));
+            // (It never refuses; THREAD_STOP and the thread's end may change their bits meanwhile.)
+            let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Relaxed, bind);
+            self.priority.store(u32::from(priority), Ordering::Relaxed);
         })
     }
 
@@ -326,6 +444,7 @@ impl Thread {
             self.shared_range.set(Some(range));
             self.shared.store(page, Ordering::Release);
             self.kind.store(kind as u8, Ordering::Release);
+            self.home.fetch_or(Self::HINDERED_KIND, Ordering::Release);
         })
     }
 

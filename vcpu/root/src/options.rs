@@ -48,7 +48,7 @@ pub fn parse(boot: &RootBoot) -> Result<Options, Reason> {
             }
             continue;
         };
-        if own == "trace" {
+        if own == "trace" || own == "nofast" {
             continue; // the kernel's own
         }
         match own.split_once('=') {
@@ -60,7 +60,7 @@ pub fn parse(boot: &RootBoot) -> Result<Options, Reason> {
                 let size = bytes(size).filter(|&n| n >= 32 << 20);
                 options.memory = Some(size.ok_or(Reason::Option("tacet.memory=SIZE: at least 32M, such as 512M or 2G"))?);
             }
-            _ => return Err(Reason::Option("unknown option tacet.*: tacet.service=N, tacet.memory=SIZE and tacet.trace exist")),
+            _ => return Err(Reason::Option("unknown option tacet.*: tacet.service=N, tacet.memory=SIZE, tacet.trace and tacet.nofast exist")),
         }
     }
     options.linux[end.saturating_sub(1)] = 0;

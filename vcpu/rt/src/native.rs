@@ -56,6 +56,7 @@ impl Answer {
     }
 }
 
+#[inline]
 fn status(rax: i64) -> Result<(), Error> {
     match Error::from_status(rax) {
         Some(error) => Err(error),
@@ -87,6 +88,7 @@ pub fn raw(number: u64, handle: u64, tag: u64, words: [u64; 4], reply: u64) -> R
 }
 
 /// Call a method with up to four words. Words 0 and 1 of the answer.
+#[inline]
 pub fn invoke(handle: u64, method: u64, words: &[u64]) -> Result<[u64; 2], Error> {
     let mut w = [0; 4];
     for (slot, word) in w.iter_mut().zip(words) {
@@ -101,26 +103,31 @@ pub fn invoke(handle: u64, method: u64, words: &[u64]) -> Result<[u64; 2], Error
 }
 
 /// Send a message and wait for the answer.
+#[inline]
 pub fn call(endpoint: u64, label: u64, words: [u64; 4], length: u64) -> Result<Answer, Error> {
     raw(abi::SYS_CALL, endpoint, tag(label, length, 0), words, 0)
 }
 
 /// Signal, or send without waiting for an answer.
+#[inline]
 pub fn send(handle: u64, label: u64, words: [u64; 4], length: u64) -> Result<(), Error> {
     raw(abi::SYS_SEND, handle, tag(label, length, 0), words, 0).map(drop)
 }
 
 /// Wait for a message (`reply`: where a caller will wait for the answer) or for signals (in `badge`).
+#[inline]
 pub fn receive(handle: u64, reply: u64) -> Result<Answer, Error> {
     raw(abi::SYS_RECV, handle, 0, [0; 4], reply)
 }
 
 /// As [`receive`], but [`Error::Empty`] instead of waiting.
+#[inline]
 pub fn poll(handle: u64, reply: u64) -> Result<Answer, Error> {
     raw(abi::SYS_RECV, handle, TAG_POLL, [0; 4], reply)
 }
 
 /// Answer the caller that waits at `reply`, then receive.
+#[inline]
 pub fn reply_receive(endpoint: u64, reply: u64, label: u64, words: [u64; 4], length: u64) -> Result<Answer, Error> {
     raw(abi::SYS_REPLY_RECV, endpoint, tag(label, length, 0), words, reply)
 }
