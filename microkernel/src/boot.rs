@@ -54,13 +54,8 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     memory::init();
     let mut boot = loader::read(magic, info);
     *RAM.lock() = boot.ram.clone();
-<<<<<<< HEAD
     trace::init(boot.command_line);
-=======
-    trace::init(boot.cmdline);
-    arch::FAST_PATH.store(!has_word(boot.cmdline, b"tacet.nofast"), Ordering::Relaxed);
-    boot.free.remove(smp::TRAMPOLINE..smp::TRAMPOLINE + 4096);
->>>>>>> 84b1cdf (kernel: a fast path for call, reply_recv, signals and faults; cheaper entries and locks)
+    arch::FAST_PATH.store(!has_word(boot.command_line, b"tacet.nofast"), Ordering::Relaxed);
     smp::init_boot_core(&mut boot.free);
     arch::init_cpu_features();
     apic::init(true);
