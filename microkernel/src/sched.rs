@@ -52,6 +52,14 @@ pub fn wake(thread: Ref<Thread>) {
     poke(core);
 }
 
+/// A deleted thread that is ready does not wait for its turn to end.
+pub fn forget(core: &Core, thread: &Thread) {
+    let ready = core.run_queue.lock().ready.remove(thread);
+    if let Some(thread) = ready {
+        thread.set_state(State::Dead);
+    }
+}
+
 /// Have a core look at its run queue and at its thread's flags.
 pub fn poke(core: &Core) {
     core.reschedule.store(true, Ordering::SeqCst);

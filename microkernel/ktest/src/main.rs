@@ -23,6 +23,10 @@ mod machine;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod quotas;
+#[cfg(target_os = "none")]
+mod registers;
+#[cfg(target_os = "none")]
 mod scheduling;
 #[cfg(target_os = "none")]
 mod support;
@@ -35,7 +39,9 @@ mod program {
     use rt::println;
 
     use crate::support::{self, Test};
-    use crate::{attacks, bench, capabilities, decoupled, faults, ipc, machine, memory, scheduling, vcpus};
+    use crate::{
+        attacks, bench, capabilities, decoupled, faults, ipc, machine, memory, quotas, registers, scheduling, vcpus,
+    };
 
     #[unsafe(no_mangle)]
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
@@ -49,8 +55,8 @@ mod program {
             rt::exit(u64::from(!bench::run()));
         }
         let groups = [
-            capabilities::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS, vcpus::TESTS, decoupled::TESTS,
-            machine::TESTS,
+            capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
+            vcpus::TESTS, registers::TESTS, decoupled::TESTS, machine::TESTS,
         ];
         if wanted == Some("list") {
             for test in groups.into_iter().flatten() {

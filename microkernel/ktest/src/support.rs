@@ -109,6 +109,11 @@ pub fn slot() -> u64 {
     NEXT_SLOT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// Slots behind `last` are empty again: give them out anew.
+pub fn reuse_slots(last: u64) {
+    NEXT_SLOT.store(last + 1, Ordering::Relaxed);
+}
+
 pub fn address(bytes: u64) -> u64 {
     NEXT_ADDRESS.fetch_add(bytes.next_multiple_of(2 << 20), Ordering::Relaxed)
 }

@@ -197,6 +197,7 @@ unsafe impl Object for Thread {
             if self.kind() == Kind::Vcpu {
                 sched::remove_vcpu(core, self);
             }
+            sched::forget(core, self);
             sched::poke(core);
         }
     }
