@@ -460,6 +460,100 @@ static void test_account(int fd, int core)
 	munmap((void *)count, 4096);
 }
 
+#define KEPT_PAGES	2048L
+
+/* Maps @pages of memory and touches them. */
+static char *touched(long pages)
+{
+	char *mem = mmap(NULL, pages * 4096, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long i;
+
+	for (i = 0; i < pages; i++)
+		mem[i * 4096] = 1;
+	return mem;
+}
+
+/* The physical pages of @mem, as /proc/self/pagemap has them. */
+static bool read_frames(const char *mem, unsigned long long *frames)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	ssize_t size = KEPT_PAGES * sizeof(*frames);
+	bool good = pread(fd, frames, size, (long)mem / 4096 * 8) == size;
+
+	close(fd);
+	return good;
+}
+
+/*
+ * A process with memory of its own. It counts in shared[0] until shared[1] is
+ * set, and ends with 0 if its pages are where they were, 1 if some moved.
+ */
+static pid_t keeper(volatile long *shared)
+{
+	static unsigned long long before[KEPT_PAGES], after[KEPT_PAGES];
+	pid_t pid = fork();
+	char *mem;
+
+	if (pid)
+		return pid;
+	mem = touched(KEPT_PAGES);
+	if (!read_frames(mem, before))
+		_exit(2);
+	while (!shared[1])
+		++shared[0];
+	if (!read_frames(mem, after))
+		_exit(2);
+	_exit(!!memcmp(before, after, sizeof(before)));
+}
+
+/*
+ * Frees half of the pages one by one, here and there: who takes memory next
+ * gets single pages from all over the machine.
+ */
+static void make_holes(char *mem, long pages)
+{
+	long i, half = pages / 2;
+
+	for (i = 0; i < half; i++)
+		madvise(mem + (i * 7919 % half) * 8192, 4096, MADV_DONTNEED);
+}
+
+/* Exit status of a keeper while memory full of holes is compacted. */
+static int compact_around(int fd, int core)
+{
+	long i, pages = sysconf(_SC_AVPHYS_PAGES) / 4 * 3;
+	char *mem = touched(pages);
+	volatile long *shared = shared_page();
+	int status, compact;
+	pid_t pid;
+
+	madvise(mem, pages * 4096, MADV_DONTFORK);
+	make_holes(mem, pages);
+	pid = keeper(shared);
+	if (!grows(shared) || (core >= 0 && attach(fd, pid, 0, core) != core))
+		kill(pid, SIGKILL);
+	for (i = 1; i < pages; i += 4) /* room to move to */
+		madvise(mem + i * 4096, 4096, MADV_DONTNEED);
+	compact = open("/proc/sys/vm/compact_memory", O_WRONLY);
+	for (i = 0; i < 3; i++)
+		if (write(compact, "1", 1) != 1)
+			kill(pid, SIGKILL);
+	close(compact);
+	shared[1] = 1;
+	if (!ends(pid, &status))
+		status = -1;
+	munmap(mem, pages * 4096);
+	munmap((void *)shared, 4096);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_compaction(int fd, int core)
+{
+	check(compact_around(fd, -1) == 1, "compaction moves pages of others");
+	check(compact_around(fd, core) == 0, "but not those of the decoupled");
+}
+
 static void test_errors(int fd, int core, int cores)
 {
 	struct decouple_attach bad = { .core = -1, .flags = 1 };
@@ -576,6 +670,7 @@ int main(int argc, char **argv)
 	test_threads(fd, core);
 	test_ptrace(fd, core);
 	test_account(fd, core);
+	test_compaction(fd, core);
 	test_errors(fd, core, version.cores);
 	test_permission(fd, core);
 out:

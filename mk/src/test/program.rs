@@ -6,8 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::env;
 use std::process::{Command, Stdio};
 
-/// Measures decoupled ranks in both modes, quiet. (Under the storm, a rank's core now and then meets a shootdown: an open defect,
-/// see docs/CAVEATS.md. `mk run` measures and judges it.)
+/// Measures decoupled ranks in both modes, quiet and under storm.
 pub fn noise(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let name = "noise: decoupled ranks meet no stolen instruction and no kernel entry";
     if filter.is_some_and(|filter| !name.contains(filter)) {
@@ -15,7 +14,7 @@ pub fn noise(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     }
     let out = tempfile::tempdir()?;
     let mut command = own()?;
-    command.args(["run", "--systems", "tacet-decoupled", "--activity", "quiet", "--samples", "400", "--work", "13", "--out"]).arg(out.path());
+    command.args(["run", "--systems", "tacet-decoupled", "--samples", "400", "--work", "13", "--out"]).arg(out.path());
     let mut running = Running::start(command.stdout(Stdio::piped()), "the short measurement")?;
     let mut table = String::new();
     if let Some(mut pipe) = running.pipes().stdout.take() {

@@ -232,6 +232,20 @@ void flush_tlb_mm(struct mm_struct *mm)
 	mk_flush_mm(mm, 0, TASK_SIZE);
 }
 
+/* A page that stays whatever its age is not asked for it: that takes a flush. */
+int ptep_clear_flush_young(struct vm_area_struct *vma, unsigned long address,
+			   pte_t *ptep)
+{
+	int young;
+
+	if (arch_keeps_pages(vma->vm_mm))
+		return 1;
+	young = ptep_test_and_clear_young(vma, address, ptep);
+	if (young)
+		flush_tlb_page(vma, address);
+	return young;
+}
+
 void flush_tlb_all(void)
 {
 	struct task_struct *p;

@@ -50,6 +50,7 @@ static void give_back(struct decouple_core *core)
 	unsigned long flags;
 
 	if (core->entered) {
+		atomic_dec(&current->mm->context.decoupled);
 		local_irq_save(flags);
 		frame->item_count = 0;
 		frame->answer = MK_ANSWER_DETACH;
@@ -115,6 +116,7 @@ static bool go_over(struct decouple_core *core)
 	if (!mine)
 		return false;
 
+	atomic_inc(&current->mm->context.decoupled);
 	memcpy(core->frame->xsave, current->thread.fpu.xsave,
 	       mk_boot->xsave_bytes);
 	current->thread.fpu.changed = 0;
@@ -268,6 +270,7 @@ void decouple_run(struct uml_pt_regs *regs)
 		pr_err("decouple: core %u does not run %s[%d]: %ld\n",
 		       core->number, current->comm, task_pid_nr(current), err);
 		decouple_charge_stop(core, mk_rdtsc());
+		atomic_dec(&current->mm->context.decoupled);
 		WRITE_ONCE(core->entered, false);
 		force_sig(SIGKILL);
 		regs->trapno = MK_TRAP_STOP;

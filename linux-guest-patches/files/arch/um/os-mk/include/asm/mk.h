@@ -8,7 +8,6 @@
 #include <asm/mk_abi.h>
 
 #define MK_PENDING_TIMER_BIT	63
-#define MK_PENDING_IPI_BIT	48
 #define MK_PENDING_DOORBELL_BIT	40
 
 /*

@@ -215,6 +215,16 @@ void mk_note_fault(struct mm_struct *mm, unsigned long address, unsigned int pag
 #define update_mmu_cache(vma, address, ptep) \
 	mk_note_fault((vma)->vm_mm, address, 1)
 
+/*
+ * Taking away a page interrupts the cores that its mm runs on, so compaction
+ * and reclaim leave those of decoupled threads alone.
+ */
+#define arch_keeps_pages(mm)	(atomic_read(&(mm)->context.decoupled) > 0)
+
+#define __HAVE_ARCH_PTEP_CLEAR_YOUNG_FLUSH
+int ptep_clear_flush_young(struct vm_area_struct *vma, unsigned long address,
+			   pte_t *ptep);
+
 /* The fault handler notes the address itself; nothing stale is cached. */
 #define flush_tlb_fix_spurious_fault(vma, address, ptep) do { } while (0)
 

@@ -33,7 +33,6 @@ struct mk_noted {
 struct thread_struct {
 	/* Kernel stack pointer while another thread runs (entry.S). */
 	unsigned long sp;
-	struct task_struct *prev_sched;
 	int (*kthread_fn)(void *arg);
 	void *kthread_arg;
 	/* The last fault, for signal frames. */

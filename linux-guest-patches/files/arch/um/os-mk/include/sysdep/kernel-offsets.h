@@ -26,7 +26,6 @@ int main(void)
 	DEFINE(MK_PT_GP, offsetof(struct pt_regs, regs.gp));
 	DEFINE(MK_PT_IS_USER, offsetof(struct pt_regs, regs.is_user));
 	BLANK();
-	DEFINE(MK_NR_SYS_CALL, MK_SYS_CALL);
 	DEFINE(MK_NR_VCPU_RESUME, MK_SYS_VCPU_RESUME);
 	DEFINE(MK_OP_RESUME_USER, MK_RESUME_USER);
 	DEFINE(MK_OP_RESUME_WAIT, MK_RESUME_WAIT);
@@ -35,6 +34,5 @@ int main(void)
 	DEFINE(MK_FLAG_VCPU_USER, MK_VCPU_USER);
 	BLANK();
 	DEFINE(MK_TASK_SP, offsetof(struct task_struct, thread.sp));
-	DEFINE(MK_TASK_PREV, offsetof(struct task_struct, thread.prev_sched));
 	return 0;
 }
