@@ -54,7 +54,10 @@ pub fn wake(thread: Ref<Thread>) {
 
 /// A deleted thread that is ready does not wait for its turn to end.
 pub fn forget(core: &Core, thread: &Thread) {
-    let ready = core.run_queue.lock().ready.remove(thread);
+    let mut queue = core.run_queue.lock();
+    let ready = queue.ready.remove(thread);
+    queue.publish(core);
+    drop(queue);
     if let Some(thread) = ready {
         thread.set_state(State::Dead);
     }

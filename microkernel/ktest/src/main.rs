@@ -32,6 +32,8 @@ mod scheduling;
 mod support;
 #[cfg(target_os = "none")]
 mod vcpus;
+#[cfg(target_os = "none")]
+mod waiting;
 
 #[cfg(target_os = "none")]
 mod program {
@@ -40,7 +42,7 @@ mod program {
 
     use crate::support::{self, Test};
     use crate::{
-        attacks, bench, capabilities, decoupled, faults, ipc, machine, memory, quotas, registers, scheduling, vcpus,
+        attacks, bench, capabilities, decoupled, faults, ipc, machine, memory, quotas, registers, scheduling, vcpus, waiting,
     };
 
     #[unsafe(no_mangle)]
@@ -55,7 +57,7 @@ mod program {
             rt::exit(u64::from(!bench::run()));
         }
         let groups = [
-            capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
+            capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, waiting::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
             vcpus::TESTS, registers::TESTS, decoupled::TESTS, machine::TESTS,
         ];
         if wanted == Some("list") {

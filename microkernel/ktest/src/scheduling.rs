@@ -3,7 +3,11 @@
 use abi::{RIGHT_ALL, THREAD_RESUME, THREAD_STOP};
 use rt::{invoke, receive, send};
 
-use crate::support::{Outcome, Shared, Test, copy, equal, object, thread, tsc, tsc_hz, wait_for};
+use crate::code;
+use crate::support::{
+    Outcome, Program, Shared, Test, bytes, copy, cores, delete, equal, holds, memory, object, pause, refused, slot, thread, tsc,
+    tsc_hz, wait_for,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "a_lower_priority_waits_for_a_higher_one", cores: 1, run: strict },
@@ -11,6 +15,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_stopped_thread_stands_still_until_resumed", cores: 2, run: stop },
     Test { name: "deleting_a_running_thread_on_another_core_ends_it", cores: 2, run: delete_running },
     Test { name: "a_thread_cannot_be_started_twice_or_rebound", cores: 1, run: states },
+    Test { name: "priority_and_core_of_a_waiting_thread_are_fixed", cores: 1, run: fixed },
+    Test { name: "a_thread_can_stop_itself", cores: 1, run: stop_self },
+    Test { name: "only_a_cpu_capability_lets_a_thread_run_on_its_core", cores: 1, run: cpu_capability },
+    Test { name: "a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds", cores: 1, run: silence },
+    Test { name: "work_in_other_address_spaces_does_not_interrupt_a_core", cores: 2, run: foreign_spaces },
 ];
 
 static COUNT: [Shared; 2] = [const { Shared::new() }; 2];
@@ -86,4 +95,168 @@ fn states() -> Outcome {
     crate::support::refused(invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_TASK, 1]), abi::Error::WrongType)?;
     let fresh = object(abi::KIND_THREAD, 0)?;
     crate::support::refused(invoke(fresh, abi::THREAD_START, &[0, 0, 0]), abi::Error::BadState)
+}
+
+extern "C" fn waits(notification: u64) -> ! {
+    loop {
+        let _ = receive(notification, 0);
+        COUNT[0].set(COUNT[0].get() + 1);
+    }
+}
+
+/// The rule that takes the place of a change while queued: there is none after the start.
+fn fixed() -> Outcome {
+    COUNT[0].set(0);
+    let notification = object(abi::KIND_NOTIFICATION, 0)?;
+    let core = cores() - 1;
+    let waiter = thread(core, 210, 0, waits, notification)?;
+    pause();
+    refused(invoke(waiter, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, 1]), abi::Error::BadState)?;
+    refused(invoke(waiter, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 1]), abi::Error::BadState)?;
+    let (range, _) = memory(1)?;
+    let configure = [abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, range, 0, 0];
+    refused(invoke(waiter, abi::THREAD_CONFIGURE, &configure), abi::Error::BadState)?;
+    // It is where it was, with the priority that it had: above this thread's.
+    send(copy(notification, RIGHT_ALL, 1)?, 0, [0; 4], 0)?;
+    holds(wait_for(|| COUNT[0].get() == 1))
+}
+
+extern "C" fn stops_itself(slot: u64) -> ! {
+    loop {
+        COUNT[0].set(COUNT[0].get() + 1);
+        let _ = invoke(slot, THREAD_STOP, &[]);
+    }
+}
+
+fn stop_self() -> Outcome {
+    COUNT[0].set(0);
+    let core = cores() - 1;
+    let own = slot() + 1; // the slot that `thread` takes first
+    let stopping = thread(core, 210, 0, stops_itself, own)?;
+    equal(stopping, own)?;
+    for round in 1..20 {
+        holds(wait_for(|| COUNT[0].get() == round))?;
+        pause();
+        equal(COUNT[0].get(), round)?; // it stands still
+        invoke(stopping, THREAD_RESUME, &[])?;
+    }
+    Ok(())
+}
+
+static OWN: Shared = Shared::new();
+
+extern "C" fn tells_core(_: u64) -> ! {
+    let core: u32;
+    // SAFETY: RDTSCP gives TSC_AUX, which is the core's number.
+    unsafe { core::arch::asm!("rdtscp", out("ecx") core, out("eax") _, out("edx") _) };
+    COUNT[0].set(u64::from(core) + 1);
+    loop {
+        let _ = invoke(OWN.get(), THREAD_STOP, &[]);
+    }
+}
+
+fn cpu_capability() -> Outcome {
+    use abi::{CPU_ID, Error, THREAD_BIND, THREAD_CONFIGURE, THREAD_START};
+    for core in 0..cores() {
+        let cpu = copy(abi::ROOT_CAP_CPU + core, abi::RIGHT_WRITE, 0)?;
+        equal(invoke(cpu, CPU_ID, &[])?[0], core)?;
+        let own = object(abi::KIND_THREAD, 0)?;
+        let (range, at) = memory(5)?;
+        invoke(own, THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, range, 0, 0])?;
+        let start = || invoke(own, THREAD_START, &[tells_core as *const () as u64, at + 5 * 4096 - 8, 0]);
+        // Without a core it cannot be started, by no call.
+        refused(start(), Error::BadState)?;
+        refused(invoke(own, abi::THREAD_RUN, &[abi::ROOT_CAP_TASK]), Error::BadState)?;
+        refused(invoke(own, abi::THREAD_VCPU, &[range, 0]), Error::BadState)?;
+        // No number, no other object, no capability without the right, and no deleted one names a core.
+        refused(invoke(own, THREAD_BIND, &[core, 210]), if core == 0 { Error::NoCapability } else { Error::WrongType })?;
+        refused(invoke(own, THREAD_BIND, &[slot(), 210]), Error::NoCapability)?;
+        refused(invoke(own, THREAD_BIND, &[copy(cpu, abi::RIGHT_READ, 0)?, 210]), Error::NoRights)?;
+        let gone = copy(cpu, RIGHT_ALL, 0)?;
+        delete(gone)?;
+        refused(invoke(own, THREAD_BIND, &[gone, 210]), Error::NoCapability)?;
+        refused(start(), Error::BadState)?;
+        COUNT[0].set(0);
+        OWN.set(own);
+        // Above this thread's priority, so that it runs at once where it shares the core.
+        invoke(own, THREAD_BIND, &[cpu, 210])?;
+        start()?;
+        holds(wait_for(|| COUNT[0].get() == core + 1))?;
+        delete(own)?;
+    }
+    Ok(())
+}
+
+// User mode sees each entry into the kernel: a null selector with a privilege level (3) in DS becomes 0 when IRET returns
+// to a lower privilege (SDM vol. 2, IRET; "SegmentRegister := NULL"). The kernel does not save DS.
+// Spins until DS changes or the TSC reaches rsi; tells the turns in the data page, and ends with UD2.
+code!(
+    WATCH,
+    "mov ax, 3", "mov ds, ax",
+    "2:", "inc qword ptr [0x800000]", "rdtsc", "shl rdx, 32", "or rax, rdx", "cmp rax, rdi", "jae 3f",
+    "mov ax, ds", "cmp ax, 3", "je 2b",
+    "ud2",
+    "3:", "int3",
+);
+
+/// The watcher's code with its deadline in rdi.
+fn watcher(core: u64, end: u64) -> Result<Program, abi::Error> {
+    let mut code = [0u8; 128];
+    code[..2].copy_from_slice(&[0x48, 0xbf]); // mov rdi, imm64
+    code[2..10].copy_from_slice(&end.to_le_bytes());
+    let watch = bytes(&raw const WATCH);
+    code[10..10 + watch.len()].copy_from_slice(watch);
+    Program::start_on(core, &code)
+}
+
+const UNDISTURBED: u64 = 3;
+const INTERRUPTED: u64 = 6;
+
+fn silence() -> Outcome {
+    // That the watcher sees what it looks for: a stop is an interrupt.
+    if cores() > 1 {
+        let program = watcher(1, u64::MAX)?;
+        holds(wait_for(|| program.word(0) > 1000))?;
+        invoke(program.thread, THREAD_STOP, &[])?;
+        pause();
+        invoke(program.thread, THREAD_RESUME, &[])?;
+        equal(program.fault()?[0], INTERRUPTED)?;
+    }
+    // All cores at once, this thread waiting: on each one thread that can run.
+    let end = tsc() + 10 * tsc_hz();
+    let mut programs = [const { None }; 4];
+    for (core, program) in (0..cores()).rev().zip(&mut programs) {
+        *program = Some(watcher(core, end)?);
+    }
+    for program in programs.iter().flatten() {
+        let [vector, ..] = program.fault()?;
+        equal(vector, UNDISTURBED)?;
+        holds(program.word(0) > 10_000)?;
+    }
+    Ok(())
+}
+
+fn foreign_spaces() -> Outcome {
+    let end = tsc() + tsc_hz() / 2;
+    let program = watcher(1, end)?;
+    holds(wait_for(|| program.word(0) > 1000))?;
+    let (range, _) = memory(1)?;
+    let notification = copy(object(abi::KIND_NOTIFICATION, 0)?, RIGHT_ALL, 1)?;
+    while tsc() < end - tsc_hz() / 50 {
+        // Mappings come and go in this Task and in another, memory is given back, objects die, signals are sent.
+        let task = object(abi::KIND_TASK, 0)?;
+        let brief = object(abi::KIND_RANGE, 1)?;
+        let at = crate::support::address(4096);
+        for (task, range) in [(abi::ROOT_CAP_TASK, range), (task, brief)] {
+            invoke(task, abi::TASK_MAP, &[range, 0, at, 4096, abi::MAP_READ | abi::MAP_WRITE])?;
+            invoke(task, abi::TASK_MAP, &[range, 0, at, 4096, abi::MAP_READ])?;
+            invoke(task, abi::TASK_UNMAP, &[at, 4096])?;
+        }
+        invoke(task, abi::TASK_MAP, &[brief, 0, at, 4096, abi::MAP_READ])?;
+        delete(brief)?;
+        delete(task)?;
+        send(notification, 0, [0; 4], 0)?;
+        crate::support::reuse_slots(notification);
+    }
+    equal(program.fault()?[0], UNDISTURBED)
 }

@@ -62,6 +62,8 @@ const FIRST_SLOT: u64 = abi::ROOT_CAP_FREE + 8;
 const FIRST_ADDRESS: u64 = 0x50_0000_0000;
 
 static NEXT_SLOT: AtomicU64 = AtomicU64::new(0);
+/// The highest that was given out.
+static LAST_SLOT: AtomicU64 = AtomicU64::new(0);
 static NEXT_ADDRESS: AtomicU64 = AtomicU64::new(0);
 static CORES: AtomicU64 = AtomicU64::new(0);
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
@@ -87,6 +89,10 @@ pub fn clean_up() {
     while let Err(error) = invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[POOL]) {
         assert!(error == Error::Cancelled, "revoke: {error:?}");
     }
+    // Copies of what is not the test's own: cores, interrupts.
+    for slot in FIRST_SLOT..=LAST_SLOT.swap(0, Ordering::Relaxed) {
+        let _ = delete(slot);
+    }
     let end = NEXT_ADDRESS.load(Ordering::Relaxed);
     if end > FIRST_ADDRESS {
         invoke(abi::ROOT_CAP_TASK, abi::TASK_UNMAP, &[FIRST_ADDRESS, end - FIRST_ADDRESS]).expect("unmap");
@@ -106,7 +112,9 @@ pub fn free_bytes() -> u64 {
 }
 
 pub fn slot() -> u64 {
-    NEXT_SLOT.fetch_add(1, Ordering::Relaxed)
+    let slot = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
+    LAST_SLOT.fetch_max(slot, Ordering::Relaxed);
+    slot
 }
 
 /// Slots behind `last` are empty again: give them out anew.
