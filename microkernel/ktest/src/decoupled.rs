@@ -6,7 +6,7 @@ use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error, FRAME_ANSWERED, F
 use abi::{MAP_READ, MAP_WRITE, MapItem, RIGHT_ALL, TASK_UNMAP, TRAP_REFUSED, TRAP_STOP, TRAP_SYSCALL};
 use rt::{invoke, poll, receive};
 
-use crate::support::{CODE, DATA, Failure, Outcome, Test, copy, delete, equal, memory, object, refused, tsc, tsc_hz, user_task, wait_for};
+use crate::support::{CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, memory, object, refused, thread, tsc, tsc_hz, user_task, wait_for};
 
 pub const TESTS: &[Test] = &[
     Test { name: "system_calls_of_a_decoupled_thread_are_answered_in_its_frame", cores: 2, run: system_calls },
@@ -19,6 +19,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_bad_answer_is_refused_and_can_be_mended", cores: 2, run: bad_answer },
     Test { name: "deleting_a_decoupled_thread_frees_its_core", cores: 2, run: deleted },
     Test { name: "a_decoupled_thread_cannot_be_run_twice", cores: 2, run: twice },
+    Test { name: "a_decoupled_thread_has_its_core_until_it_is_detached", cores: 2, run: alone },
+    Test { name: "registers_that_a_frame_brings_are_checked", cores: 2, run: sanitised },
 ];
 
 pub struct Decoupled {
@@ -239,4 +241,59 @@ fn twice() -> Outcome {
     d.trap()?;
     refused(d.run(), Error::BadState)?;
     refused(poll(d.doorbell, 0), Error::Empty)
+}
+
+static RAN: Shared = Shared::new();
+
+extern "C" fn runs(_: u64) -> ! {
+    loop {
+        RAN.set(RAN.get() + 1);
+    }
+}
+
+fn alone() -> Outcome {
+    RAN.set(0);
+    // mov rbx, 0x1234; inc qword ptr [DATA]; cmp rbx, 0x1234; je to the inc; ud2
+    let d = Decoupled::new(&[
+        0x48, 0xc7, 0xc3, 0x34, 0x12, 0, 0, 0x48, 0xff, 0x04, 0x25, 0, 0, 0x80, 0, 0x48, 0x81, 0xfb, 0x34, 0x12, 0, 0, 0x74, 0xef, 0x0f,
+        0x0b,
+    ])?;
+    d.run()?;
+    equal(u64::from(wait_for(|| word(d.data) > 10)), 1)?;
+    // Threads of higher and of the same priority become ready: they wait.
+    thread(1, 255, 0, runs, 0)?;
+    thread(1, 100, 0, runs, 0)?;
+    pause();
+    let before = word(d.data);
+    equal(u64::from(wait_for(|| word(d.data) > before + 1000)), 1)?;
+    equal(RAN.get(), 0)?;
+    // Also while it waits for its answer.
+    invoke(d.thread, abi::THREAD_STOP, &[])?;
+    equal(d.trap()?, TRAP_STOP)?;
+    equal(d.frame().frame.regs.rbx, 0x1234)?;
+    pause();
+    equal(RAN.get(), 0)?;
+    d.answer(ANSWER_DETACH)?;
+    equal(u64::from(wait_for(|| RAN.get() > 1000)), 1)
+}
+
+fn sanitised() -> Outcome {
+    // pushfq; pop rax; rdgsbase rbx; syscall
+    let d = Decoupled::new(&[0x9c, 0x58, 0xf3, 0x48, 0x0f, 0xae, 0xcb, 0x0f, 0x05])?;
+    let regs = &mut d.frame().frame.regs;
+    regs.rflags = 0x3000 | 0x4000 | 0x2_0000; // IOPL 3, NT, VM
+    (regs.cs, regs.ss) = (8, 0x10);
+    regs.gs_base = 0x0123_4567_89ab_cdef; // not canonical
+    d.run()?;
+    equal(d.trap()?, TRAP_SYSCALL)?;
+    let regs = &mut d.frame().frame.regs;
+    equal(regs.rax & 0x2_7200, 0x200)?;
+    equal(regs.rbx, 0)?;
+    for rip in [0xffff_ffff_8010_0000, 0x8000_0000_0000, 0x0123_4567_89ab_cdef] {
+        d.frame().frame.regs.rip = rip;
+        d.answer(0)?;
+        equal(d.trap()?, 14)?;
+        equal(u64::from(d.frame().frame.address < 1 << 47), 1)?;
+    }
+    Ok(())
 }

@@ -1,13 +1,16 @@
 //! Exceptions of ordinary threads.
 
 use abi::FAULT_LABEL;
-use rt::{receive, reply_receive};
+use rt::{invoke, receive, reply_receive};
 
-use crate::support::{CODE, DATA, Outcome, Program, Test, equal};
+use crate::support::{
+    CODE, DATA, Outcome, Program, Test, equal, holds, log_end, logged, object, pause, refused, user_task, wait_for,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "a_fault_message_tells_vector_error_address_and_place", cores: 1, run: fields },
     Test { name: "an_answer_with_a_new_place_goes_on_there", cores: 1, run: new_place },
+    Test { name: "a_fault_that_nobody_handles_ends_the_thread_and_names_it", cores: 1, run: unhandled },
 ];
 
 fn fields() -> Outcome {
@@ -50,4 +53,21 @@ fn new_place() -> Outcome {
     let third = reply_receive(endpoint, reply, 0, [0xffff_ffff_8010_0000, 0, 0, 0], 1)?;
     equal(third.words[0], 14)?;
     equal(u64::from(third.words[2] < 1 << 47), 1)
+}
+
+fn unhandled() -> Outcome {
+    let (task, _, data) = user_task(&[0x48, 0xff, 0x04, 0x25, 0, 0, 0x80, 0, 0x0f, 0x0b])?; // inc qword ptr [DATA]; ud2
+    let thread = object(abi::KIND_THREAD, 0)?;
+    invoke(thread, abi::OBJECT_NAME, &[u64::from_le_bytes(*b"victim-7"), 0])?;
+    invoke(thread, abi::THREAD_CONFIGURE, &[0, task, 0, 0, 0])?;
+    invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 210])?;
+    let mut position = log_end();
+    invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+    holds(wait_for(|| logged(&mut position, "thread 'victim-7': exception 6")))?;
+    // It ran once, and nothing makes it run again.
+    let _ = invoke(thread, abi::THREAD_RESUME, &[]);
+    refused(invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0]), abi::Error::BadState)?;
+    pause();
+    // SAFETY: the program's data page.
+    equal(unsafe { (data as *const u64).read_volatile() }, 1)
 }

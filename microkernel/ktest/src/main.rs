@@ -17,6 +17,8 @@ mod decoupled;
 #[cfg(target_os = "none")]
 mod faults;
 #[cfg(target_os = "none")]
+mod interrupts;
+#[cfg(target_os = "none")]
 mod ipc;
 #[cfg(target_os = "none")]
 mod machine;
@@ -42,7 +44,7 @@ mod program {
 
     use crate::support::{self, Test};
     use crate::{
-        attacks, bench, capabilities, decoupled, faults, ipc, machine, memory, quotas, registers, scheduling, vcpus, waiting,
+        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers, scheduling, vcpus, waiting,
     };
 
     #[unsafe(no_mangle)]
@@ -58,7 +60,7 @@ mod program {
         }
         let groups = [
             capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, waiting::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
-            vcpus::TESTS, registers::TESTS, decoupled::TESTS, machine::TESTS,
+            vcpus::TESTS, registers::TESTS, decoupled::TESTS, interrupts::TESTS, machine::TESTS,
         ];
         if wanted == Some("list") {
             for test in groups.into_iter().flatten() {

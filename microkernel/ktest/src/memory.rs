@@ -1,9 +1,9 @@
 //! Ranges and Tasks.
 
-use abi::{Error, MAP_READ, MAP_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP};
+use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_EXEC, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP};
 use rt::invoke;
 
-use crate::support::{Outcome, Shared, Test, address, delete, equal, free_bytes, memory, object, refused, slot, thread, user_task, CODE, DATA};
+use crate::support::{Outcome, Program, Shared, Test, address, copy, delete, equal, free_bytes, memory, object, refused, slot, thread, user_task, CODE, DATA};
 
 pub const TESTS: &[Test] = &[
     Test { name: "new_memory_is_zero_and_aliases_agree", cores: 1, run: zero_and_alias },
@@ -11,6 +11,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "large_pages_can_be_taken_apart", cores: 1, run: large_pages },
     Test { name: "device_ranges_never_cover_ram", cores: 1, run: device },
     Test { name: "memory_that_is_given_back_is_no_longer_mapped_anywhere", cores: 1, run: revoked_memory },
+    Test { name: "a_mapping_needs_the_rights_that_it_gives", cores: 1, run: map_rights },
+    Test { name: "device_memory_that_is_given_back_is_no_longer_mapped", cores: 1, run: revoked_device },
     Test { name: "a_deleted_task_returns_its_tables", cores: 1, run: task_memory },
     Test { name: "an_unmap_is_seen_by_another_core_before_it_returns", cores: 2, run: remote_unmap },
 ];
@@ -141,4 +143,42 @@ fn remote_unmap() -> Outcome {
     equal(fault.words[2], at)?;
     // At most the count of the read that had just finished.
     equal(u64::from(READING.get() - after <= 1), 1)
+}
+
+fn map_rights() -> Outcome {
+    let task = object(abi::KIND_TASK, 0)?;
+    let (range, thread) = (object(abi::KIND_RANGE, 2)?, object(abi::KIND_THREAD, 0)?);
+    invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 1])?;
+    let doorbell = copy(object(abi::KIND_NOTIFICATION, 0)?, abi::RIGHT_ALL, 1)?;
+    let all = [(MAP_READ, RIGHT_READ), (MAP_WRITE, RIGHT_WRITE), (MAP_EXEC, RIGHT_EXEC)];
+    for rights in 0..16 {
+        let copied = copy(range, rights, 0)?;
+        for flags in (0..8).filter(|flags| flags & MAP_READ != 0) {
+            let needed = all.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |sum, (_, right)| sum | right);
+            let mapped = invoke(task, TASK_MAP, &[copied, 0, 0x1000, 4096, flags]);
+            if rights & needed == needed { mapped.map(drop)? } else { refused(mapped, Error::NoRights)? }
+        }
+        // A message page is read and written; of a vCPU's Range, map items can name all.
+        if rights & (RIGHT_READ | RIGHT_WRITE) != RIGHT_READ | RIGHT_WRITE {
+            refused(invoke(thread, abi::THREAD_CONFIGURE, &[0, task, copied, 0, 0]), Error::NoRights)?;
+        }
+        if rights & (RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC) != RIGHT_READ | RIGHT_WRITE | RIGHT_EXEC {
+            refused(invoke(thread, abi::THREAD_VCPU, &[copied, 0]), Error::NoRights)?;
+            refused(invoke(thread, abi::THREAD_DECOUPLE, &[copied, 0, doorbell]), Error::NoRights)?;
+        }
+    }
+    Ok(())
+}
+
+fn revoked_device() -> Outcome {
+    // mov rax, [0x900000]; jmp to the start: runs until the page is gone.
+    let program = Program::start(&[0x48, 0x8b, 0x04, 0x25, 0, 0, 0x90, 0, 0xeb, 0xf6])?;
+    let hpet = slot();
+    invoke(abi::ROOT_CAP_MACHINE, abi::MACHINE_DEVICE, &[0xfed0_0000, 1, hpet])?;
+    invoke(program.task, TASK_MAP, &[hpet, 0, 0x90_0000, 4096, MAP_READ])?;
+    crate::support::pause();
+    delete(hpet)?;
+    let [vector, _, place, _] = program.fault()?;
+    equal(vector, 14)?;
+    equal(place, 0x90_0000)
 }
