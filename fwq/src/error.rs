@@ -9,11 +9,10 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// A file or folder cannot be read or written. Exit status 2 where it was named on the command line.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     File {
         path: PathBuf,
-        #[source]
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file's content is not what it should be.
     #[error("{}, line {line}: {what}", path.display())]
@@ -34,7 +33,7 @@ impl Error {
     pub fn file(path: &Path, source: std::io::Error) -> Self {
         Error::File {
             path: path.to_owned(),
-            source,
+            reason: source,
         }
     }
 

@@ -5,7 +5,7 @@
 use crate::child::{Running, interrupted};
 use crate::qemu::{self, Machine, System};
 use anyhow::{Context, Result, bail};
-use std::fs::{self, File};
+use fs_err::{self as fs, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

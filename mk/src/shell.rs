@@ -4,9 +4,9 @@ use crate::build::Builder;
 use crate::child::{Running, interrupted};
 use crate::qemu::{self, Accelerator, Machine, System};
 use anyhow::{Context, Result, bail};
+use fs_err as fs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use std::fs;
 use std::io::{IsTerminal, Read, Write, stdin, stdout};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -117,7 +117,7 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
 }
 
 /// The disk of the shell: a copy of the image that keeps what is written to it. Only one mk at a time may use it.
-fn disk(builder: &Builder, image: &Path, fresh: bool) -> Result<(PathBuf, fs::File)> {
+fn disk(builder: &Builder, image: &Path, fresh: bool) -> Result<(PathBuf, std::fs::File)> {
     let lock = builder.cache().lock("shell")?;
     let folder = builder.cache().work("shell")?;
     let disk = folder.join("disk.ext4");

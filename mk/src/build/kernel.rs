@@ -4,7 +4,7 @@ use crate::cache::{Cache, Key};
 use crate::progress::Step;
 use crate::tree::Tree;
 use anyhow::{Context, Result, bail};
-use std::fs;
+use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

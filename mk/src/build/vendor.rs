@@ -5,7 +5,7 @@ use crate::cache::{Cache, Key, sorted_names};
 use crate::progress::Step;
 use crate::tree::Tree;
 use anyhow::{Context, Result, bail};
-use std::fs;
+use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

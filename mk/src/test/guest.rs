@@ -7,7 +7,7 @@ use crate::child::Running;
 use crate::job::{self, Job};
 use crate::qemu::{Accelerator, Machine, System};
 use anyhow::{Context, Result, bail};
-use std::fs;
+use fs_err as fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;

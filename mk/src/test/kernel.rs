@@ -5,7 +5,7 @@ use crate::build::{Builder, Kernel, newc_archive};
 use crate::child::Running;
 use crate::qemu::{Accelerator, Machine};
 use anyhow::{Context, Result, bail};
-use std::fs;
+use fs_err as fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
