@@ -4,7 +4,7 @@
 //! Each function first checks, with the locks of the slow path in the same order, whether it may be taken, and changes
 //! nothing; `None` means that the slow path (`syscall`, `ipc`, `sched`) has to do it. Then it does what the slow path
 //! would have done, down to the choice of the next thread. The command line word `tacet.nofast` turns it off (the entry
-//! code then does not come here): `mk test kernel fast` runs the same random operations both ways and compares what
+//! code then does not come here): `mk test kernel "fast path"` runs the same random operations both ways and compares what
 //! every thread saw.
 //!
 //! Lock order: CSpace, Endpoint or Notification, Reply, `Thread::waiting`.

@@ -15,13 +15,16 @@ pub enum Accelerator {
     Tcg,
     /// By the host's CPU; without the meter, time is the only measure
     Kvm,
+    /// By translation, one core only, with a clock that counts instructions: runs repeat exactly
+    #[value(skip)]
+    TcgRepeatable,
 }
 
 impl Accelerator {
     /// Its name on QEMU's command line.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Tcg => "tcg",
+            Self::Tcg | Self::TcgRepeatable => "tcg",
             Self::Kvm => "kvm",
         }
     }
@@ -44,8 +47,12 @@ impl Machine {
         let mut command = Command::new("qemu-system-x86_64");
         let (accelerator, cpu) = match self.accelerator {
             Accelerator::Tcg => ("tcg,thread=multi", CPU),
+            Accelerator::TcgRepeatable => ("tcg,thread=single", CPU),
             Accelerator::Kvm => ("kvm", "host"),
         };
+        if self.accelerator == Accelerator::TcgRepeatable {
+            command.args(["-icount", "shift=0,sleep=off"]);
+        }
         command
             .args(["-M", "q35", "-cpu", cpu, "-accel", accelerator])
             .args(["-smp", &self.cores.to_string(), "-m", &self.memory])

@@ -15,6 +15,8 @@ mod capabilities;
 #[cfg(target_os = "none")]
 mod decoupled;
 #[cfg(target_os = "none")]
+mod differential;
+#[cfg(target_os = "none")]
 mod faults;
 #[cfg(target_os = "none")]
 mod interrupts;
@@ -42,10 +44,13 @@ mod program {
     use abi::{MessagePage, RootBoot};
     use rt::println;
 
+    use crate::differential;
     use crate::support::{self, Test};
     use crate::{
         attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers, scheduling, vcpus, waiting,
     };
+
+    const DIFFERENTIAL_SEED: u64 = 0x7ace7;
 
     #[unsafe(no_mangle)]
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
@@ -57,6 +62,10 @@ mod program {
         let wanted = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("ktest="));
         if options.split_ascii_whitespace().any(|w| w == "kbench") {
             rt::exit(u64::from(!bench::run()));
+        }
+        if let Some(operations) = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("differential=")) {
+            let Ok(operations) = operations.parse() else { rt::exit(2) };
+            rt::exit(u64::from(!differential::run(operations, DIFFERENTIAL_SEED)));
         }
         let groups = [
             capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, waiting::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const CORES: &[u32] = &[1, 2, 4];
 /// Text and data of the microkernel, bytes.
 const SIZE_LIMIT: u64 = 256 << 10;
+/// Random operations with which the fast path is compared: some seconds.
+const DIFFERENTIAL_OPERATIONS: u32 = 1_000_000;
 /// A test run takes seconds; on a busy machine, some more.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -24,7 +26,8 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         on_the_kernel(&kernel, cores, &wanted, tally)?;
     }
     type Check = fn(&Kernel) -> Result<()>;
-    let checks: [(&str, Check); 2] = [
+    let checks: [(&str, Check); 3] = [
+        ("kernel: the fast path does what the general one does", fast_path_agrees),
         ("kernel: no SSE or x87 instruction", no_floating_point),
         ("kernel: text and data are under 256 KiB", size),
     ];
@@ -42,9 +45,12 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
 
 /// Boots the kernel with an archive; QEMU's exit status and the log.
 fn boot(kernel: &Kernel, archive: Option<&[u8]>, cores: u32, memory: &str, words: &str) -> Result<(Option<i32>, String)> {
+    boot_on(&Machine { cores, memory: memory.into(), accelerator: Accelerator::Tcg, extra: Vec::new() }, kernel, archive, words)
+}
+
+fn boot_on(machine: &Machine, kernel: &Kernel, archive: Option<&[u8]>, words: &str) -> Result<(Option<i32>, String)> {
     let folder = tempfile::tempdir()?;
     let serial = folder.path().join("log");
-    let machine = Machine { cores, memory: memory.into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     let mut command = machine.command(&serial);
     command.arg("-kernel").arg(&kernel.microkernel).args(["-append", words]);
     if let Some(archive) = archive {
@@ -90,6 +96,26 @@ fn on_the_kernel(kernel: &Kernel, cores: u32, wanted: &dyn Fn(&str) -> bool, tal
         tally.record(&whole, if ended { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {code:?}; log:\n{log}")) });
     }
     Ok(())
+}
+
+/// The same random operations with the fast path and without it: all that the threads saw must be the same.
+fn fast_path_agrees(kernel: &Kernel) -> Result<()> {
+    let archive = newc_archive(&[("root", &fs::read(&kernel.ktest)?), ("symbols", &fs::read(&kernel.symbols)?)]);
+    let machine = Machine { cores: 1, memory: "256M".into(), accelerator: Accelerator::TcgRepeatable, extra: Vec::new() };
+    let digests = |option: &str| -> Result<Vec<String>> {
+        let (code, log) = boot_on(&machine, kernel, Some(&archive), &format!("differential={DIFFERENTIAL_OPERATIONS} {option}"))?;
+        let lines: Vec<String> = log.lines().filter(|line| line.starts_with("differential: ")).map(str::to_owned).collect();
+        if code != Some(1) || lines.len() < 2 {
+            bail!("QEMU ended with {code:?}; log:\n{log}");
+        }
+        Ok(lines)
+    };
+    let (fast, slow) = (digests("")?, digests("tacet.nofast")?);
+    match fast.iter().zip(&slow).find(|(fast, slow)| fast != slow) {
+        Some((fast, slow)) => bail!("with the fast path:    {fast}\nwithout the fast path: {slow}"),
+        None if fast.len() != slow.len() => bail!("{} and {} digests", fast.len(), slow.len()),
+        None => Ok(()),
+    }
 }
 
 fn no_floating_point(kernel: &Kernel) -> Result<()> {
