@@ -41,6 +41,12 @@ pub fn reserve() -> Option<&'static Ref<Untyped>> {
     Some(unsafe { &*(&raw const RESERVE).cast::<Ref<Untyped>>() })
 }
 
+/// Whether memory is of the kernel's own reserve, where the root task's memory lies too.
+#[cfg(feature = "check")]
+pub fn is_reserve(physical: u64) -> bool {
+    reserve().is_some_and(|reserve| reserve.has_given_out(physical & !4095, 1))
+}
+
 /// Whether a physical range touches RAM.
 pub fn overlaps_ram(span: Span<u64>) -> bool {
     RAM.lock().overlaps(&span)

@@ -21,8 +21,9 @@ fn page(thread: &Thread) -> *mut DecoupledFrame {
     thread.frame_page()
 }
 
-/// The user context trapped; its general registers are in the frame already.
-pub fn trap(core: &Core, thread: &Thread, trap: Trap) -> ! {
+/// The user context trapped; its general registers are in the frame already. (It returns, as `leave` does, so that any number
+/// of traps and answers without user mode between them takes no stack.)
+pub fn trap(core: &Core, thread: &Thread, trap: Trap) {
     let page = page(thread);
     let (fs, gs) = arch::user_bases();
     // SAFETY: the frame page lives as long as the thread; the kernel only writes here.
@@ -39,7 +40,7 @@ pub fn trap(core: &Core, thread: &Thread, trap: Trap) -> ! {
 }
 
 /// Hand the frame to Linux.
-fn publish(core: &Core, thread: &Thread) -> ! {
+fn publish(core: &Core, thread: &Thread) {
     thread.in_user.set(false);
     thread.withdraw_stop();
     shootdown::pause(core);
@@ -49,7 +50,6 @@ fn publish(core: &Core, thread: &Thread) -> ! {
     if let Some(doorbell) = doorbell {
         doorbell.signal();
     }
-    sched::leave()
 }
 
 /// Run on: in user mode where the context runs, else wait for the answer. Returns for the scheduler to look again.
@@ -59,7 +59,7 @@ pub fn leave(core: &Core, thread: &Thread) {
     }
     if thread.in_user.get() {
         if thread.is_stop_requested() {
-            trap(core, thread, Trap::plain(abi::TRAP_STOP));
+            return trap(core, thread, Trap::plain(abi::TRAP_STOP));
         }
         arch::return_to_current();
     }
@@ -136,7 +136,7 @@ fn answer(core: &Core, thread: &Thread) {
             (&raw mut (*page).frame.trapno).write(abi::TRAP_REFUSED);
             (&raw mut (*page).frame.error).write(error as u64);
         }
-        publish(core, thread);
+        return publish(core, thread);
     }
     // SAFETY: as above.
     unsafe {

@@ -39,7 +39,10 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
             }
             report(thread, trap)
         }
-        ThreadKind::Decoupled => decoupled::trap(core, thread, trap),
+        ThreadKind::Decoupled => {
+            decoupled::trap(core, thread, trap);
+            sched::leave()
+        }
     }
 }
 

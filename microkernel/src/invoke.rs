@@ -327,6 +327,8 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
             let range = create(payer, |h| Range::new_device(h, a, bytes))?;
             space.insert_new(c, range.any(), Some(call.parent()?))?;
         }
+        #[cfg(feature = "check")]
+        kcore::check::MACHINE_CHECK => return Ok(crate::check::run()),
         abi::MACHINE_EXIT => {
             if a > 127 {
                 return Err(Error::BadArgument).argument(0);

@@ -17,6 +17,8 @@
 mod arch;
 #[cfg(target_os = "none")]
 mod boot;
+#[cfg(all(target_os = "none", feature = "check"))]
+mod check;
 #[cfg(target_os = "none")]
 mod decoupled;
 #[cfg(target_os = "none")]

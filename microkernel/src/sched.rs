@@ -44,6 +44,21 @@ impl RunQueue {
     }
 }
 
+#[cfg(feature = "check")]
+impl RunQueue {
+    pub fn audit(&self, audit: &mut crate::check::Audit, core: &Core) {
+        self.ready.audit(audit, State::Ready, |thread| {
+            crate::holds!(thread.header(), thread.core().is_some_and(|c| c.index == core.index), "ready on core {}, not its own", core.index);
+        });
+        // SAFETY: the run queue counts its vCPUs.
+        for thread in self.vcpus.iter().filter_map(|v| unsafe { v.as_ref() }) {
+            audit.reference_to(thread);
+            let at_home = thread.kind() == ThreadKind::Vcpu && thread.core().is_some_and(|c| c.index == core.index);
+            crate::holds!(thread.header(), at_home, "core {} serves its timer, but it is no vCPU of that core", core.index);
+        }
+    }
+}
+
 /// Let a thread run that was just taken out of the queue it waited in (or started). Its home core gets to know.
 pub fn wake(thread: Ref<Thread>) {
     let Some(core) = thread.core() else { return };
@@ -130,6 +145,8 @@ pub fn run() -> ! {
 pub fn leave() -> ! {
     let core = arch::core();
     loop {
+        #[cfg(feature = "check")]
+        crate::check::park(core);
         // SAFETY: the current thread is counted by `current`.
         let mut current = unsafe { core.current.get().as_ref() };
         if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| !t.is_running()) {

@@ -22,7 +22,8 @@ extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
         }
         ThreadKind::Decoupled => {
             complete(frame);
-            decoupled::trap(core, thread, Trap::plain(abi::TRAP_SYSCALL))
+            decoupled::trap(core, thread, Trap::plain(abi::TRAP_SYSCALL));
+            sched::leave()
         }
         _ => {
             // SAFETY: an ordinary thread's (or a vCPU's kernel-mode) frame is private to the kernel.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acpi;
+pub mod check;
 pub mod cpio;
 pub mod memory_map;
 pub mod multiboot2;

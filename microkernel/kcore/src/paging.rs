@@ -224,6 +224,35 @@ fn unmap_physical_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: u
     found
 }
 
+/// What [`walk`] meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// A table below the root, at this physical address.
+    Table(u64),
+    Page { address: u64, physical: u64, bytes: u64, flags: u64 },
+}
+
+/// Visit all tables and pages of the user half below `root`, each table before what is in it.
+pub fn walk<T: Tables>(t: &T, root: u64, visit: &mut impl FnMut(Met)) {
+    walk_below(t, root, 3, 0, visit);
+}
+
+fn walk_below<T: Tables>(t: &T, table: u64, level: u32, base: u64, visit: &mut impl FnMut(Met)) {
+    for i in 0..if level == 3 { 256 } else { 512 } {
+        let entry = t.read(table, i);
+        if entry & PRESENT == 0 {
+            continue;
+        }
+        let address = base + i as u64 * span(level);
+        if level == 0 || entry & LARGE != 0 {
+            visit(Met::Page { address, physical: entry & ADDRESS, bytes: span(level), flags: entry & !ADDRESS });
+        } else {
+            visit(Met::Table(entry & ADDRESS));
+            walk_below(t, entry & ADDRESS, level - 1, address, visit);
+        }
+    }
+}
+
 /// Give back all tables of the user half below `root` (not `root` itself).
 pub fn free_user_tables<T: Tables>(t: &mut T, root: u64) {
     free_below(t, root, 3, 256);
@@ -386,6 +415,21 @@ mod tests {
         }
         free_user_tables(&mut t, root);
         assert_eq!(t.left, 100);
+    }
+
+    #[test]
+    fn a_walk_meets_every_table_and_page_once() {
+        let (mut t, root) = Fake::new(100);
+        map(&mut t, root, 0x1f_f000, 0x9f_f000, 0x20_1000, RW).unwrap();
+        map(&mut t, root, 0x7fff_ffff_f000, 0x5000, 0x1000, USER).unwrap();
+        let (mut tables, mut pages) = (vec![root], Vec::new());
+        walk(&t, root, &mut |met| match met {
+            Met::Table(table) => tables.push(table),
+            Met::Page { address, physical, bytes, .. } => pages.push((address, physical, bytes)),
+        });
+        assert_eq!(pages, [(0x1f_f000, 0x9f_f000, 0x1000), (0x20_0000, 0xa0_0000, 0x20_0000), (0x7fff_ffff_f000, 0x5000, 0x1000)]);
+        tables.sort_unstable();
+        assert!(tables.iter().eq(t.tables.keys()));
     }
 
     /// Random maps and unmaps agree with a plain list of pages.

@@ -16,6 +16,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "revoke_takes_all_descendants_and_keeps_the_parent", cores: 1, run: revoke },
     Test { name: "the_last_capability_returns_the_memory", cores: 1, run: memory_returns },
     Test { name: "an_untyped_gives_what_it_has_and_no_more", cores: 1, run: quota },
+    Test { name: "what_a_deleted_capability_left_belongs_to_its_parent", cores: 1, run: adopted },
+    Test { name: "memory_that_came_back_in_any_order_is_one_piece_again", cores: 1, run: one_piece },
     Test { name: "ten_thousand_descendants_can_be_revoked", cores: 1, run: revoke_many },
     Test { name: "ten_thousand_descendants_can_be_revoked_while_other_cores_use_them", cores: 2, run: revoke_in_use },
     Test { name: "rights_never_rise_on_any_path_of_copies_and_moves", cores: 1, run: random_derivation },
@@ -90,6 +92,21 @@ fn revoke() -> Outcome {
     Ok(())
 }
 
+fn adopted() -> Outcome {
+    let parent = object(abi::KIND_NOTIFICATION, 0)?;
+    let child = copy(parent, RIGHT_ALL, 0)?;
+    let grandchild = copy(child, RIGHT_ALL, 0)?;
+    let sibling = copy(parent, RIGHT_ALL, 0)?;
+    delete(child)?;
+    let newest = copy(parent, RIGHT_ALL, 0)?;
+    for other in [sibling, newest] {
+        invoke(ROOT_CAP_CSPACE, CSPACE_REVOKE, &[other])?;
+        send(grandchild, 0, [0; 4], 0)?;
+    }
+    invoke(ROOT_CAP_CSPACE, CSPACE_REVOKE, &[parent])?;
+    refused(send(grandchild, 0, [0; 4], 0), Error::NoCapability)
+}
+
 fn memory_returns() -> Outcome {
     let before = free_bytes();
     let endpoint = object(abi::KIND_ENDPOINT, 0)?;
@@ -103,6 +120,24 @@ fn memory_returns() -> Outcome {
     equal(free_bytes(), before - 4096)?;
     delete(second)?;
     equal(free_bytes(), before)
+}
+
+fn one_piece() -> Outcome {
+    let small = object(abi::KIND_UNTYPED, 8)?;
+    for order in [[0, 1, 2, 3], [1, 3, 0, 2], [2, 0, 3, 1]] {
+        let mut slots = [0; 4];
+        for to in &mut slots {
+            *to = slot();
+            invoke(small, abi::UNTYPED_RETYPE, &[abi::KIND_RANGE, 1, *to])?;
+        }
+        for i in order {
+            delete(slots[i])?;
+        }
+        let whole = slot();
+        invoke(small, abi::UNTYPED_RETYPE, &[abi::KIND_RANGE, 7, whole])?;
+        delete(whole)?;
+    }
+    Ok(())
 }
 
 fn quota() -> Outcome {

@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "an_unmap_reaches_a_running_decoupled_thread", cores: 2, run: unmap },
     Test { name: "extended_state_goes_both_ways", cores: 2, run: xstate },
     Test { name: "a_bad_answer_is_refused_and_can_be_mended", cores: 2, run: bad_answer },
+    Test { name: "any_number_of_refused_answers_takes_no_kernel_stack", cores: 2, run: refused_often },
     Test { name: "deleting_a_decoupled_thread_frees_its_core", cores: 2, run: deleted },
     Test { name: "a_decoupled_thread_cannot_be_run_twice", cores: 2, run: twice },
     Test { name: "a_decoupled_thread_has_its_core_until_it_is_detached", cores: 2, run: alone },
@@ -219,6 +220,20 @@ fn bad_answer() -> Outcome {
     equal(d.trap()?, TRAP_REFUSED)?;
     d.frame().xsave = good;
     d.answer(ANSWER_XSTATE)?;
+    equal(d.trap()?, TRAP_SYSCALL)
+}
+
+fn refused_often() -> Outcome {
+    let d = Decoupled::new(&CALLS)?;
+    d.run()?;
+    d.trap()?;
+    for _ in 0..1000 {
+        d.frame().items[0] = MapItem { address: 0x90_0000, offset: 1 << 40, size: 4096, flags: MAP_READ };
+        d.frame().item_count = 1;
+        d.answer(0)?;
+        equal(d.trap()?, TRAP_REFUSED)?;
+    }
+    d.answer(0)?;
     equal(d.trap()?, TRAP_SYSCALL)
 }
 

@@ -5,7 +5,7 @@ use rt::{invoke, receive, send};
 
 use crate::code;
 use crate::support::{
-    Outcome, Program, Shared, Test, bytes, copy, cores, delete, equal, holds, memory, object, pause, refused, slot, thread, tsc,
+    Outcome, Program, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory, object, pause, refused, slot, thread, tsc,
     tsc_hz, wait_for,
 };
 
@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "equal_priorities_share_a_core", cores: 2, run: share },
     Test { name: "a_stopped_thread_stands_still_until_resumed", cores: 2, run: stop },
     Test { name: "deleting_a_running_thread_on_another_core_ends_it", cores: 2, run: delete_running },
+    Test { name: "a_deleted_thread_that_never_got_the_core_gives_its_memory_back", cores: 2, run: delete_ready },
     Test { name: "a_thread_cannot_be_started_twice_or_rebound", cores: 1, run: states },
     Test { name: "priority_and_core_of_a_waiting_thread_are_fixed", cores: 1, run: fixed },
     Test { name: "a_thread_can_stop_itself", cores: 1, run: stop_self },
@@ -66,11 +67,25 @@ fn stop() -> Outcome {
     equal(u64::from(wait_for(|| COUNT[0].get() > still)), 1)
 }
 
+fn delete_ready() -> Outcome {
+    COUNT[0].set(0);
+    thread(1, 50, 0, count, 0)?;
+    equal(u64::from(wait_for(|| COUNT[0].get() > 0)), 1)?;
+    let before = free_bytes();
+    let (slot, range) = (object(abi::KIND_THREAD, 0)?, object(abi::KIND_RANGE, 1)?);
+    invoke(slot, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, range, 0, 0])?;
+    invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + 1, 49])?;
+    invoke(slot, abi::THREAD_START, &[count as *const () as u64, 0, 1])?;
+    delete(slot)?;
+    delete(range)?;
+    equal(free_bytes(), before)
+}
+
 fn delete_running() -> Outcome {
     COUNT[0].set(0);
     let counter = thread(1, 50, 0, count, 0)?;
     equal(u64::from(wait_for(|| COUNT[0].get() > 0)), 1)?;
-    crate::support::delete(counter)?;
+    delete(counter)?;
     let mut last = u64::MAX;
     equal(u64::from(wait_for(|| {
         let end = tsc() + tsc_hz() / 100;

@@ -1,10 +1,12 @@
 //! CSpace: a thread's capabilities, and the derivation of each from another.
 //!
-//! All slots of the system that hold a capability are in one list in which each is followed by what was derived from
-//! it, marked by greater depth (as seL4's mapping database). One lock orders changes of that list; a look-up takes
-//! only its own CSpace's lock.
+//! All slots of the system that hold a capability are in one list, each with two marks: what was derived from a capability
+//! has its marks between that one's *open* and *close*, like brackets. So a capability goes with no more than its own two
+//! marks, and what was derived from it is then derived from what it was derived from itself. One lock orders changes of
+//! that list; a look-up takes only its own CSpace's lock.
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ptr::null_mut;
 
 use abi::Error;
@@ -39,14 +41,45 @@ impl Parent<'_> {
     }
 }
 
+#[repr(align(64))]
 struct Slot {
     object: Option<Ref<Header>>,
     badge: u64,
-    previous: *mut Slot,
-    next: *mut Slot,
+    open: Mark,
+    close: Mark,
     space: *const CSpace,
     rights: u8,
-    depth: u32,
+}
+
+/// One of a slot's two places in the list.
+struct Mark {
+    previous: *mut Mark,
+    next: *mut Mark,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+impl Mark {
+    const NONE: Self = Self { previous: null_mut(), next: null_mut() };
+}
+
+/// # Safety
+/// The marks are in the list, or null; the derivation lock is held.
+unsafe fn link(before: *mut Mark, after: *mut Mark) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if let Some(before) = before.as_mut() {
+            before.next = after;
+        }
+        if let Some(after) = after.as_mut() {
+            after.previous = before;
+        }
+    }
+}
+
+/// The slot that a mark is the `open` of.
+fn slot_of(open: *mut Mark) -> *mut Slot {
+    open.wrapping_byte_sub(offset_of!(Slot, open)).cast()
 }
 
 #[repr(C)]
@@ -82,11 +115,10 @@ impl CSpace {
             let empty = Slot {
                 object: None,
                 badge: 0,
-                previous: null_mut(),
-                next: null_mut(),
+                open: Mark::NONE,
+                close: Mark::NONE,
                 space: &raw const *space,
                 rights: 0,
-                depth: 0,
             };
             // SAFETY: the pages were just allocated and hold `count` slots.
             unsafe { slots.add(i).write(empty) };
@@ -181,19 +213,20 @@ impl CSpace {
             if (*from).object.is_none() {
                 return Err(Error::NoCapability);
             }
-            let (badge, rights, depth) = ((*from).badge, (*from).rights, (*from).depth);
+            let (badge, rights) = ((*from).badge, (*from).rights);
             let _space = self.lock.lock();
             (*to).object = (*from).object.take();
             (*to).badge = badge;
             (*to).rights = rights;
-            (*to).depth = depth;
-            (*to).previous = (*from).previous;
-            (*to).next = (*from).next;
-            if let Some(previous) = (*to).previous.as_mut() {
-                previous.next = to;
-            }
-            if let Some(next) = (*to).next.as_mut() {
-                next.previous = to;
+            let (first, last) = ((*from).open.next, (*from).close.previous);
+            let (open, close) = (&raw mut (*to).open, &raw mut (*to).close);
+            link((*from).open.previous, open);
+            link(close, (*from).close.next);
+            if first == &raw mut (*from).close {
+                link(open, close);
+            } else {
+                link(open, first);
+                link(last, close);
             }
         }
         Ok(())
@@ -221,11 +254,12 @@ impl CSpace {
                 if (*slot).object.is_none() {
                     return Err(Error::NoCapability);
                 }
-                let next = (*slot).next;
-                if next.is_null() || (*next).depth <= (*slot).depth {
+                // What follows an `open` is the own `close`, or the `open` of what was derived last.
+                let next = (*slot).open.next;
+                if next == &raw mut (*slot).close {
                     return Ok(true);
                 }
-                take(next)
+                take(slot_of(next))
             };
             drop(guard);
             if let Some(object) = object {
@@ -240,23 +274,20 @@ impl CSpace {
     unsafe fn fill(&self, slot: *mut Slot, object: Ref<Header>, badge: u64, rights: u8, parent: Option<*mut Slot>) {
         // SAFETY: by the caller's promise.
         unsafe {
-            let (previous, next, depth) = match parent {
-                Some(parent) => (parent, (*parent).next, (*parent).depth + 1),
-                None => (null_mut(), null_mut(), 0),
+            let (before, after) = match parent {
+                Some(parent) => (&raw mut (*parent).open, (*parent).open.next),
+                None => (null_mut(), null_mut()),
             };
+            let (open, close) = (&raw mut (*slot).open, &raw mut (*slot).close);
             let _guard = self.lock.lock();
             (*slot).badge = badge;
             (*slot).rights = rights;
-            (*slot).depth = depth;
-            (*slot).previous = previous;
-            (*slot).next = next;
             (*slot).object = Some(object);
-            if let Some(previous) = previous.as_mut() {
-                previous.next = slot;
-            }
-            if let Some(next) = next.as_mut() {
-                next.previous = slot;
-            }
+            (*slot).open.previous = null_mut();
+            (*slot).close.next = null_mut();
+            link(before, open);
+            link(open, close);
+            link(close, after);
         }
     }
 }
@@ -287,6 +318,70 @@ impl Held<'_> {
     }
 }
 
+#[cfg(feature = "check")]
+impl CSpace {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        use crate::holds;
+        if self.header.payer().is_some() {
+            audit.own(&self.header, to_physical(self.slots), self.pages, crate::check::Use::Kernel);
+        }
+        for i in 0..self.count as usize {
+            // SAFETY: in range; nothing changes during a check, and linked slots are in CSpaces that live.
+            let slot = unsafe { &*self.slots.add(i) };
+            let Some(object) = &slot.object else { continue };
+            audit.capability(object);
+            holds!(&self.header, core::ptr::eq(slot.space, self), "slot {i} thinks it is in another CSpace");
+            for mark in [&slot.open, &slot.close] {
+                // SAFETY: as above.
+                let (previous, next) = unsafe { (mark.previous.as_ref(), mark.next.as_ref()) };
+                let linked = previous.is_none_or(|p| core::ptr::eq(p.next, mark)) && next.is_none_or(|n| core::ptr::eq(n.previous, mark));
+                holds!(&self.header, linked, "the derivation list is broken at slot {i}");
+            }
+            self.audit_parent(i, slot, object);
+        }
+    }
+
+    /// What a capability was derived from: the same object, what paid for it, or the Machine that made it.
+    fn audit_parent(&self, i: usize, slot: &Slot, object: &Ref<Header>) {
+        use crate::holds;
+        // Backwards, over what was derived from the same parent: a `close` comes before its `open`.
+        let mut mark = slot.open.previous;
+        let mut inside = 0;
+        let mut parent = None;
+        // SAFETY: as in `audit`.
+        while let Some(at) = unsafe { mark.as_ref() } {
+            // (A slot is as large as its alignment.)
+            let open = mark as usize % size_of::<Slot>() == offset_of!(Slot, open);
+            if open && inside == 0 {
+                // SAFETY: as in `audit`.
+                parent = unsafe { slot_of(mark).as_ref() };
+                break;
+            }
+            inside = if open { inside - 1 } else { inside + 1 };
+            mark = at.previous;
+        }
+        if mark.is_null() {
+            holds!(&self.header, inside == 0, "the derivation list is broken before slot {i}");
+            return; // one of the kernel's first
+        }
+        let origin = parent.and_then(|p| p.object.as_ref());
+        holds!(&self.header, origin.is_some(), "slot {i} was derived from an empty slot");
+        let (Some(parent), Some(origin)) = (parent, origin) else { return };
+        if origin.is(object) {
+            holds!(&self.header, slot.rights & !parent.rights == 0, "slot {i} has more rights than what it was derived from");
+            let same = slot.badge == parent.badge || parent.badge == 0;
+            holds!(&self.header, same, "slot {i} has another badge than what it was derived from");
+            return;
+        }
+        let made = match origin.kind() {
+            Kind::Untyped => object.payer().is_some_and(|payer| core::ptr::addr_eq(&raw const **payer, &raw const **origin)),
+            Kind::Machine => matches!(object.kind(), Kind::IrqHandler | Kind::Range),
+            _ => false,
+        };
+        holds!(&self.header, made, "slot {i} holds {:?} {}, derived from {:?} {}", object.kind(), object.name(), origin.kind(), origin.name());
+    }
+}
+
 /// Empty a slot and unlink it.
 ///
 /// # Safety
@@ -299,14 +394,13 @@ unsafe fn take(slot: *mut Slot) -> Option<Ref<Header>> {
             let _guard = space.lock.lock();
             (*slot).object.take()
         }?;
-        if let Some(previous) = (*slot).previous.as_mut() {
-            previous.next = (*slot).next;
+        let (open, close) = (&raw const (*slot).open, &raw const (*slot).close);
+        if (*open).next.cast_const() == close {
+            link((*open).previous, (*close).next);
+        } else {
+            link((*open).previous, (*open).next);
+            link((*close).previous, (*close).next);
         }
-        if let Some(next) = (*slot).next.as_mut() {
-            next.previous = (*slot).previous;
-        }
-        (*slot).previous = null_mut();
-        (*slot).next = null_mut();
         Some(object)
     }
 }

@@ -138,6 +138,30 @@ impl IrqHandler {
     }
 }
 
+#[cfg(feature = "check")]
+impl Target {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        match self {
+            Self::Notification(notification, _) => audit.reference(notification),
+            Self::Vcpu(thread, _) => {
+                audit.reference(thread);
+                crate::holds!(thread.header(), !thread.vcpu_page().is_null(), "a signal's target, but no vCPU");
+            }
+        }
+    }
+}
+
+#[cfg(feature = "check")]
+impl IrqHandler {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        if let Some(target) = self.target.lock().as_ref() {
+            target.audit(audit);
+        }
+        let registered = self.core.irqs[usize::from(self.vector - FIRST_DEVICE_VECTOR)].lock().as_ref().is_some_and(|h| h.is(self));
+        crate::holds!(&self.header, registered == (self.header.counts().1 > 0), "vector {:#x}: registered is {registered}", self.vector);
+    }
+}
+
 /// Whether an IOAPIC pin has a handler already.
 fn is_claimed(wanted: u32) -> bool {
     let has = |slot: &SpinLock<Option<Ref<IrqHandler>>>| {

@@ -126,6 +126,25 @@ impl Queue {
     }
 }
 
+#[cfg(feature = "check")]
+impl Queue {
+    /// All threads in the queue, which is for `state`.
+    pub fn audit(&self, audit: &mut crate::check::Audit, state: State, mut each: impl FnMut(&Thread)) {
+        let (mut at, mut previous) = (self.first, null());
+        let mut priority = u8::MAX;
+        // SAFETY: threads in the queue are counted by it.
+        while let Some(thread) = unsafe { at.as_ref() } {
+            audit.queued(thread, state);
+            crate::holds!(thread.header(), thread.links.previous.get() == previous, "its queue is broken");
+            crate::holds!(thread.header(), thread.priority() <= priority, "queued before a thread of lower priority");
+            each(thread);
+            (priority, previous) = (thread.priority(), at);
+            at = thread.links.next.get();
+        }
+        assert!(self.last == previous, "self-check: a queue of {state:?} ends at {:p}, not at {previous:p}", self.last);
+    }
+}
+
 /// Either senders or receivers wait at an endpoint, never both.
 pub struct Waiters {
     pub senders: Queue,
@@ -155,6 +174,25 @@ unsafe impl Object for Endpoint {
 impl Endpoint {
     pub fn new(header: Header) -> Self {
         Self { header, waiters: SpinLock::new(Waiters { senders: Queue::new(), receivers: Queue::new() }) }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Endpoint {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        use crate::holds;
+        let waiters = self.waiters.lock();
+        let mut count = [0; 2];
+        waiters.senders.audit(audit, State::WaitSend, |thread| {
+            count[0] += 1;
+            holds!(thread.header(), thread.waits_at(&self.header), "queued at an Endpoint that it does not wait at");
+        });
+        waiters.receivers.audit(audit, State::WaitReceive, |thread| {
+            count[1] += 1;
+            holds!(thread.header(), thread.waits_at(&self.header), "queued at an Endpoint that it does not wait at");
+        });
+        holds!(&self.header, count[0] == 0 || count[1] == 0, "{} senders and {} receivers wait for each other", count[0], count[1]);
+        holds!(&self.header, self.header.counts().1 > 0 || count == [0; 2], "deleted, but {count:?} threads wait");
     }
 }
 
@@ -203,6 +241,17 @@ impl Reply {
     pub fn take_if(&self, thread: &Thread) -> Option<Ref<Thread>> {
         let mut caller = self.caller.lock();
         if caller.as_ref().is_some_and(|c| c.is(thread)) { caller.take() } else { None }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Reply {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        if let Some(caller) = self.caller.lock().as_ref() {
+            audit.queued(caller, State::WaitReply);
+            crate::holds!(caller.header(), caller.waits_at(&self.header), "bound to a Reply that it does not wait at");
+            crate::holds!(&self.header, self.header.counts().1 > 0, "deleted, but {} waits", caller.name());
+        }
     }
 }
 
@@ -273,5 +322,20 @@ impl Notification {
             }
             word => Ok(Some(word)),
         }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Notification {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        use crate::holds;
+        let mut count = 0;
+        self.waiters.lock().audit(audit, State::WaitNotification, |thread| {
+            count += 1;
+            holds!(thread.header(), thread.waits_at(&self.header), "queued at a Notification that it does not wait at");
+        });
+        let word = self.word.load(Ordering::SeqCst);
+        holds!(&self.header, count == 0 || word == 0, "{count} threads sleep beside signals {word:#x}");
+        holds!(&self.header, self.header.counts().1 > 0 || count == 0, "deleted, but {count} threads wait");
     }
 }

@@ -75,6 +75,32 @@ impl Header {
         self.payer.as_ref()
     }
 
+    #[cfg(feature = "check")]
+    pub fn pages(&self) -> u64 {
+        u64::from(self.pages)
+    }
+
+    /// (references, capabilities)
+    #[cfg(feature = "check")]
+    pub fn counts(&self) -> (u32, u32) {
+        (self.references.load(Ordering::SeqCst), self.caps.load(Ordering::SeqCst))
+    }
+
+    /// Have the object tell what it refers to and owns.
+    #[cfg(feature = "check")]
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        macro_rules! audit {
+            ($($t:ident),*) => {
+                match self.kind {
+                    // SAFETY: the kind says what type the object is.
+                    $(Kind::$t => unsafe { &*(&raw const *self).cast::<$t>() }.audit(audit),)*
+                    Kind::Cpu | Kind::Machine | Kind::Log => {}
+                }
+            };
+        }
+        audit!(Untyped, CSpace, Task, Thread, Endpoint, Reply, Notification, IrqHandler, Range);
+    }
+
     pub fn set_name(&self, words: [u64; 2]) {
         for (part, word) in self.name.iter().zip(words) {
             part.store(word, Ordering::Relaxed);

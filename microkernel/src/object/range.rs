@@ -65,6 +65,17 @@ impl Range {
     }
 }
 
+#[cfg(feature = "check")]
+impl Range {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        if self.owned {
+            audit.own(&self.header, self.base, self.bytes / 4096, crate::check::Use::Range);
+        } else {
+            audit.foreign(self.base, self.bytes);
+        }
+    }
+}
+
 impl Drop for Range {
     fn drop(&mut self) {
         super::Task::unmap_everywhere(self.base, self.bytes);

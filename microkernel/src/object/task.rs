@@ -163,6 +163,28 @@ impl Task {
     }
 }
 
+#[cfg(feature = "check")]
+impl Task {
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Visit the tables and pages of the user half.
+    pub fn walk(&self, mut visit: impl FnMut(paging::Met)) {
+        paging::walk(&self.page_tables(), self.root, &mut visit);
+    }
+
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        use crate::check::Use;
+        audit.own(&self.header, self.root, 1, Use::Kernel);
+        self.walk(|met| {
+            if let paging::Met::Table(table) = met {
+                audit.own(&self.header, table, 1, Use::Kernel);
+            }
+        });
+    }
+}
+
 fn check_user_range(address: u64, size: u64) -> Result<(), Error> {
     let aligned = (address | size) % 4096 == 0 && size > 0;
     match address.checked_add(size) {

@@ -498,3 +498,56 @@ impl Thread {
         debug_assert!(accepted);
     }
 }
+
+#[cfg(feature = "check")]
+impl Thread {
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Whether the thread says that it waits at this object.
+    pub fn waits_at(&self, object: &Header) -> bool {
+        let at: *const Header = match &*self.waiting.lock() {
+            Waiting::Nothing => return false,
+            Waiting::Send { endpoint, .. } | Waiting::Receive { endpoint, .. } => (&raw const **endpoint).cast(),
+            Waiting::Reply { reply } => (&raw const **reply).cast(),
+            Waiting::Notification { notification } => (&raw const **notification).cast(),
+        };
+        core::ptr::eq(at, object)
+    }
+
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        fn fixed<T: Object>(audit: &mut crate::check::Audit, object: &Fixed<T>) {
+            if let Some(object) = object.get() {
+                audit.reference_to(object);
+            }
+        }
+        fixed(audit, &self.cspace);
+        fixed(audit, &self.task);
+        fixed(audit, &self.fault_endpoint);
+        fixed(audit, &self.message_range);
+        fixed(audit, &self.shared_range);
+        let user_task = self.user_task.take();
+        if let Some(task) = &user_task {
+            audit.reference(task);
+        }
+        self.user_task.set(user_task);
+        match &*self.waiting.lock() {
+            Waiting::Nothing => {}
+            Waiting::Send { endpoint, .. } => audit.reference(endpoint),
+            Waiting::Receive { endpoint, reply } => {
+                audit.reference(endpoint);
+                reply.iter().for_each(|reply| audit.reference(reply));
+            }
+            Waiting::Reply { reply } => audit.reference(reply),
+            Waiting::Notification { notification } => audit.reference(notification),
+        }
+        if let Some(doorbell) = self.doorbell.lock().as_ref() {
+            doorbell.audit(audit);
+        }
+        let (_, caps) = self.header.counts();
+        let state = self.state();
+        let waits = matches!(state, State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification);
+        crate::holds!(&self.header, caps > 0 || !waits, "deleted, but waits as {state:?}");
+    }
+}

@@ -82,11 +82,47 @@ impl Untyped {
         if start + pages * 4096 == pool.fresh {
             pool.fresh = start;
             pool.join();
-            return;
+        } else {
+            for page in (0..pages).map(|i| start + i * 4096) {
+                pool.put(page);
+            }
         }
-        for page in (0..pages).map(|i| start + i * 4096) {
-            pool.put(page);
+        if pool.returned_pages * 4096 == pool.fresh - self.base {
+            // All is back, in whatever order: it can be given out in one piece again. (Fresh pages are wiped when they go.)
+            (pool.fresh, pool.returned, pool.returned_pages) = (self.base, 0, 0);
         }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Untyped {
+    pub fn total_bytes(&self) -> u64 {
+        self.pool.lock().end - self.base
+    }
+
+    /// Whether pages lie where this Untyped has given pages out.
+    pub fn has_given_out(&self, physical: u64, pages: u64) -> bool {
+        physical % 4096 == 0 && physical >= self.base && physical + pages * 4096 <= self.pool.lock().fresh
+    }
+
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        use crate::check::Use;
+        if self.owned_pages > 0 {
+            audit.own(&self.header, self.base, self.owned_pages, Use::Nothing);
+        }
+        let pool = self.pool.lock();
+        crate::holds!(&self.header, pool.fresh >= self.base && pool.fresh <= pool.end, "fresh pages begin at {:#x}", pool.fresh);
+        let (mut page, mut count) = (pool.returned, 0);
+        while page != 0 {
+            crate::holds!(&self.header, page % 4096 == 0 && page >= self.base && page < pool.fresh, "free page {page:#x} is not its own");
+            audit.mark(&self.header, page, 1, Use::Free); // (and so the list has no circle)
+            // SAFETY: a page in the list belongs to the pool.
+            let words = unsafe { core::slice::from_raw_parts(to_virtual(page).cast::<u64>(), 512) };
+            crate::holds!(&self.header, words[1..].iter().all(|&word| word == 0), "free page {page:#x} is not zero");
+            page = words[0];
+            count += 1;
+        }
+        crate::holds!(&self.header, count == pool.returned_pages, "{count} free pages, counted {}", pool.returned_pages);
     }
 }
 

@@ -1,0 +1,203 @@
+//! The coordinator: a vCPU of the highest priority on core 0, so that it has a timer; it sets batches up, sees that they
+//! go on, ends them, and has the kernel checked.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::{Error, RESUME_WAIT, SYS_VCPU_RESUME, TAG_POLL, VcpuState};
+use kcore::check::MACHINE_CHECK;
+use rt::{invoke, println, raw};
+
+use crate::playground::{self, HARNESS, Meeting, PLAY};
+use crate::random::Random;
+use crate::worker::{self, BATCH, RESULTS, SEED, STOPPED, WORKERS};
+
+/// What the command line asks for.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    pub seed: u64,
+    pub calls: u64,
+    /// Calls of one batch.
+    pub batch: u64,
+    pub cores: u64,
+    pub tsc_hz: u64,
+}
+
+const WORKERS_PER_CORE: u64 = 2;
+const PAGE_AT: u64 = 0x50_2000_0000;
+const THREAD: u64 = HARNESS;
+const RANGE: u64 = HARNESS + 1;
+const WORKER: u64 = HARNESS + 8;
+/// Looks at progress in a second.
+const TICKS_PER_SECOND: u64 = 500;
+/// Ticks without a call after which the batch ends.
+const GIVE_UP: u64 = 6;
+/// Ticks after which a worker that does not leave a batch is stuck.
+const STUCK: u64 = 60 * TICKS_PER_SECOND;
+
+static PLAN: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+
+/// Make coordinator and workers; the calling thread then sleeps for ever.
+pub fn start(plan: Plan) -> ! {
+    let words = [plan.seed, plan.calls, plan.batch, plan.cores, plan.tsc_hz];
+    for (place, word) in PLAN.iter().zip(words) {
+        place.store(word, Ordering::SeqCst);
+    }
+    if let Err(error) = launch(plan) {
+        println!("kfuzz: cannot set up: {error:?}");
+        rt::exit(1);
+    }
+    // The vCPU waits for this thread's core no longer than this takes.
+    let _ = raw(abi::SYS_RECV, HARNESS + 2, 0, [0; 4], 0);
+    println!("kfuzz: the first thread was woken");
+    rt::exit(1)
+}
+
+fn launch(plan: Plan) -> Result<(), Error> {
+    playground::prepare()?;
+    SEED.store(plan.seed, Ordering::SeqCst);
+    for number in 0..plan.cores * WORKERS_PER_CORE {
+        let (slot, at) = (WORKER + 2 * number, PAGE_AT + (number + 1) * (2 << 20));
+        // Message page, number, stack.
+        playground::memory(8, slot + 1, at)?;
+        // SAFETY: just mapped.
+        unsafe { ((at + 4096) as *mut u64).write(number) };
+        thread(slot, PLAY, (slot + 1, 0), number % plan.cores, 100)?;
+        invoke(slot, abi::THREAD_START, &[worker::main as *const () as u64, at + 8 * 4096 - 8, at])?;
+    }
+    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_NOTIFICATION, 0, HARNESS + 2])?;
+    playground::memory(8, RANGE, PAGE_AT)?;
+    thread(THREAD, abi::ROOT_CAP_CSPACE, (RANGE, 4096), 0, 255)?;
+    invoke(THREAD, abi::THREAD_VCPU, &[RANGE, 0])?;
+    rt::use_message((PAGE_AT + 4096) as *mut abi::MessagePage);
+    invoke(THREAD, abi::THREAD_START, &[main as *const () as u64, PAGE_AT + 8 * 4096 - 8, 0]).map(drop)
+}
+
+fn thread(slot: u64, cspace: u64, message: (u64, u64), core: u64, priority: u64) -> Result<(), Error> {
+    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_THREAD, 0, slot])?;
+    invoke(slot, abi::OBJECT_NAME, &[u64::from_le_bytes(*b"fuzzer\0\0"), 0])?;
+    // The word for the fault endpoint is in the message page in use.
+    invoke(slot, abi::THREAD_CONFIGURE, &[cspace, abi::ROOT_CAP_TASK, message.0, message.1, 0])?;
+    invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, priority]).map(drop)
+}
+
+extern "C" fn main(_: u64) -> ! {
+    let word = |i: usize| PLAN[i].load(Ordering::SeqCst);
+    let plan = Plan { seed: word(0), calls: word(1), batch: word(2), cores: word(3), tsc_hz: word(4) };
+    println!("kfuzz: seed={} calls={} batch={} on {} cores", plan.seed, plan.calls, plan.batch, plan.cores);
+    if let Err(error) = run(&plan) {
+        println!("kfuzz: the harness failed: {error:?}");
+        rt::exit(1);
+    }
+    let total = |result: usize| WORKERS.iter().map(|w| w.results[result].load(Ordering::Relaxed)).sum::<u64>();
+    println!("kfuzz: {} calls succeeded", total(0));
+    for (result, error) in (1..RESULTS).filter_map(|r| Some((r, Error::from_status(-(r as i64))?))) {
+        println!("kfuzz: {} calls: {error:?}", total(result));
+    }
+    println!("kfuzz: done, {} calls, seed {}", calls(), plan.seed);
+    rt::exit(0)
+}
+
+fn calls() -> u64 {
+    WORKERS.iter().map(|w| w.calls.load(Ordering::Relaxed)).sum()
+}
+
+fn check() -> Result<[u64; 2], Error> {
+    invoke(abi::ROOT_CAP_MACHINE, MACHINE_CHECK, &[])
+}
+
+fn run(plan: &Plan) -> Result<(), Error> {
+    let mut told = 0;
+    let mut batch = 0;
+    while calls() < plan.calls {
+        batch += 1;
+        let mut random = Random::new([plan.seed, batch, u64::MAX]);
+        let meeting = playground::set_up(&mut random, plan.cores)?;
+        let end = (calls() + plan.batch).min(plan.calls);
+        BATCH.store(batch, Ordering::SeqCst);
+        watch(plan, &mut random, &meeting, end);
+        BATCH.store(STOPPED, Ordering::SeqCst);
+        let [objects, caps] = check()?;
+        playground::tear_down()?;
+        await_workers(plan, batch)?;
+        await_memory(plan, batch)?;
+        check()?;
+        if calls() - told >= (plan.calls / 100).clamp(1, 1_000_000) || calls() >= plan.calls {
+            told = calls();
+            println!("kfuzz: {told} of {} calls, batch {batch}, {objects} objects, {caps} capabilities", plan.calls);
+        }
+    }
+    Ok(())
+}
+
+/// Until the batch has had its calls, or there are no more though those who wait were set free. (A core that a decoupled
+/// thread has for itself makes none.)
+fn watch(plan: &Plan, random: &mut Random, meeting: &Meeting, end: u64) {
+    let (mut before, mut idle) = ([0; worker::MAX_WORKERS], 0);
+    while calls() < end {
+        sleep(plan);
+        playground::restock(random, meeting);
+        let now = WORKERS.each_ref().map(|w| w.calls.load(Ordering::Relaxed));
+        idle = if now == before { idle + 1 } else { 0 };
+        let workers = (plan.cores * WORKERS_PER_CORE) as usize;
+        let waiting = (0..workers).filter(|&i| now[i] == before[i]).count();
+        before = now;
+        if idle >= GIVE_UP {
+            return;
+        }
+        if waiting > workers / 2 {
+            set_free(meeting);
+        }
+    }
+}
+
+/// Serve everybody who waits at the places that the coordinator knows.
+fn set_free(meeting: &Meeting) {
+    for endpoint in meeting.endpoints {
+        while raw(abi::SYS_RECV, endpoint, TAG_POLL, [0; 4], meeting.reply).is_ok() {}
+        let _ = raw(abi::SYS_SEND, endpoint, TAG_POLL, [0; 4], 0);
+    }
+    for notification in meeting.notifications {
+        let _ = raw(abi::SYS_SEND, notification, 0, [0; 4], 0);
+    }
+}
+
+fn await_workers(plan: &Plan, batch: u64) -> Result<(), Error> {
+    for (number, worker) in WORKERS.iter().enumerate().take((plan.cores * WORKERS_PER_CORE) as usize) {
+        let mut waited = 0;
+        while worker.left.load(Ordering::SeqCst) != worker.joined.load(Ordering::SeqCst) {
+            sleep(plan);
+            waited += 1;
+            if waited == STUCK {
+                check()?;
+                println!("kfuzz: worker {number} does not come back, seed {} batch {batch}", plan.seed);
+                rt::exit(1);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Cores hold on to the address space they used last: each has to come by a worker's. Then all memory is back.
+fn await_memory(plan: &Plan, batch: u64) -> Result<(), Error> {
+    let mut waited = 0;
+    while !playground::is_clean()? {
+        sleep(plan);
+        waited += 1;
+        if waited == STUCK {
+            println!("kfuzz: memory of batch {batch} does not come back, seed {}", plan.seed);
+            check()?;
+            rt::exit(1);
+        }
+    }
+    Ok(())
+}
+
+/// One tick of the vCPU's timer.
+fn sleep(plan: &Plan) {
+    // SAFETY: RDTSC is always there; the page is the coordinator's own.
+    let (now, page) = unsafe { (core::arch::x86_64::_rdtsc(), &*(PAGE_AT as *const VcpuState)) };
+    invoke(THREAD, abi::THREAD_TIMER, &[now + plan.tsc_hz / TICKS_PER_SECOND]).expect("a vCPU has a timer");
+    while page.pending.swap(0, Ordering::SeqCst) == 0 {
+        let _ = raw(SYS_VCPU_RESUME, RESUME_WAIT, 0, [0; 4], 0);
+    }
+}
