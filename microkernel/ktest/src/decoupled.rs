@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "an_unmap_reaches_a_running_decoupled_thread", cores: 2, run: unmap },
     Test { name: "extended_state_goes_both_ways", cores: 2, run: xstate },
     Test { name: "a_bad_answer_is_refused_and_can_be_mended", cores: 2, run: bad_answer },
+    Test { name: "a_frame_that_changes_while_the_trap_is_saved_is_not_believed", cores: 2, run: changing_frame },
     Test { name: "any_number_of_refused_answers_takes_no_kernel_stack", cores: 2, run: refused_often },
     Test { name: "deleting_a_decoupled_thread_frees_its_core", cores: 2, run: deleted },
     Test { name: "a_decoupled_thread_cannot_be_run_twice", cores: 2, run: twice },
@@ -221,6 +222,26 @@ fn bad_answer() -> Outcome {
     d.frame().xsave = good;
     d.answer(ANSWER_XSTATE)?;
     equal(d.trap()?, TRAP_SYSCALL)
+}
+
+/// The CPU pushes cs into the shared frame, and the entry code its own words: both are overwritten before it can look.
+fn changing_frame() -> Outcome {
+    // ud2
+    let d = Decoupled::new(&[0x0f, 0x0b])?;
+    d.run()?;
+    for _ in 0..2000 {
+        equal(d.trap()?, 6)?;
+        d.answer(0)?;
+        let regs = &raw mut d.frame().frame.regs;
+        while d.frame().state.load(Ordering::Acquire) != FRAME_TRAPPED {
+            // SAFETY: words of the mapped frame page.
+            unsafe {
+                (&raw mut (*regs).cs).write_volatile(0);
+                (&raw mut (*regs).rdi).write_volatile(0);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn refused_often() -> Outcome {

@@ -16,6 +16,9 @@ unsafe impl Sync for Table {}
 
 /// Kernel stacks, one after another, each above pages that are not mapped.
 pub const STACKS: u64 = 0xffff_8080_0000_0000;
+/// The bit of an address that is set in every kernel stack and clear in the direct map.
+pub const STACK_BIT: u32 = 39;
+const _: () = assert!(STACKS >> STACK_BIT & 1 == 1 && (DIRECT | (DIRECT_BYTES - 1)) >> STACK_BIT & 1 == 0);
 /// Bytes of one core's place there: the upper half is its stack, the lower half the guard.
 pub const STACK_PLACE: u64 = 32 * 1024;
 

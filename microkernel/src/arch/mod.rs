@@ -21,6 +21,7 @@ global_asm!(include_str!("boot.s"));
 global_asm!(
     include_str!("trap.s"),
     flags_user = const FLAGS_USER,
+    kernel_stack_bit = const memory::STACK_BIT,
     thread_home = const crate::object::Thread::HOME,
     thread_special = const crate::object::Thread::HINDERED_KIND,
 );

@@ -103,7 +103,8 @@ fast_calls:
     .quad fast_call, fast_reply_receive, fast_send, fast_receive
 .text
 
-# One 16-byte stub per vector. The call's return address tells the vector and lies where rdi belongs.
+# One 16-byte stub per vector. From user mode, the stack here is the frame, which may be shared with Linux and so changed at
+# any time by another core: nothing that was pushed is ever read back to decide by. The vector is in a register.
 .align 16
 .global trap_stubs
 trap_stubs:
@@ -114,21 +115,20 @@ trap_stubs:
     .else
         push -1
     .endif
+    push rdi
+    mov edi, v
     .if v == 2 || v == 8 || v == 18
-        call paranoid_common
+        jmp paranoid_common
     .else
-        call trap_common
+        jmp trap_common
     .endif
     .set v, v + 1
 .endr
 
 .align 16
 trap_common:
-    xchg rdi, [rsp]
-    sub rdi, offset trap_stubs
-    shr edi, 4
-    test byte ptr [rsp + 3*8], 3    # cs, above rdi, orig_rax, rip
-    jz trap_from_kernel
+    bt rsp, {kernel_stack_bit}      # kernel mode has its stack outside the direct map, where all frames are
+    jc trap_from_kernel
     swapgs
     SAVE_FROM_RSI
     mov rsi, rsp
@@ -142,9 +142,6 @@ trap_common:
 # the sign of the base tells whose it is (user mode may set one in the upper half): the kernel's lies above the frame,
 # where Tables::load put it, and what was there comes back.
 paranoid_common:
-    xchg rdi, [rsp]
-    sub rdi, offset trap_stubs
-    shr edi, 4
     SAVE_FROM_RSI
     mov rsi, rsp
     cld
