@@ -1,7 +1,7 @@
 //! Tests of the microkernel, run on it in place of the root task.
 //!
 //! Each test is a function that fails where the kernel does not keep its word; docs/acceptance.md says which case it is
-//! for. Words of the command line: `ktest=NAME` runs one test, `ktest=list` prints `test NAME, N cores` for each; without
+//! for. Words of the command line: `ktest=NAME` runs the test of that name (else, those whose name contains it), `ktest=list` prints `test NAME, N cores` for each; without
 //! one all run that have cores enough. Output: `ok NAME` or `not ok NAME: reason` a line; the exit status tells of
 //! failures. A test gets a fresh range of slots and gives everything back by revoking its Untyped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -33,6 +33,8 @@ mod registers;
 #[cfg(target_os = "none")]
 mod scheduling;
 #[cfg(target_os = "none")]
+mod stress;
+#[cfg(target_os = "none")]
 mod support;
 #[cfg(target_os = "none")]
 mod vcpus;
@@ -47,7 +49,7 @@ mod program {
     use crate::differential;
     use crate::support::{self, Test};
     use crate::{
-        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers, scheduling, vcpus, waiting,
+        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers, scheduling, stress, vcpus, waiting,
     };
 
     const DIFFERENTIAL_SEED: u64 = 0x7ace7;
@@ -70,6 +72,7 @@ mod program {
         let groups = [
             capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, waiting::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
             vcpus::TESTS, registers::TESTS, decoupled::TESTS, interrupts::TESTS, machine::TESTS,
+            stress::TESTS,
         ];
         if wanted == Some("list") {
             for test in groups.into_iter().flatten() {
@@ -77,10 +80,13 @@ mod program {
             }
             rt::exit(0);
         }
+        let all = || groups.into_iter().flatten();
+        let exact = wanted.is_some_and(|w| all().any(|test| test.name == w));
+        let is_wanted = |name: &str| wanted.is_none_or(|w| if exact { name == w } else { name.contains(w) });
         let mut failed = 0;
         let mut ran = 0;
-        for Test { name, cores, run } in groups.into_iter().flatten() {
-            if wanted.is_some_and(|w| w != *name) || boot.cores < *cores {
+        for Test { name, cores, run } in all() {
+            if !is_wanted(name) || boot.cores < *cores {
                 continue;
             }
             ran += 1;

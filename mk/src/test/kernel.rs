@@ -18,29 +18,63 @@ const DIFFERENTIAL_OPERATIONS: u32 = 1_000_000;
 /// A test run takes seconds; on a busy machine, some more.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Runs all whose name contains `filter`.
+type Check = fn(&Kernel) -> Result<()>;
+
+/// Tests that look at the kernel from outside.
+pub const CHECKS: &[(&str, Check)] = &[
+    ("the fast path does what the general one does", fast_path_agrees),
+    ("no SSE or x87 instruction", no_floating_point),
+    ("text and data are under 256 KiB", size),
+    ("a refused call is traced with object, argument and reason", tracing),
+    ("a machine check is told with its bank, and protections are on", super::monitor::machine_check),
+];
+
+/// Runs the test named `filter`; if there is none of that name, all whose name contains it.
 pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let kernel = builder.kernel()?;
-    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    let inside = tests_inside(&kernel)?;
+    let boots = bad_boots(&kernel)?;
+    let outside = || CHECKS.iter().map(|(name, _)| *name).chain(boots.iter().map(|case| case.name));
+    let names = || inside.iter().map(|(name, _)| name.as_str()).chain(outside());
+    let exact = filter.is_some_and(|filter| names().any(|name| name == filter));
+    let wanted = |name: &str| filter.is_none_or(|filter| if exact { name == filter } else { name.contains(filter) });
+    if let Some(filter) = filter
+        && !names().any(wanted)
+    {
+        let list: String = names().map(|name| format!("\n  {name}")).collect();
+        bail!("no test of the kernel has `{filter}` in its name; there are{list}");
+    }
     for &cores in CORES {
-        on_the_kernel(&kernel, cores, &wanted, tally)?;
-    }
-    type Check = fn(&Kernel) -> Result<()>;
-    let checks: [(&str, Check); 3] = [
-        ("kernel: the fast path does what the general one does", fast_path_agrees),
-        ("kernel: no SSE or x87 instruction", no_floating_point),
-        ("kernel: text and data are under 256 KiB", size),
-    ];
-    for (name, check) in checks.iter().filter(|(name, _)| wanted(name)) {
-        tally.record(name, check(&kernel));
-    }
-    for case in bad_boots(&kernel)? {
-        let name = format!("kernel: {}", case.name);
-        if wanted(&name) {
-            tally.record(&name, case.check(&kernel));
+        if inside.iter().any(|(name, needed)| wanted(name) && *needed <= cores) {
+            on_the_kernel(&kernel, cores, filter, tally)?;
         }
     }
+    for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
+        tally.record(&format!("kernel: {name}"), check(&kernel));
+    }
+    for case in boots.iter().filter(|case| wanted(case.name)) {
+        tally.record(&format!("kernel: {}", case.name), case.check(&kernel));
+    }
     Ok(())
+}
+
+/// Names of the tests that run on the kernel, and how many cores each needs.
+fn tests_inside(kernel: &Kernel) -> Result<Vec<(String, u32)>> {
+    let (_, log) = boot(kernel, Some(&archive(kernel)?), 1, "256M", "ktest=list")?;
+    let test = |line: &str| {
+        let (name, cores) = line.strip_prefix("test ")?.strip_suffix(" cores")?.split_once(", ")?;
+        Some((name.to_owned(), cores.parse().ok()?))
+    };
+    let tests: Vec<_> = log.lines().filter_map(test).collect();
+    if tests.is_empty() {
+        bail!("the kernel's tests do not tell their names:\n{log}");
+    }
+    Ok(tests)
+}
+
+/// What the tests boot with.
+pub fn archive(kernel: &Kernel) -> Result<Vec<u8>> {
+    Ok(newc_archive(&[("root", &fs::read(&kernel.ktest)?), ("symbols", &fs::read(&kernel.symbols)?)]))
 }
 
 /// Boots the kernel with an archive; QEMU's exit status and the log.
@@ -67,10 +101,10 @@ fn boot_on(machine: &Machine, kernel: &Kernel, archive: Option<&[u8]>, words: &s
     }
 }
 
-fn on_the_kernel(kernel: &Kernel, cores: u32, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) -> Result<()> {
-    let archive = newc_archive(&[("root", &fs::read(&kernel.ktest)?), ("symbols", &fs::read(&kernel.symbols)?)]);
+fn on_the_kernel(kernel: &Kernel, cores: u32, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let whole = format!("kernel: the tests end in order, {cores} cores");
-    let (code, log) = match boot(kernel, Some(&archive), cores, "256M", "") {
+    let words = filter.map(|filter| format!("ktest={filter}")).unwrap_or_default();
+    let (code, log) = match boot(kernel, Some(&archive(kernel)?), cores, "256M", &words) {
         Ok(outcome) => outcome,
         Err(error) => {
             tally.fail(&whole, &format!("{error:#}"));
@@ -79,20 +113,14 @@ fn on_the_kernel(kernel: &Kernel, cores: u32, wanted: &dyn Fn(&str) -> bool, tal
     };
     for line in log.lines() {
         if let Some(name) = line.strip_prefix("ok ") {
-            let name = format!("kernel: {name}, {cores} cores");
-            if wanted(&name) {
-                tally.pass(&name);
-            }
+            tally.pass(&format!("kernel: {name}, {cores} cores"));
         } else if let Some((name, reason)) = line.strip_prefix("not ok ").and_then(|rest| rest.split_once(": ")) {
-            let name = format!("kernel: {name}, {cores} cores");
-            if wanted(&name) {
-                tally.fail(&name, reason);
-            }
+            tally.fail(&format!("kernel: {name}, {cores} cores"), reason);
         }
     }
     // Failed tests end with status 1 (QEMU: 3) and were told above.
     let ended = log.lines().any(|line| line.starts_with("ktest: ")) && matches!(code, Some(1 | 3));
-    if wanted(&whole) || !ended {
+    if filter.is_none() || !ended {
         tally.record(&whole, if ended { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {code:?}; log:\n{log}")) });
     }
     Ok(())
@@ -100,7 +128,7 @@ fn on_the_kernel(kernel: &Kernel, cores: u32, wanted: &dyn Fn(&str) -> bool, tal
 
 /// The same random operations with the fast path and without it: all that the threads saw must be the same.
 fn fast_path_agrees(kernel: &Kernel) -> Result<()> {
-    let archive = newc_archive(&[("root", &fs::read(&kernel.ktest)?), ("symbols", &fs::read(&kernel.symbols)?)]);
+    let archive = archive(kernel)?;
     let machine = Machine { cores: 1, memory: "256M".into(), accelerator: Accelerator::TcgRepeatable, extra: Vec::new() };
     let digests = |option: &str| -> Result<Vec<String>> {
         let (code, log) = boot_on(&machine, kernel, Some(&archive), &format!("differential={DIFFERENTIAL_OPERATIONS} {option}"))?;
@@ -116,6 +144,32 @@ fn fast_path_agrees(kernel: &Kernel) -> Result<()> {
         None if fast.len() != slow.len() => bail!("{} and {} digests", fast.len(), slow.len()),
         None => Ok(()),
     }
+}
+
+/// With `tacet.trace` there is one line for each refused call, without it none.
+fn tracing(kernel: &Kernel) -> Result<()> {
+    let test = "ktest=a_refused_call_tells_which_argument";
+    let lines = [
+        "refused: BadArgument: thread 'ktest': UNTYPED_RETYPE on Untyped (unnamed) in slot 128, rights 0xf: argument 0 is 0x63",
+        "CSPACE_COPY on CSpace (unnamed) in slot 1, rights 0xf: argument 0 is",
+        "refused: BadMethod: thread 'ktest': method 0x270f on Task (unnamed)",
+    ];
+    let (_, log) = boot(kernel, Some(&archive(kernel)?), 1, "256M", &format!("tacet.trace {test}"))?;
+    for line in lines {
+        if !log.contains(line) {
+            bail!("expected `{line}` in\n{log}");
+        }
+    }
+    // Behind its last line, the test cleans up, which may be refused.
+    let count = log.lines().take_while(|line| !line.starts_with("ok ")).filter(|line| line.contains("refused: ")).count();
+    if count != 11 {
+        bail!("expected 11 refusals, saw {count} in\n{log}");
+    }
+    let (_, quiet) = boot(kernel, Some(&archive(kernel)?), 1, "256M", test)?;
+    if quiet.contains("refused: ") || !quiet.contains("ok a_refused_call") {
+        bail!("without tacet.trace:\n{quiet}");
+    }
+    Ok(())
 }
 
 fn no_floating_point(kernel: &Kernel) -> Result<()> {
@@ -142,9 +196,12 @@ fn size(kernel: &Kernel) -> Result<()> {
     }
 }
 
+/// QEMU's status after a panic of the kernel.
+pub const KERNEL_PANIC: i32 = 201;
+
 /// A boot that must fail: with this status, and with this text in the log.
-struct BadBoot {
-    name: &'static str,
+pub struct BadBoot {
+    pub name: &'static str,
     archive: Option<Vec<u8>>,
     memory: &'static str,
     words: &'static str,
@@ -158,11 +215,16 @@ impl BadBoot {
         if code != Some(self.status) || !log.contains(self.says) {
             bail!("expected status {} and `{}`, saw {code:?} and\n{log}", self.status, self.says);
         }
+        // The kernel's own end comes with registers and the way there.
+        let panicked = self.status == KERNEL_PANIC;
+        if let Some(part) = ["rip ", "r15 ", "cr2 ", "backtrace:"].iter().find(|part| panicked && !log.contains(**part)) {
+            bail!("the panic tells no `{part}`:\n{log}");
+        }
         Ok(())
     }
 }
 
-fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
+pub fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
     let root = fs::read(&kernel.root)?;
     let good_root = |other: &[(&str, &[u8])]| {
         let mut files = vec![("root", &root[..])];
@@ -170,7 +232,6 @@ fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
         newc_archive(&files)
     };
     let case = |name, archive, status, says| BadBoot { name, archive, memory: "256M", words: "", status, says };
-    const KERNEL_PANIC: i32 = 201;
     const BAD_BOOT: i32 = 9;
     let mut cut = good_root(&[]);
     cut.truncate(1000);

@@ -1,8 +1,11 @@
 //! `mk test`: a line for each test, and at the end the count.
 
+#[cfg(test)]
+mod acceptance;
 mod guest;
 mod host;
 mod kernel;
+mod monitor;
 mod program;
 mod tally;
 
@@ -37,11 +40,12 @@ Prints one line for each test, then `N passed, N failed` alone on a line. Exit s
 Examples:
   mk test                 everything
   mk test host            one suite
-  mk test host acpi       the tests of a suite whose name contains `acpi`")]
+  mk test host acpi       the tests of a suite whose name contains `acpi`
+  mk test kernel NAME     one of the kernel's tests; an unknown NAME prints those that there are")]
 pub struct Arguments {
     /// Only this suite
     suite: Option<Suite>,
-    /// Only tests whose name contains this
+    /// Only tests whose name contains this (kernel: the one of this name, if there is one)
     name: Option<String>,
 }
 
