@@ -5,7 +5,7 @@ use crate::build::Kernel;
 use crate::child::Running;
 use crate::qemu::{Accelerator, Machine};
 use anyhow::{Context, Result, bail};
-use std::fs;
+use fs_err as fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
