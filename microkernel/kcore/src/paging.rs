@@ -442,7 +442,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (seed >> 33) % n
         };
-        for _ in 0..400 {
+        for _ in 0..if cfg!(miri) { 10 } else { 400 } {
             let va = random(2048) * PAGE;
             let size = (random(1024) + 1) * PAGE;
             if random(2) == 0 {
