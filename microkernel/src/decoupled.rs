@@ -46,8 +46,8 @@ fn publish(core: &Core, thread: &Thread) {
     shootdown::pause(core);
     // SAFETY: atomic fields of a live page.
     unsafe { (*page(thread)).state.store(FRAME_TRAPPED, Ordering::SeqCst) };
-    let doorbell = thread.doorbell.lock().clone();
-    if let Some(doorbell) = doorbell {
+    let doorbell = thread.doorbell.lock();
+    if let Some(doorbell) = &*doorbell {
         doorbell.signal();
     }
 }

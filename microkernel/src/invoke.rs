@@ -155,15 +155,18 @@ fn task(call: &Call, task: &Task) -> Result<[u64; 2], Refusal> {
         abi::TASK_MAP => {
             let flags = call.thread.message_word(4);
             let range = call.cspace()?.get::<Range>(a, rights_to_map(flags)).argument(0)?;
-            task.map(&range, b, c, d, flags).map_err(|error| {
-                let argument = match error {
-                    Error::BadArgument => 4,
-                    Error::BadAddress if b % 4096 != 0 || range.physical(b, d).is_err() => 1,
-                    Error::BadAddress => 2,
-                    _ => abi::NO_ARGUMENT,
-                };
-                Refusal { error, argument }
-            })?;
+            task.map(&range, b, c, d, flags).map_err(
+                #[cold]
+                |error| {
+                    let argument = match error {
+                        Error::BadArgument => 4,
+                        Error::BadAddress if b % 4096 != 0 || range.physical(b, d).is_err() => 1,
+                        Error::BadAddress => 2,
+                        _ => abi::NO_ARGUMENT,
+                    };
+                    Refusal { error, argument }
+                },
+            )?;
         }
         abi::TASK_UNMAP => task.unmap(a, b).argument(0)?,
         _ => return Err(Error::BadMethod.into()),

@@ -8,6 +8,7 @@ use crate::object::{Ref, Task};
 /// Mappings of `task` were taken away: when this returns, no core uses them.
 ///
 /// Cores on which the Task is not active see the new generation before they use it again.
+#[inline]
 pub fn flush(task: &Task) {
     task.generation.fetch_add(1, Ordering::SeqCst);
     let own = arch::core();
@@ -15,7 +16,15 @@ pub fn flush(task: &Task) {
         own.task_generation.set(task.generation.load(Ordering::Relaxed));
         arch::memory::flush_user();
     }
-    let mut others = task.active.load(Ordering::SeqCst) & !own.bit;
+    let others = task.active.load(Ordering::SeqCst) & !own.bit;
+    if others != 0 {
+        interrupt(own, others);
+    }
+}
+
+/// Have other cores flush, and wait until they have.
+#[inline(never)]
+fn interrupt(own: &Core, mut others: u64) {
     while others != 0 {
         let index = others.trailing_zeros() as usize;
         others &= others - 1;

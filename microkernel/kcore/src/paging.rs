@@ -49,7 +49,28 @@ fn takes_away(old: u64, new: u64) -> bool {
 /// translations must be flushed. On `NoMemory` no translation has changed; tables that were made stay.
 ///
 /// A table of small pages stays where one is: freeing it would need a flush first.
-pub fn map<T: Tables>(t: &mut T, root: u64, mut address: u64, mut physical: u64, mut size: u64, flags: u64) -> Result<bool, NoMemory> {
+pub fn map<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, size: u64, flags: u64) -> Result<bool, NoMemory> {
+    if size > PAGE {
+        return map_many(t, root, address, physical, size, flags);
+    }
+    // The commonest case, an answer to a page fault, goes straight.
+    let mut table = root;
+    for level in (1..4).rev() {
+        table = descend(t, table, index(address, level), level)?;
+    }
+    Ok(put(t, table, address, physical | flags | PRESENT))
+}
+
+/// Write a page's entry; whether that takes something away.
+fn put<T: Tables>(t: &mut T, table: u64, address: u64, new: u64) -> bool {
+    let i = index(address, 0);
+    let old = t.read(table, i);
+    t.write(table, i, new);
+    takes_away(old, new)
+}
+
+#[inline(never)]
+fn map_many<T: Tables>(t: &mut T, root: u64, mut address: u64, mut physical: u64, mut size: u64, flags: u64) -> Result<bool, NoMemory> {
     // Within one table, memory is needed before the first entry is written.
     if address / LARGE_PAGE != (address + size - 1) / LARGE_PAGE {
         make_tables(t, root, address, physical, size)?;
@@ -72,10 +93,7 @@ pub fn map<T: Tables>(t: &mut T, root: u64, mut address: u64, mut physical: u64,
             let table = descend(t, table, i, 1)?;
             let end = (address + size).min((address & !(LARGE_PAGE - 1)) + LARGE_PAGE);
             for offset in (0..end - address).step_by(PAGE as usize) {
-                let i = index(address + offset, 0);
-                let new = (physical + offset) | flags | PRESENT;
-                replaced |= takes_away(t.read(table, i), new);
-                t.write(table, i, new);
+                replaced |= put(t, table, address + offset, (physical + offset) | flags | PRESENT);
             }
             end - address
         };
@@ -108,9 +126,7 @@ fn make_tables<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, siz
 fn descend<T: Tables>(t: &mut T, table: u64, i: usize, level: u32) -> Result<u64, NoMemory> {
     let entry = t.read(table, i);
     if entry & PRESENT == 0 {
-        let new = t.allocate().ok_or(NoMemory)?;
-        t.write(table, i, new | TABLE);
-        return Ok(new);
+        return add(t, table, i);
     }
     if entry & LARGE != 0 && level == 1 {
         return split(t, table, i);
@@ -118,7 +134,15 @@ fn descend<T: Tables>(t: &mut T, table: u64, i: usize, level: u32) -> Result<u64
     Ok(entry & ADDRESS)
 }
 
+#[inline(never)]
+fn add<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
+    let new = t.allocate().ok_or(NoMemory)?;
+    t.write(table, i, new | TABLE);
+    Ok(new)
+}
+
 /// Replace a 2 MiB page by a table of 4 KiB pages with the same translation.
+#[inline(never)]
 fn split<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
     let entry = t.read(table, i);
     let new = t.allocate().ok_or(NoMemory)?;
@@ -133,6 +157,26 @@ fn split<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
 /// Take away every mapping in `[address, address + size)`. `Ok(true)`: something was mapped. Only splitting a large page
 /// that reaches outside can need memory; on `NoMemory` nothing was taken away.
 pub fn unmap<T: Tables>(t: &mut T, root: u64, address: u64, size: u64) -> Result<bool, NoMemory> {
+    if size > PAGE {
+        return unmap_many(t, root, address, size);
+    }
+    let mut table = root;
+    for level in (1..4).rev() {
+        let i = index(address, level);
+        let entry = t.read(table, i);
+        if entry & PRESENT == 0 {
+            return Ok(false);
+        }
+        table = if level == 1 && entry & LARGE != 0 { split(t, table, i)? } else { entry & ADDRESS };
+    }
+    let i = index(address, 0);
+    let found = t.read(table, i) & PRESENT != 0;
+    t.write(table, i, 0);
+    Ok(found)
+}
+
+#[inline(never)]
+fn unmap_many<T: Tables>(t: &mut T, root: u64, address: u64, size: u64) -> Result<bool, NoMemory> {
     let end = address + size;
     // The page at the begin is split before anything else is done; that at the end must be, too.
     if end % LARGE_PAGE != 0 && address / LARGE_PAGE != end / LARGE_PAGE {

@@ -153,11 +153,12 @@ impl CSpace {
 
     /// A capability's object, if it is a `T` and has all of `rights`.
     pub fn get<T: Object>(&self, index: u64, rights: u64) -> Result<Ref<T>, Error> {
-        let capability = self.lookup(index)?;
-        if capability.rights & rights != rights {
+        let held = self.hold();
+        let (object, _, has) = held.get(index).ok_or(Error::NoCapability)?;
+        if has & rights != rights {
             return Err(Error::NoRights);
         }
-        capability.object.downcast()
+        object.downcast_ref().map(Ref::of).ok_or(Error::WrongType)
     }
 
     /// The first capability to a new object, derived from the one that `parent` names.

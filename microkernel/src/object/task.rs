@@ -130,36 +130,26 @@ impl Task {
         let guard = self.tables.lock();
         let replaced = paging::map(&mut self.page_tables(), self.root, address, physical, size, bits);
         drop(guard);
-        match replaced {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                shootdown::flush(self);
-                Ok(())
-            }
-            Err(paging::NoMemory) => {
-                shootdown::flush(self);
-                Err(Error::NoMemory)
-            }
-        }
+        self.settle(replaced)
     }
 
     /// When this returns, no core can reach the pages.
+    #[inline(always)]
     pub fn unmap(&self, address: u64, size: u64) -> Result<(), Error> {
         check_user_range(address, size)?;
         let guard = self.tables.lock();
         let found = paging::unmap(&mut self.page_tables(), self.root, address, size);
         drop(guard);
-        match found {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                shootdown::flush(self);
-                Ok(())
-            }
-            Err(paging::NoMemory) => {
-                shootdown::flush(self);
-                Err(Error::NoMemory)
-            }
+        self.settle(found)
+    }
+
+    /// After a change of the page tables: flush what was taken away.
+    #[inline]
+    fn settle(&self, changed: Result<bool, paging::NoMemory>) -> Result<(), Error> {
+        if changed != Ok(false) {
+            shootdown::flush(self); // (where memory ran out, large pages may have been split)
         }
+        changed.map(drop).map_err(|paging::NoMemory| Error::NoMemory)
     }
 }
 
@@ -185,6 +175,7 @@ impl Task {
     }
 }
 
+#[inline]
 fn check_user_range(address: u64, size: u64) -> Result<(), Error> {
     let aligned = (address | size) % 4096 == 0 && size > 0;
     match address.checked_add(size) {

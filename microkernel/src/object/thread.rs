@@ -246,11 +246,8 @@ impl Thread {
 
     #[inline]
     pub fn kind(&self) -> Kind {
-        match self.kind.load(Ordering::Relaxed) {
-            0 => Kind::Ordinary,
-            1 => Kind::Vcpu,
-            _ => Kind::Decoupled,
-        }
+        // SAFETY: only Kinds are stored.
+        unsafe { core::mem::transmute::<u8, Kind>(self.kind.load(Ordering::Relaxed)) }
     }
 
     pub fn state(&self) -> State {
