@@ -145,7 +145,7 @@ impl Audit {
     /// What a core refers to.
     fn core(&mut self, core: &Core) {
         // SAFETY: these pointers are counted, and nothing changes meanwhile.
-        let (current, task, owner) = unsafe { (core.current.get().as_ref(), core.task.get().as_ref(), core.fpu_owner.get().as_ref()) };
+        let (current, task, owner) = unsafe { (core.current.get().as_ref(), core.task().as_ref(), core.fpu_owner.get().as_ref()) };
         if let Some(thread) = current {
             self.reference_to(thread);
             holds!(thread.header(), thread.state() == State::Running, "current on core {} but {:?}", core.index, thread.state());
@@ -292,7 +292,7 @@ impl Audit {
         });
         for core in (0..core_count()).filter_map(core_at) {
             let active = task.active.load(Ordering::SeqCst) >> core.index & 1 != 0;
-            let loaded = core::ptr::eq(core.task.get(), task);
+            let loaded = core::ptr::eq(core.task(), task);
             holds!(task.header(), loaded || !active, "active on core {}, which has another Task", core.index);
         }
     }

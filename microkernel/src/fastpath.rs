@@ -232,7 +232,7 @@ fn switch<'a>(core: &Core, next: Ref<Thread>) -> (&'a Thread, Ref<Thread>) {
     let (next, old) = unsafe { (&*next, Ref::from_raw(core.current.replace(next))) };
     core.set_frame(next.regs());
     // `core.task` is the old thread's Task, and active here.
-    if let Some(task) = next.task_other_than(core.task.get()) {
+    if let Some(task) = next.task_other_than(core.task()) {
         // SAFETY: a thread that ran here has a Task, which is `core.task`.
         unsafe { shootdown::exchange(core, task) };
     }

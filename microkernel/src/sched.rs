@@ -158,7 +158,7 @@ pub fn leave() -> ! {
             current = unsafe { core.current.get().as_ref() };
         }
         let Some(thread) = current else {
-            shootdown::pause(core); // who unmaps something need not wake this core
+            shootdown::rest(core);
             arch::halt();
             continue;
         };

@@ -12,7 +12,7 @@ use crate::object::{Ref, Task};
 pub fn flush(task: &Task) {
     task.generation.fetch_add(1, Ordering::SeqCst);
     let own = arch::core();
-    if core::ptr::eq(own.task.get(), task) {
+    if core::ptr::eq(own.task(), task) {
         own.task_generation.set(task.generation.load(Ordering::Relaxed));
         arch::memory::flush_user();
     }
@@ -52,7 +52,7 @@ pub fn serve(core: &Core) {
 /// Make `task` the address space of this core.
 #[inline]
 pub fn activate(core: &Core, task: &Task) {
-    if core::ptr::eq(core.task.get(), task) {
+    if core::ptr::eq(core.task(), task) {
         if task.active.load(Ordering::Relaxed) & core.bit == 0 {
             // Paused: another core may have taken mappings away without telling.
             task.active.fetch_or(core.bit, Ordering::SeqCst);
@@ -64,7 +64,7 @@ pub fn activate(core: &Core, task: &Task) {
         }
         return;
     }
-    let old = core.task.get();
+    let old = core.task();
     load(core, task);
     if !old.is_null() {
         // SAFETY: `load` counted it when it became the core's.
@@ -78,7 +78,7 @@ pub fn activate(core: &Core, task: &Task) {
 /// The core has one.
 #[inline(always)]
 pub unsafe fn exchange(core: &Core, task: &Task) {
-    let (old, bit) = (core.task.get(), core.bit);
+    let (old, bit) = (core.task(), core.bit);
     load(core, task);
     // SAFETY: by the caller's promise there is one, and `load` counted it.
     unsafe { release(old, bit) };
@@ -89,22 +89,39 @@ fn load(core: &Core, task: &Task) {
     // From here on, other cores tell this one what they take away.
     task.active.fetch_or(core.bit, Ordering::SeqCst);
     core.task_generation.set(task.generation.load(Ordering::SeqCst));
-    core.task.set(Ref::of(task).into_raw());
+    core.set_task(Ref::of(task).into_raw());
     arch::memory::load_root(task.root());
 }
 
 /// This core stops using its Task's translations until it activates the Task again; CR3 stays.
 pub fn pause(core: &Core) {
     // SAFETY: core.task is counted by `activate`.
-    if let Some(task) = unsafe { core.task.get().as_ref() } {
+    if let Some(task) = unsafe { core.task().as_ref() } {
         task.active.fetch_and(!core.bit, Ordering::SeqCst);
+    }
+}
+
+/// The core has nothing to do: who unmaps something need not wake it, and a deleted Task need not wait for it.
+pub fn rest(core: &Core) {
+    pause(core);
+    // SAFETY: core.task is counted by `activate`.
+    if unsafe { core.task().as_ref() }.is_some_and(Task::is_deleted) {
+        deactivate(core);
+    }
+}
+
+/// `task` was deleted: cores that rest in it leave it.
+pub fn task_deleted(task: &Task) {
+    for core in (0..arch::core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.task(), task)) {
+        crate::sched::poke(core);
     }
 }
 
 /// Leave the address space for the kernel's own.
 pub fn deactivate(core: &Core) {
-    let old = core.task.replace(core::ptr::null());
+    let old = core.task();
     if !old.is_null() {
+        core.set_task(core::ptr::null());
         arch::memory::load_root(arch::memory::kernel_root());
         // SAFETY: `load` counted it.
         unsafe { release(old, core.bit) };

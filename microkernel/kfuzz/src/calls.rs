@@ -118,7 +118,7 @@ fn argument(random: &mut Random, arg: Arg) -> u64 {
         Offset => random.below(20) * 4096,
         MapFlags => random.below(8) | 1,
         Kind => random.below(12),
-        Count => random.pick(&[1, 1, 2, 5, 16, 40, 64, 512, 600]),
+        Count => if random.once_in(50) { random.pick(&[512, 600]) } else { random.pick(&[1, 1, 2, 5, 9, 16, 40, 64]) },
         Rights => random.pick(&[15, 15, 15, 1, 2, 3, 7, 0]),
         Badge => random.pick(&[0, 0, 1, 2, 1 << 62, 0xffff]),
         Program => if random.once_in(6) { random.wild() } else { program(random.below(PROGRAMS)) },

@@ -22,7 +22,18 @@ pub struct Plan {
     pub tsc_hz: u64,
 }
 
-const WORKERS_PER_CORE: u64 = 2;
+impl Plan {
+    /// Where there are enough cores, the last is left to decoupled threads.
+    fn working_cores(&self) -> u64 {
+        if self.cores > 2 { self.cores - 1 } else { self.cores }
+    }
+
+    fn workers(&self) -> u64 {
+        (self.working_cores() * WORKERS_PER_CORE).min(worker::MAX_WORKERS as u64)
+    }
+}
+
+const WORKERS_PER_CORE: u64 = 3;
 const PAGE_AT: u64 = 0x50_2000_0000;
 const THREAD: u64 = HARNESS;
 const RANGE: u64 = HARNESS + 1;
@@ -30,7 +41,7 @@ const WORKER: u64 = HARNESS + 8;
 /// Looks at progress in a second.
 const TICKS_PER_SECOND: u64 = 500;
 /// Ticks without a call after which the batch ends.
-const GIVE_UP: u64 = 6;
+const GIVE_UP: u64 = 20;
 /// Ticks after which a worker that does not leave a batch is stuck.
 const STUCK: u64 = 60 * TICKS_PER_SECOND;
 
@@ -55,13 +66,13 @@ pub fn start(plan: Plan) -> ! {
 fn launch(plan: Plan) -> Result<(), Error> {
     playground::prepare()?;
     SEED.store(plan.seed, Ordering::SeqCst);
-    for number in 0..plan.cores * WORKERS_PER_CORE {
+    for number in 0..plan.workers() {
         let (slot, at) = (WORKER + 2 * number, PAGE_AT + (number + 1) * (2 << 20));
         // Message page, number, stack.
         playground::memory(8, slot + 1, at)?;
         // SAFETY: just mapped.
         unsafe { ((at + 4096) as *mut u64).write(number) };
-        thread(slot, PLAY, (slot + 1, 0), number % plan.cores, 100)?;
+        thread(slot, PLAY, (slot + 1, 0), number % plan.working_cores(), 100)?;
         invoke(slot, abi::THREAD_START, &[worker::main as *const () as u64, at + 8 * 4096 - 8, at])?;
     }
     invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_NOTIFICATION, 0, HARNESS + 2])?;
@@ -121,7 +132,7 @@ fn run(plan: &Plan) -> Result<(), Error> {
         await_workers(plan, batch)?;
         await_memory(plan, batch)?;
         check()?;
-        if calls() - told >= (plan.calls / 100).clamp(1, 1_000_000) || calls() >= plan.calls {
+        if calls() - told >= (plan.calls / 100).clamp(1, 100_000) || calls() >= plan.calls {
             told = calls();
             println!("kfuzz: {told} of {} calls, batch {batch}, {objects} objects, {caps} capabilities", plan.calls);
         }
@@ -138,7 +149,7 @@ fn watch(plan: &Plan, random: &mut Random, meeting: &Meeting, end: u64) {
         playground::restock(random, meeting);
         let now = WORKERS.each_ref().map(|w| w.calls.load(Ordering::Relaxed));
         idle = if now == before { idle + 1 } else { 0 };
-        let workers = (plan.cores * WORKERS_PER_CORE) as usize;
+        let workers = plan.workers() as usize;
         let waiting = (0..workers).filter(|&i| now[i] == before[i]).count();
         before = now;
         if idle >= GIVE_UP {
@@ -162,7 +173,7 @@ fn set_free(meeting: &Meeting) {
 }
 
 fn await_workers(plan: &Plan, batch: u64) -> Result<(), Error> {
-    for (number, worker) in WORKERS.iter().enumerate().take((plan.cores * WORKERS_PER_CORE) as usize) {
+    for (number, worker) in WORKERS.iter().enumerate().take(plan.workers() as usize) {
         let mut waited = 0;
         while worker.left.load(Ordering::SeqCst) != worker.joined.load(Ordering::SeqCst) {
             sleep(plan);

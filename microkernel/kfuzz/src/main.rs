@@ -1,6 +1,6 @@
 //! A fuzzer of the microkernel, run on it in place of the root task.
 //!
-//! Two workers on each core make random and mutated system calls in a CSpace that they share (the *playground*), among
+//! Three workers a core make random and mutated system calls in a CSpace that they share (the *playground*), among
 //! vCPUs, decoupled and ordinary threads that do harm of their own. A coordinator ends a batch after a number of calls,
 //! has the kernel check every object (`kcore::check`), takes all memory back, checks again, and sets up the next batch.
 //!

@@ -271,8 +271,9 @@ pub fn restock(random: &mut Random, meeting: &Meeting) {
     }
 }
 
+/// Seldom above the workers': who has such a priority and does not wait ends the batch.
 pub fn priority(random: &mut Random) -> u64 {
-    random.pick(&[1, 50, 99, 100, 100, 101, 254])
+    if random.once_in(30) { random.pick(&[100, 101, 254]) } else { random.pick(&[1, 50, 98, 99]) }
 }
 
 /// Address of a program.

@@ -3,7 +3,7 @@
 use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_EXEC, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP};
 use rt::invoke;
 
-use crate::support::{Outcome, Program, Shared, Test, address, copy, delete, equal, free_bytes, memory, object, refused, slot, thread, user_task, CODE, DATA};
+use crate::support::{Outcome, Program, Shared, Test, address, copy, delete, equal, free_bytes, memory, object, pause, refused, slot, thread, user_task, wait_for, CODE, DATA};
 
 pub const TESTS: &[Test] = &[
     Test { name: "new_memory_is_zero_and_aliases_agree", cores: 1, run: zero_and_alias },
@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "memory_that_is_given_back_is_no_longer_mapped_anywhere", cores: 1, run: revoked_memory },
     Test { name: "a_mapping_needs_the_rights_that_it_gives", cores: 1, run: map_rights },
     Test { name: "device_memory_that_is_given_back_is_no_longer_mapped", cores: 1, run: revoked_device },
+    Test { name: "a_resting_core_lets_go_of_a_deleted_task", cores: 2, run: resting_core },
     Test { name: "a_deleted_task_returns_its_tables", cores: 1, run: task_memory },
     Test { name: "an_unmap_is_seen_by_another_core_before_it_returns", cores: 2, run: remote_unmap },
 ];
@@ -102,6 +103,20 @@ fn revoked_memory() -> Outcome {
     let fault = rt::receive(endpoint, reply)?;
     equal(fault.words[0], 14)?;
     equal(fault.words[2], 0x90_0000)
+}
+
+fn resting_core() -> Outcome {
+    let before = free_bytes();
+    // Runs once, and its fault ends it; then core 1 has nothing to do.
+    let (slot, task, range) = (object(abi::KIND_THREAD, 0)?, object(abi::KIND_TASK, 0)?, object(abi::KIND_RANGE, 1)?);
+    invoke(slot, abi::THREAD_CONFIGURE, &[0, task, range, 0, 0])?;
+    invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + 1, 10])?;
+    invoke(slot, abi::THREAD_START, &[CODE, DATA, 0])?;
+    pause();
+    for slot in [slot, task, range] {
+        delete(slot)?;
+    }
+    equal(u64::from(wait_for(|| free_bytes() == before)), 1)
 }
 
 fn task_memory() -> Outcome {

@@ -33,8 +33,7 @@ pub struct Core {
     /// `1 << index`.
     pub bit: u64,
     apic_id: Cell<u32>,
-    /// The Task in CR3; null for the kernel's own tables.
-    pub task: Cell<*const Task>,
+    task: AtomicPtr<Task>,
     /// `Task::generation` when CR3 was last loaded.
     pub task_generation: Cell<u64>,
     /// The thread whose extended state is in the registers.
@@ -127,6 +126,17 @@ pub fn core() -> &'static Core {
 }
 
 impl Core {
+    /// The Task in CR3; null for the kernel's own tables. (Other cores only compare it.)
+    #[inline]
+    pub fn task(&self) -> *const Task {
+        self.task.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn set_task(&self, task: *const Task) {
+        self.task.store(task.cast_mut(), Ordering::Relaxed);
+    }
+
     /// Make GS point here. Runs on the core itself, before anything that calls `core()`.
     pub fn install(&self) {
         use x86::msr::{IA32_GS_BASE, IA32_KERNEL_GSBASE, wrmsr};

@@ -375,7 +375,10 @@ impl CSpace {
             return;
         }
         let made = match origin.kind() {
-            Kind::Untyped => object.payer().is_some_and(|payer| core::ptr::addr_eq(&raw const **payer, &raw const **origin)),
+            // (The payer's own capability may be gone, and have left it to what the payer was made of.)
+            Kind::Untyped => {
+                core::iter::successors(object.payer(), |payer| payer.made_of()).any(|payer| core::ptr::addr_eq(&raw const **payer, &raw const **origin))
+            }
             Kind::Machine => matches!(object.kind(), Kind::IrqHandler | Kind::Range),
             _ => false,
         };

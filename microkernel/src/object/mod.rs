@@ -101,6 +101,10 @@ impl Header {
         audit!(Untyped, CSpace, Task, Thread, Endpoint, Reply, Notification, IrqHandler, Range);
     }
 
+    pub fn is_orphaned(&self) -> bool {
+        self.caps.load(Ordering::Acquire) == 0
+    }
+
     pub fn set_name(&self, words: [u64; 2]) {
         for (part, word) in self.name.iter().zip(words) {
             part.store(word, Ordering::Relaxed);

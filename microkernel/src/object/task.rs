@@ -27,6 +27,10 @@ pub struct Task {
 // SAFETY: repr(C), header first, made with Kind::Task only.
 unsafe impl Object for Task {
     const KIND: Kind = Kind::Task;
+
+    fn orphaned(&self) {
+        shootdown::task_deleted(self);
+    }
 }
 
 /// All Tasks, newest first.
@@ -97,6 +101,11 @@ impl Task {
                 shootdown::flush(task);
             }
         }
+    }
+
+    /// No capability names it any more.
+    pub fn is_deleted(&self) -> bool {
+        self.header.is_orphaned()
     }
 
     pub fn root(&self) -> u64 {

@@ -96,6 +96,11 @@ impl Untyped {
 
 #[cfg(feature = "check")]
 impl Untyped {
+    /// The Untyped that this one was made of.
+    pub fn made_of(&self) -> Option<&Ref<Untyped>> {
+        self.header.payer()
+    }
+
     pub fn total_bytes(&self) -> u64 {
         self.pool.lock().end - self.base
     }
