@@ -2,7 +2,7 @@
 
 use crate::build::Builder;
 use crate::tree::Tree;
-use crate::{bench, doctor, run, setup, shell, test};
+use crate::{bench, doctor, image, run, setup, shell, test};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -46,6 +46,8 @@ enum Verb {
     Shell(shell::Arguments),
     /// Boot a system with its console on this terminal (the same as shell)
     Boot(shell::Arguments),
+    /// Make the disk image, and an ISO that other machines boot
+    Image(image::Arguments),
     /// Measure single operations and boots on vendor Linux and on Tacet
     Bench(bench::Arguments),
     /// Run the tests
@@ -78,14 +80,22 @@ pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         // Mistakes on the command line are told before anything is installed.
         Verb::Run(options) => run::check(options)?,
         Verb::Shell(options) | Verb::Boot(options) => options.check()?,
+        Verb::Image(options) => options.check()?,
         Verb::Setup | Verb::Build { .. } | Verb::Bench(_) | Verb::Test(_) => {}
     }
-    setup::ensure(arguments.no_install)?;
+    let iso = match &arguments.verb {
+        Verb::Image(options) => options.wants_iso(),
+        Verb::Shell(options) | Verb::Boot(options) => options.wants_iso(),
+        Verb::Test(options) => options.wants_iso(),
+        _ => false,
+    };
+    setup::ensure(arguments.no_install, iso)?;
     match arguments.verb {
         Verb::Setup => println!("everything that mk needs is installed"),
         Verb::Build { part } => build(&builder, part)?,
         Verb::Run(options) => return run::run(&builder, &options),
         Verb::Shell(options) | Verb::Boot(options) => return shell::run(&builder, &options),
+        Verb::Image(options) => image::run(&builder, &options)?,
         Verb::Bench(options) => return bench::run(&builder, &options),
         Verb::Test(options) => return test::run(&builder, &options),
         Verb::Doctor | Verb::Clean { .. } | Verb::Report { .. } => {}
@@ -102,7 +112,7 @@ fn report(folder: &std::path::Path) -> Result<ExitCode> {
 }
 
 /// What `clean` keeps without --all, because it is fetched from the network or is the user's.
-const KEPT: &[&str] = &["debian", "vendor", "shell", "mk"];
+const KEPT: &[&str] = &["debian", "vendor", "newer-qemu", "shell", "mk"];
 
 fn clean(tree: &Tree, all: bool) -> Result<ExitCode> {
     for name in crate::cache::sorted_names(tree.cache())? {

@@ -23,13 +23,17 @@ pub fn run(builder: &Builder) -> Result<ExitCode> {
     line(true, "machine", &format!("{cores} cores, {}", memory()));
     line(true, "tree", &builder.tree().root().display().to_string());
     line(true, "cache", &format!("{} ({})", builder.tree().cache().display(), size(builder)));
-    match setup::missing() {
+    match setup::missing(false) {
         Ok(missing) if missing.is_empty() => line(true, "packages", "all installed"),
         Ok(missing) => {
             let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
             line(false, "packages", &format!("{}: `mk setup` installs them", names.join(" ")));
         }
         Err(error) => line(false, "packages", &format!("{error:#}")),
+    }
+    if let Ok(missing) = setup::missing(true) {
+        let absent = if missing.is_empty() { "all installed" } else { "not all installed; they are when an ISO is made" };
+        println!("        packages for ISOs  {absent}");
     }
     match Toolchain::find() {
         Ok(toolchain) => line(true, "kernel toolchain", &toolchain.describe()),

@@ -89,7 +89,7 @@ pub fn run(job: &Job, mut each: impl FnMut(Option<&str>)) -> Result<Outcome> {
     qemu::disk(&mut command, "d2", &output, "");
     qemu::console(&mut command);
     qemu::network(&mut command, None);
-    job.system.boot(&mut command, &format!("tacet_job {}", job.words));
+    job.system.boot(&mut command, &format!("tacet_job {}", job.words), folder.path())?;
     if let Some((plugin, out)) = job.meter {
         command.arg("-plugin").arg(format!("{},out={}", plugin.display(), out.display()));
     }

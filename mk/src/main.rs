@@ -15,6 +15,7 @@ mod cache;
 mod child;
 mod cli;
 mod doctor;
+mod image;
 mod job;
 mod kernel_bench;
 mod kernel_trace;

@@ -1,6 +1,6 @@
 //! The emulated machine: QEMU's command line, the same for every system that is compared.
 
-use crate::build::{Kernel, Vendor};
+use crate::build::{self, Kernel, Vendor};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
@@ -45,6 +45,12 @@ impl Machine {
     /// QEMU with this machine and nothing to boot. `serial` receives the first serial port's output.
     pub fn command(&self, serial: &Path) -> Command {
         let mut command = Command::new("qemu-system-x86_64");
+        self.add_to(&mut command, serial);
+        command
+    }
+
+    /// The same for an emulator of the caller's choice.
+    pub fn add_to(&self, command: &mut Command, serial: &Path) {
         let (accelerator, cpu) = match self.accelerator {
             Accelerator::Tcg => ("tcg,thread=multi", CPU),
             Accelerator::TcgRepeatable => ("tcg,thread=single", CPU),
@@ -60,7 +66,6 @@ impl Machine {
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
             .arg("-serial")
             .arg(format!("file:{}", serial.display()));
-        command
     }
 
     /// The common part of the command line, for the report.
@@ -73,10 +78,14 @@ impl Machine {
     }
 }
 
+/// A path inside an option: a comma ends an option unless it is doubled.
+fn option_path(file: &Path) -> String {
+    file.display().to_string().replace(',', ",,")
+}
+
 /// Adds a disk, which Linux sees as vda, vdb ... in the order of the calls.
 pub fn disk(command: &mut Command, name: &str, file: &Path, options: &str) {
-    // A comma in a path ends an option unless it is doubled.
-    let path = file.display().to_string().replace(',', ",,");
+    let path = option_path(file);
     command
         .args(["-drive", &format!("file={path},if=none,id={name},format=raw{options}")])
         .args(["-device", &format!("virtio-blk-pci,drive={name},iommu_platform=on,disable-legacy=on")]);
@@ -97,29 +106,73 @@ pub fn network(command: &mut Command, port: Option<u16>) {
         .args(["-device", "virtio-net-pci,netdev=n0,iommu_platform=on,disable-legacy=on,romfile="]);
 }
 
+/// What starts GRUB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Firmware {
+    /// SeaBIOS, QEMU's own.
+    Bios,
+    /// Debian's OVMF.
+    Uefi,
+}
+
+/// UEFI's code, and its variables as they are when nothing is set yet.
+const OVMF: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
+
+impl Firmware {
+    /// Adds the firmware and a disc to start from. UEFI's variables lie in `folder`, which must stay while QEMU runs.
+    pub fn boot(self, command: &mut Command, iso: &Path, folder: &Path) -> Result<()> {
+        if self == Self::Uefi {
+            let variables = folder.join("uefi-variables");
+            std::fs::copy(OVMF[1], &variables).with_context(|| format!("cannot copy {} (package ovmf)", OVMF[1]))?;
+            command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={}", OVMF[0])]);
+            command.args(["-drive", &format!("if=pflash,format=raw,file={}", option_path(&variables))]);
+        }
+        command
+            .args(["-drive", &format!("file={},if=none,id=disc,media=cdrom,readonly=on", option_path(iso))])
+            .args(["-device", "ide-cd,drive=disc,bus=ide.0,bootindex=0"]);
+        Ok(())
+    }
+}
+
 /// What is booted.
 #[derive(Clone, Copy)]
 pub enum System<'a> {
     /// Debian's kernel; `arguments` are added to its command line.
     Vendor { kernel: &'a Vendor, arguments: &'a str },
-    /// Tacet.
+    /// Tacet, loaded by QEMU itself.
     Tacet { kernel: &'a Kernel, archive: &'a Path, service_cores: u32 },
+    /// Tacet, loaded by GRUB from an ISO.
+    TacetIso { kernel: &'a Kernel, archive: &'a Path, service_cores: u32, firmware: Firmware },
+}
+
+/// The words that every system's Linux gets.
+const COMMON: &str = "root=/dev/vda rw console=hvc0 panic=-1 init=/usr/local/sbin/tacet-init";
+
+/// Tacet's command line, ending in `words`.
+pub fn tacet_command_line(service_cores: u32, words: &str) -> String {
+    format!("tacet.service={service_cores} {COMMON} quiet {words}").trim_end().to_owned()
 }
 
 impl System<'_> {
-    /// Adds the kernel with a command line that ends in `words`.
-    pub fn boot(&self, command: &mut Command, words: &str) {
-        let common = "root=/dev/vda rw console=hvc0 panic=-1 init=/usr/local/sbin/tacet-init";
+    /// Adds the kernel with a command line that ends in `words`. What QEMU needs beside it lies in `folder`, which must stay
+    /// while QEMU runs.
+    pub fn boot(&self, command: &mut Command, words: &str, folder: &Path) -> Result<()> {
         match self {
             Self::Vendor { kernel, arguments } => {
                 command.arg("-kernel").arg(&kernel.vmlinuz).arg("-initrd").arg(&kernel.initramfs);
-                command.arg("-append").arg(format!("{common} quiet {arguments} {words}"));
+                command.arg("-append").arg(format!("{COMMON} quiet {arguments} {words}"));
             }
             Self::Tacet { kernel, archive, service_cores } => {
                 command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(archive);
-                command.arg("-append").arg(format!("tacet.service={service_cores} {common} quiet {words}"));
+                command.arg("-append").arg(tacet_command_line(*service_cores, words));
+            }
+            Self::TacetIso { kernel, archive, service_cores, firmware } => {
+                let iso = folder.join("tacet.iso");
+                build::make_iso(kernel, &[archive], &tacet_command_line(*service_cores, words), &iso)?;
+                firmware.boot(command, &iso, folder)?;
             }
         }
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::build::Builder;
 use crate::child::{Running, interrupted};
-use crate::qemu::{self, Accelerator, Machine, System};
+use crate::qemu::{self, Accelerator, Firmware, Machine, System};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,6 +25,16 @@ enum Which {
     Vendor,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Loader {
+    /// QEMU loads the microkernel
+    Direct,
+    /// GRUB does, from an ISO, started by a BIOS
+    Bios,
+    /// GRUB does, from an ISO, started by UEFI
+    Uefi,
+}
+
 #[derive(clap::Args)]
 #[command(after_help = "\
 The disk stays from one time to the next; --fresh begins with a new one. `exit` or Ctrl-D powers off in order, Ctrl-] \
@@ -35,6 +45,7 @@ Examples:
   mk shell                       then: mpirun -n 2 decouple mpi-fwq --mode step --samples 1000 --out . --json a.json
   mk shell --fresh
   mk shell --system vendor       the same image on Debian's kernel
+  mk boot --loader uefi          from an ISO, as a real machine would
   mk shell --cores 5 -- -m 4G    four compute cores, more memory")]
 pub struct Arguments {
     /// Cores of the emulated machine
@@ -46,6 +57,9 @@ pub struct Arguments {
     /// Which system
     #[arg(long, value_enum, default_value_t = Which::Tacet)]
     system: Which,
+    /// How Tacet is loaded
+    #[arg(long, value_enum, default_value_t = Loader::Direct)]
+    loader: Loader,
     /// Begin with a new disk
     #[arg(long)]
     fresh: bool,
@@ -66,7 +80,15 @@ impl Arguments {
         if !(1..=64).contains(&self.cores) || self.service == 0 || self.service > self.cores {
             bail!("--cores {} --service {}: 1 to 64 cores, at least one and at most all of them service cores", self.cores, self.service);
         }
+        if self.system == Which::Vendor && self.wants_iso() {
+            bail!("--loader is for Tacet: vendor Linux is loaded by QEMU");
+        }
         Ok(())
+    }
+
+    /// Whether an ISO is to be made.
+    pub fn wants_iso(&self) -> bool {
+        self.loader != Loader::Direct
     }
 }
 
@@ -89,14 +111,25 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     qemu::console(&mut command);
     qemu::network(&mut command, Some(port));
     let words = format!("tacet_ssh {}", terminal_words());
+    let folder = tempfile::Builder::new().prefix("tacet-shell-").tempdir().context("cannot create a temporary folder")?;
     match options.system {
         Which::Tacet => {
             let (kernel, archive) = builder.tacet_archive()?;
-            System::Tacet { kernel: &kernel, archive: &archive, service_cores: options.service }.boot(&mut command, &words);
+            let service_cores = options.service;
+            let firmware = match options.loader {
+                Loader::Direct => None,
+                Loader::Bios => Some(Firmware::Bios),
+                Loader::Uefi => Some(Firmware::Uefi),
+            };
+            let system = match firmware {
+                None => System::Tacet { kernel: &kernel, archive: &archive, service_cores },
+                Some(firmware) => System::TacetIso { kernel: &kernel, archive: &archive, service_cores, firmware },
+            };
+            system.boot(&mut command, &words, folder.path())?;
         }
         Which::Vendor => {
             let kernel = builder.vendor()?;
-            System::Vendor { kernel: &kernel, arguments: "tsc=reliable" }.boot(&mut command, &words);
+            System::Vendor { kernel: &kernel, arguments: "tsc=reliable" }.boot(&mut command, &words, folder.path())?;
         }
     }
     command.args(&machine.extra);

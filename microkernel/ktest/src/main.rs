@@ -1,9 +1,9 @@
 //! Tests of the microkernel, run on it in place of the root task.
 //!
 //! Each test is a function that fails where the kernel does not keep its word; docs/acceptance.md says which case it is
-//! for. Words of the command line: `ktest=NAME` runs the test of that name (else, those whose name contains it), `ktest=list` prints `test NAME, N cores` for each; without
-//! one all run that have cores enough. Output: `ok NAME` or `not ok NAME: reason` a line; the exit status tells of
-//! failures. A test gets a fresh range of slots and gives everything back by revoking its Untyped.
+//! for. Words of the command line: `ktest=NAME,...` runs the tests of these names (where there is none of a name, those whose
+//! name contains it), `ktest=list` prints `test NAME, N cores` for each; without one all run that have cores enough. Output:
+//! `ok NAME` or `not ok NAME: reason` a line; the exit status tells of failures. A test gets a fresh range of slots and gives everything back by revoking its Untyped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -81,8 +81,8 @@ mod program {
             rt::exit(0);
         }
         let all = || groups.into_iter().flatten();
-        let exact = wanted.is_some_and(|w| all().any(|test| test.name == w));
-        let is_wanted = |name: &str| wanted.is_none_or(|w| if exact { name == w } else { name.contains(w) });
+        let matches = |name: &str, w: &str| if all().any(|test| test.name == w) { name == w } else { name.contains(w) };
+        let is_wanted = |name: &str| wanted.is_none_or(|list| list.split(',').any(|w| matches(name, w)));
         let mut failed = 0;
         let mut ran = 0;
         for Test { name, cores, run } in all() {

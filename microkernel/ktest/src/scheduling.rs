@@ -184,7 +184,10 @@ fn cpu_capability() -> Outcome {
         refused(invoke(own, abi::THREAD_RUN, &[abi::ROOT_CAP_TASK]), Error::BadState)?;
         refused(invoke(own, abi::THREAD_VCPU, &[range, 0]), Error::BadState)?;
         // No number, no other object, no capability without the right, and no deleted one names a core.
-        refused(invoke(own, THREAD_BIND, &[core, 210]), if core == 0 { Error::NoCapability } else { Error::WrongType })?;
+        if core < abi::ROOT_CAP_CPU {
+            let other = if (1..=abi::ROOT_CAP_MODULE).contains(&core) { Error::WrongType } else { Error::NoCapability };
+            refused(invoke(own, THREAD_BIND, &[core, 210]), other)?;
+        }
         refused(invoke(own, THREAD_BIND, &[slot(), 210]), Error::NoCapability)?;
         refused(invoke(own, THREAD_BIND, &[copy(cpu, abi::RIGHT_READ, 0)?, 210]), Error::NoRights)?;
         let gone = copy(cpu, RIGHT_ALL, 0)?;

@@ -3,9 +3,11 @@
 mod archive;
 mod debian;
 mod image;
+mod iso;
 mod kernel;
 mod linux;
 mod meter;
+mod newer_qemu;
 mod tools;
 mod vendor;
 
@@ -15,9 +17,11 @@ use anyhow::Result;
 use std::path::PathBuf;
 
 pub use archive::newc_archive;
+pub use iso::{check_command_line, make as make_iso};
 pub use kernel::{Kernel, Toolchain};
 pub use linux::Linux;
 pub use meter::Meter;
+pub use newer_qemu::NewerQemu;
 pub use tools::Tools;
 pub use vendor::Vendor;
 
@@ -61,6 +65,11 @@ impl<'a> Builder<'a> {
     /// The noise meter and the bare floor.
     pub fn meter(&self) -> Result<Meter> {
         meter::build(self.tree, &self.cache)
+    }
+
+    /// A QEMU that emulates what Debian 12's own does not.
+    pub fn newer_qemu(&self) -> Result<NewerQemu> {
+        newer_qemu::build(&self.cache)
     }
 
     /// Debian's own kernel.

@@ -6,6 +6,7 @@ use crate::child::Running;
 use crate::qemu::{Accelerator, Machine};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,9 +93,14 @@ fn boot_on(machine: &Machine, kernel: &Kernel, archive: Option<&[u8]>, words: &s
         fs::write(&path, archive)?;
         command.arg("-initrd").arg(path);
     }
+    to_the_end(command, &serial)
+}
+
+/// Runs a machine until it ends; QEMU's exit status and the log.
+pub fn to_the_end(mut command: Command, serial: &Path) -> Result<(Option<i32>, String)> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let ended = Running::start(&mut command, "QEMU")?.wait_until(Instant::now() + TIMEOUT, || {})?;
-    let log = fs::read(&serial).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', "")).unwrap_or_default();
+    let log = fs::read(serial).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', "")).unwrap_or_default();
     match ended {
         Some(status) => Ok((status.code(), log)),
         None => bail!("the machine did not end within {} s; its log:\n{log}", TIMEOUT.as_secs()),

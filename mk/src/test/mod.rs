@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod acceptance;
+mod boot;
 mod guest;
 mod host;
 mod kernel;
@@ -22,6 +23,8 @@ enum Suite {
     Host,
     /// The microkernel's tests, on it in QEMU with 1, 2 and 4 cores; its limits; bad boots
     Kernel,
+    /// Other machines: GRUB by BIOS and UEFI, 64 cores, 64 GiB, x2APIC
+    Boot,
     /// Bad input of mk
     Input,
     /// Linux on Tacet, unmodified programs in it, and decoupling
@@ -30,7 +33,7 @@ enum Suite {
     Noise,
 }
 
-const ALL: &[Suite] = &[Suite::Host, Suite::Kernel, Suite::Input, Suite::Guest, Suite::Noise];
+const ALL: &[Suite] = &[Suite::Host, Suite::Kernel, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -49,6 +52,13 @@ pub struct Arguments {
     name: Option<String>,
 }
 
+impl Arguments {
+    /// Whether an ISO is to be made.
+    pub fn wants_iso(&self) -> bool {
+        self.suite.is_none_or(|suite| suite == Suite::Boot)
+    }
+}
+
 /// Runs the chosen suites and prints the count.
 pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     let suites = match options.suite {
@@ -61,6 +71,7 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         match suite {
             Suite::Host => host::run(builder.tree(), filter, &mut tally)?,
             Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
+            Suite::Boot => boot::run(builder, filter, &mut tally)?,
             Suite::Input => program::bad_input(filter, &mut tally)?,
             Suite::Guest => guest::run(builder, filter, &mut tally)?,
             Suite::Noise => program::noise(filter, &mut tally)?,

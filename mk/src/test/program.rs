@@ -37,6 +37,12 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("an unknown system", &["run", "--systems", "windows"], "windows"),
     ("an unknown verb", &["fly"], "fly"),
     ("an output folder that cannot be written", &["run", "--out", "/proc/none"], "/proc/none"),
+    ("an ISO in a folder that is not there", &["image", "--iso", "/nonexistent/tacet.iso"], "no folder /nonexistent"),
+    ("an ISO that is a folder", &["image", "--iso", "/tmp"], "this is a folder"),
+    ("no service core on an ISO", &["image", "--iso", "/tmp/tacet.iso", "--service", "0"], "--service 0"),
+    ("a command line of two lines", &["image", "--iso", "/tmp/tacet.iso", "--append", "a\nb"], "--append"),
+    ("words for an ISO without one", &["image", "--append", "quiet"], "--iso"),
+    ("vendor Linux from Tacet's ISO", &["boot", "--system", "vendor", "--loader", "uefi"], "--loader is for Tacet"),
     ("a report that is not there", &["report", "/nonexistent"], "/nonexistent"),
 ];
 
