@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// How many results of one stage stay; the older ones go when a new one is made.
@@ -82,12 +83,14 @@ pub fn sorted_names(folder: &Path) -> Result<Vec<String>> {
 #[derive(Clone)]
 pub struct Cache {
     root: PathBuf,
+    /// The results that this process was given, locked against [`prune`] by others.
+    in_use: Arc<Mutex<Vec<File>>>,
 }
 
 impl Cache {
     /// The cache in `root`.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self { root: root.to_owned(), in_use: Arc::default() }
     }
 
     /// A folder for what the builders themselves keep up to date (cargo's target folders, kernel trees, logs).
@@ -103,16 +106,15 @@ impl Cache {
     }
 
     /// The result of `stage` for `key`: a folder, filled by `build` if it is not there. It appears by a rename when it is
-    /// whole. Two mk at once wait for each other.
+    /// whole, and stays at least as long as this cache is used. Two mk at once wait for each other.
     pub fn stage(&self, stage: &str, key: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let folder = self.work(stage)?;
         let result = folder.join(key);
-        if result.is_dir() {
-            touch(&result);
+        if self.hold(&result) {
             return Ok(result);
         }
         let lock = self.lock(stage)?;
-        if result.is_dir() {
+        if self.hold(&result) {
             return Ok(result);
         }
         let unfinished = tempfile::Builder::new()
@@ -127,9 +129,23 @@ impl Cache {
         fs::rename(unfinished.path(), &result).with_context(|| format!("cannot create {}", result.display()))?;
         // Renamed: nothing is left to be removed.
         let _ = unfinished.keep();
-        drop(lock);
+        self.hold(&result);
         prune(&folder)?;
+        drop(lock);
         Ok(result)
+    }
+
+    /// Whether the result is there; if so, nobody removes it from now on.
+    fn hold(&self, result: &Path) -> bool {
+        let Ok(folder) = File::open(result) else { return false };
+        // The time orders what prune() keeps; a cache that cannot be written still can be read.
+        let _ = folder.set_modified(SystemTime::now());
+        // Not there any more if somebody was removing it until we got the lock.
+        let there = folder.lock_shared().is_ok() && result.is_dir();
+        if there {
+            self.in_use.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
+        }
+        there
     }
 
     /// Holds off any other mk from `name` until the answer is dropped.
@@ -151,14 +167,8 @@ impl Cache {
     }
 }
 
-fn touch(folder: &Path) {
-    // The time orders what prune() keeps; a cache that cannot be written still can be read.
-    if let Ok(file) = File::open(folder) {
-        let _ = file.set_modified(SystemTime::now());
-    }
-}
-
-/// Removes all but the newest results, and what a killed mk left unfinished (the caller's own is renamed by now).
+/// Removes all but the newest results and those in use, and what a killed mk left unfinished. The caller has the stage's lock,
+/// and renamed its own result by now.
 fn prune(folder: &Path) -> Result<()> {
     let mut results = Vec::new();
     for name in sorted_names(folder)? {
@@ -173,6 +183,9 @@ fn prune(folder: &Path) -> Result<()> {
     results.sort();
     let surplus = results.len().saturating_sub(KEEP);
     for (_, path) in &results[..surplus] {
+        let held = File::open(path).and_then(|folder| folder.try_lock().map_err(Into::into).map(|()| folder));
+        // Unlocked after the removal: who waits for it then sees that it is gone.
+        let Ok(_lock) = held else { continue };
         fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(())
@@ -226,14 +239,28 @@ mod tests {
         assert_eq!(built, again);
     }
 
+    fn results_after(folder: &Path, keys: &[&str]) -> Vec<String> {
+        for key in keys {
+            // Each by an mk of its own, which has ended.
+            Cache::new(folder).stage("s", key, |_| Ok(())).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(15));
+        }
+        sorted_names(&folder.join("s")).unwrap()
+    }
+
     #[test]
     fn old_results_go() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(folder.path());
-        for key in ["1", "2", "3", "4", "5"] {
-            cache.stage("s", key, |_| Ok(())).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(15));
-        }
-        assert_eq!(sorted_names(&folder.path().join("s")).unwrap(), ["3", "4", "5"]);
+        assert_eq!(results_after(folder.path(), &["1", "2", "3", "4", "5"]), ["3", "4", "5"]);
+    }
+
+    #[test]
+    fn a_result_in_use_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = Cache::new(folder.path());
+        user.stage("s", "1", |_| Ok(())).unwrap();
+        assert_eq!(results_after(folder.path(), &["2", "3", "4", "5"]), ["1", "3", "4", "5"]);
+        drop(user);
+        assert_eq!(results_after(folder.path(), &["6"]), ["4", "5", "6"]);
     }
 }

@@ -176,18 +176,17 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     let bench = Bench::prepare(builder, machine, &systems)?;
     let started = Instant::now();
     let mut report = Report::new(describe(builder, &bench.machine)?);
-    for system in &systems {
-        let raw = out.join("raw").join(format!("{system:?}").to_lowercase());
-        fs::create_dir_all(&raw).with_context(|| format!("cannot create {}", raw.display()))?;
-        match system {
-            System::Bare => bench.floor(builder, &plan, &raw, &mut report)?,
-            System::Vendor | System::VendorTuned => bench.measure_vendor(builder, &plan, *system, &raw, &mut report)?,
-            System::Tacet | System::TacetDecoupled => bench.measure(builder, &plan, *system, &raw, &mut report)?,
-        }
+    // What was measured before a failure is reported all the same.
+    let ended = systems.iter().try_for_each(|system| bench.system(builder, &plan, *system, &out, &mut report));
+    if let Err(error) = &ended {
+        report.machine.notes.push(format!("incomplete: {error:#}"));
     }
-    report.write(&out)?;
-    println!("{}", report.table());
-    println!("report: {}/report.html   measured in {}", out.display(), duration(started.elapsed().as_secs_f64()));
+    if !report.runs.is_empty() {
+        report.write(&out)?;
+        println!("{}", report.table());
+        println!("report: {}/report.html   measured in {}", out.display(), duration(started.elapsed().as_secs_f64()));
+    }
+    ended?;
     let verdict = report.verdict();
     for warning in &verdict.warnings {
         println!("note: {warning}");
@@ -267,6 +266,17 @@ impl Bench {
             tacet: if tacet { Some(builder.tacet_archive()?) } else { None },
             image: if vendor || tacet { Some(builder.image()?) } else { None },
         })
+    }
+
+    /// Measures one system in all that is planned.
+    fn system(&self, builder: &Builder, plan: &Plan, system: System, out: &Path, report: &mut Report) -> Result<()> {
+        let raw = out.join("raw").join(format!("{system:?}").to_lowercase());
+        fs::create_dir_all(&raw)?;
+        match system {
+            System::Bare => self.floor(builder, plan, &raw, report),
+            System::Vendor | System::VendorTuned => self.measure_vendor(builder, plan, system, &raw, report),
+            System::Tacet | System::TacetDecoupled => self.measure(builder, plan, system, &raw, report),
+        }
     }
 
     /// The bare-metal floor: one boot for each mode.
