@@ -9,8 +9,12 @@
 //! 4. **Home cores.** A thread is scheduled by its home core only; other cores enqueue and send an interrupt. The
 //!    kernel is not preemptible and runs with interrupts off, on one stack a core.
 //! 5. **Shared pages are never trusted.** What decides about privilege is checked in registers on every load.
+//! 6. **Nor are boot loader and firmware.** What they hand over is read by pure code that checks every length; what cannot
+//!    be used ends the boot with one line that says what.
+//! 7. **Two borders.** `arch` knows x86-64 (beside it only the end of a run, in `panic.rs`); `kcore` has the logic that
+//!    needs no hardware, tested on the host.
 //!
-//! `docs/architecture.md` follows one exception through these files.
+//! `docs/architecture.md` follows one exception through these files, and the way from the loader to the first thread.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

@@ -2,7 +2,7 @@
 
 use crate::build::Builder;
 use crate::tree::Tree;
-use crate::{bench, doctor, image, run, setup, shell, test};
+use crate::{bench, doc, doctor, image, run, setup, shell, test};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -58,6 +58,11 @@ enum Verb {
         /// Folder with report.json
         folder: PathBuf,
     },
+    /// Write a document anew that is made from the source
+    Doc {
+        /// Which
+        document: doc::Document,
+    },
     /// Remove what was built
     #[command(after_help = "Examples:\n  mk clean          everything but what takes long to fetch: the Debian image and vendor Linux\n  mk clean --all    the whole cache, the shell's disk too")]
     Clean {
@@ -77,6 +82,7 @@ pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Verb::Doctor => return doctor::run(&builder),
         Verb::Clean { all } => return clean(&tree, *all),
         Verb::Report { folder } => return report(folder),
+        Verb::Doc { document } => return doc::run(&tree, *document).map(|()| ExitCode::SUCCESS),
         // Mistakes on the command line are told before anything is installed.
         Verb::Run(options) => run::check(options)?,
         Verb::Shell(options) | Verb::Boot(options) => options.check()?,
@@ -98,7 +104,7 @@ pub fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Verb::Image(options) => image::run(&builder, &options)?,
         Verb::Bench(options) => return bench::run(&builder, &options),
         Verb::Test(options) => return test::run(&builder, &options),
-        Verb::Doctor | Verb::Clean { .. } | Verb::Report { .. } => {}
+        Verb::Doctor | Verb::Clean { .. } | Verb::Report { .. } | Verb::Doc { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ mod build;
 mod cache;
 mod child;
 mod cli;
+mod doc;
 mod doctor;
 mod image;
 mod job;
