@@ -3,8 +3,11 @@
 /// What is wrong with a graph or a partition of it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GraphError {
-    /// The offsets are not those of `tasks` tasks.
-    #[error("the offsets of the neighbour lists are not ascending from 0 to the number of edges")]
+    /// The offsets are not those of the tasks.
+    #[error(
+        "the offsets of the neighbour lists do not ascend from 0 to the number of edges, or there \
+         are more than 2^32 tasks"
+    )]
     Offsets,
     /// Lists of different lengths.
     #[error("{what}: {found} values for {expected}")]
@@ -16,19 +19,35 @@ pub enum GraphError {
         /// How many are needed.
         expected: usize,
     },
-    /// A neighbour or part that does not exist.
-    #[error("{what} {index} is outside 0..{limit}")]
-    Range {
-        /// Of what.
-        what: &'static str,
-        /// The value.
-        index: u32,
-        /// The limit.
-        limit: u32,
+    /// A task has a neighbour that does not exist.
+    #[error("neighbour {neighbour} is outside 0..{tasks}")]
+    Neighbour {
+        /// The neighbour.
+        neighbour: u32,
+        /// How many tasks there are.
+        tasks: usize,
+    },
+    /// A task belongs to a part that does not exist.
+    #[error("part {part} is outside 0..{parts}")]
+    Part {
+        /// The part.
+        part: u32,
+        /// How many there are.
+        parts: u32,
     },
     /// A weight that is negative or no number.
     #[error("the weight of task {0} is not a positive number")]
     Weight(usize),
+    /// An edge with a weight that is no positive number, or that joins a task with itself, or that
+    /// does not stand in the lists of both its ends with the same weight.
+    #[error(
+        "the edges of task {0} are wrong: one joins it with itself, has no positive weight, or is \
+         not the same in the list of its other end"
+    )]
+    Edge(usize),
+    /// An option that is no number or out of its range.
+    #[error("{0} is {1}; it must be a number of at least 0, the flow threshold above 0")]
+    Option(&'static str, f64),
 }
 
 /// Tasks with weights and weighted edges, as neighbour lists in one array. Each edge stands in the
@@ -54,7 +73,8 @@ impl TaskGraph {
     ) -> Result<Self, GraphError> {
         let tasks = weights.len();
         let ascending = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
-        if offsets.len() != tasks + 1
+        if u32::try_from(tasks).is_err()
+            || offsets.len() != tasks + 1
             || offsets[0] != 0
             || offsets[tasks] != neighbours.len()
             || !ascending
@@ -69,12 +89,8 @@ impl TaskGraph {
                 expected,
             });
         }
-        if let Some(&index) = neighbours.iter().find(|&&n| n as usize >= tasks) {
-            return Err(GraphError::Range {
-                what: "neighbour",
-                index,
-                limit: tasks as u32,
-            });
+        if let Some(&neighbour) = neighbours.iter().find(|&&n| n as usize >= tasks) {
+            return Err(GraphError::Neighbour { neighbour, tasks });
         }
         let graph = Self {
             offsets,
@@ -83,7 +99,30 @@ impl TaskGraph {
             weights,
         };
         graph.check_weights()?;
+        graph.check_edges()?;
         Ok(graph)
+    }
+
+    /// Compares each list with what the others say of its task.
+    fn check_edges(&self) -> Result<(), GraphError> {
+        let mut mirrored: Vec<Vec<(usize, f32)>> = vec![Vec::new(); self.len()];
+        for task in 0..self.len() {
+            for (other, weight) in self.edges(task) {
+                if other == task || !(weight.is_finite() && weight > 0.0) {
+                    return Err(GraphError::Edge(task));
+                }
+                mirrored[other].push((task, weight));
+            }
+        }
+        for (task, mirrored) in mirrored.iter().enumerate() {
+            let mut own: Vec<(usize, f32)> = self.edges(task).collect();
+            // The mirrored ones came in this order.
+            own.sort_by_key(|&(other, _)| other);
+            if own != *mirrored {
+                return Err(GraphError::Edge(task));
+            }
+        }
+        Ok(())
     }
 
     fn check_weights(&self) -> Result<(), GraphError> {
@@ -124,11 +163,7 @@ impl TaskGraph {
             });
         }
         match owner.iter().find(|&&part| part >= parts) {
-            Some(&index) => Err(GraphError::Range {
-                what: "part",
-                index,
-                limit: parts,
-            }),
+            Some(&part) => Err(GraphError::Part { part, parts }),
             None => Ok(()),
         }
     }

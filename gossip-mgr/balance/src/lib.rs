@@ -6,14 +6,16 @@
 //! neighbours within the tolerance. Each step uses only what neighbours know of each other; here they
 //! run one after the other in one process, deterministically.
 //!
-//! The method is that of Lieber, Gößner and Nagel (EuroMPI 2016); the weights of task selection are
-//! ours.
+//! The method is that of Lieber, Gößner and Nagel (EuroMPI 2016); how tasks are selected and what
+//! refinement minimises is ours.
 
 pub mod diffusion;
 pub mod ffi;
 pub mod graph;
 pub mod mesh;
 pub mod metrics;
+mod partition;
+mod refinement;
 mod selection;
 
 pub use graph::{GraphError, TaskGraph};
@@ -21,14 +23,17 @@ pub use graph::{GraphError, TaskGraph};
 /// How to balance.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Allowed imbalance: highest load over mean load, minus 1.
+    /// Allowed imbalance: highest load over mean load, minus 1. At least 0.
     pub tolerance: f64,
-    /// A pair of neighbours stops when its flow falls below this share of the mean load.
+    /// A pair of neighbours stops when its flow falls below this share of the mean load. Above 0.
     pub flow_threshold: f64,
     /// Most iterations of the flow calculation.
     pub max_iterations: u32,
     /// Passes of border refinement.
     pub refinement_passes: u32,
+    /// How much lower the edge-cut must become for each task that refinement moves from where it was,
+    /// in edge weight. More means less migration and a higher edge-cut. At least 0.
+    pub migration_price: f64,
 }
 
 impl Default for Options {
@@ -37,8 +42,31 @@ impl Default for Options {
             tolerance: 0.05,
             flow_threshold: 0.001,
             max_iterations: 2_000,
-            refinement_passes: 6,
+            refinement_passes: 4,
+            migration_price: 0.1,
         }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), GraphError> {
+        let at_least_zero = |value: f64| value.is_finite() && value >= 0.0;
+        if !at_least_zero(self.tolerance) {
+            return Err(GraphError::Option("the tolerance", self.tolerance));
+        }
+        if !at_least_zero(self.flow_threshold) || self.flow_threshold == 0.0 {
+            return Err(GraphError::Option(
+                "the flow threshold",
+                self.flow_threshold,
+            ));
+        }
+        if !at_least_zero(self.migration_price) {
+            return Err(GraphError::Option(
+                "the price of migration",
+                self.migration_price,
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -53,31 +81,36 @@ pub struct Summary {
     pub refined: u64,
 }
 
-/// Improves `owner`, the part of each task, in place.
+/// Improves `owner`, the part of each task, in place. A part without any task has no neighbours and
+/// stays without.
 ///
 /// # Errors
-/// [`GraphError`] if `owner` does not fit the graph or names a part outside `0..parts`.
+/// [`GraphError`] if `owner` does not fit the graph or names a part outside `0..parts`, or an option
+/// is out of its range; `owner` is unchanged then.
 pub fn rebalance(
     graph: &TaskGraph,
     owner: &mut [u32],
     parts: u32,
     options: &Options,
 ) -> Result<Summary, GraphError> {
+    options.check()?;
     graph.check_owner(owner, parts)?;
-    let mut state = selection::State::new(graph, owner, parts);
+    let mut partition = partition::Partition::new(graph, owner, parts);
     let mut summary = Summary::default();
     // Where borders are too thin for the flow, some is left: at most two more rounds.
     for _ in 0..3 {
-        if state.imbalance() <= options.tolerance {
+        if partition.imbalance() <= options.tolerance {
             break;
         }
-        let pairs = state.neighbours();
-        let flow = diffusion::flow(state.loads(), &pairs, options);
+        let borders = partition.borders();
+        let pairs: Vec<(u32, u32)> = borders.iter().map(|border| border.parts).collect();
+        let flow = diffusion::flow(partition.loads(), &pairs, options);
         summary.iterations += flow.iterations;
-        summary.selected += state.realise(&pairs, &flow.amounts);
+        summary.selected += selection::realise(&mut partition, &borders, &flow.amounts);
     }
+    let mut scratch = refinement::Scratch::new(graph.len());
     for _ in 0..options.refinement_passes {
-        let moved = state.refine(options.tolerance);
+        let moved = refinement::refine(&mut partition, options, &mut scratch);
         summary.refined += moved;
         if moved == 0 {
             break;
