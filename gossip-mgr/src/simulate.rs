@@ -17,6 +17,7 @@ use gossip_sim::{allreduce, board};
 use plotters::prelude::*;
 
 use crate::shock::{self, Shock};
+use gossip_balance::mesh::Mesh;
 
 /// Arguments of `simulate`.
 #[derive(clap::Args)]
@@ -94,17 +95,25 @@ enum Experiment {
         #[arg(long, default_value_t = 3.0)]
         periods: f64,
     },
-    /// A travelling shock wave, balanced by diffusion, by RCB and, where installed, by METIS.
+    /// A travelling shock wave, balanced by diffusion and beside it by RCB, METIS, Scotch and Zoltan.
+    ///
+    /// Takes minutes. A case of some seconds: --mesh 40x20x20 --steps 43 --parts 48
     Shock {
-        /// Parts, 2 to 16384.
-        #[arg(long, default_value_t = 384, value_parser = clap::value_parser!(u32).range(2..=16_384))]
-        parts: u32,
-        /// Steps.
-        #[arg(long, default_value_t = 169, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        /// Parts, 2 to 16384; several with commas between them run one after the other.
+        #[arg(long, default_value = "384", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=16_384))]
+        parts: Vec<u32>,
+        /// Tasks along each axis.
+        #[arg(long, default_value = "160x80x80", value_parser = parse_mesh)]
+        mesh: Mesh,
+        /// Steps, 3 to 10000.
+        #[arg(long, default_value_t = 169, value_parser = clap::value_parser!(u32).range(3..=10_000))]
         steps: u32,
-        /// METIS runs at every so manyth step and the one before; 0 for never.
-        #[arg(long, default_value_t = 40)]
-        metis_every: u32,
+        /// How often RCB, METIS, Scotch and Zoltan are measured, spread over the steps.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        samples: u32,
+        /// Without METIS, Scotch and Zoltan.
+        #[arg(long)]
+        alone: bool,
         /// Width of the shell in tasks.
         #[arg(long, default_value_t = 4.0)]
         width: f64,
@@ -112,6 +121,21 @@ enum Experiment {
         #[arg(long, default_value_t = 0.05)]
         tolerance: f64,
     },
+}
+
+fn parse_mesh(text: &str) -> Result<Mesh, String> {
+    let sides: Option<Vec<usize>> = text.split('x').map(|side| side.parse().ok()).collect();
+    match sides.as_deref() {
+        Some(&[x, y, z]) if [x, y, z].iter().all(|side| (1..=1_000).contains(side)) => {
+            let mesh = Mesh { size: [x, y, z] };
+            let most = 10_000_000;
+            if mesh.len() > most {
+                return Err(format!("{} tasks; at most {most} are allowed", mesh.len()));
+            }
+            Ok(mesh)
+        }
+        _ => Err("three sides of 1 to 1000 tasks, as 160x80x80".into()),
+    }
 }
 
 /// Runs an experiment; tells whether it met its bounds.
@@ -146,8 +170,10 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         ),
         Experiment::Shock {
             parts,
+            mesh,
             steps,
-            metis_every,
+            samples,
+            alone,
             width,
             tolerance,
         } => {
@@ -156,16 +182,20 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                 "--tolerance must be 0.001 to 1"
             );
             ensure!((0.0..=80.0).contains(width), "--width must be 0 to 80");
-            let (parts, steps, metis_every) = (*parts, *steps, *metis_every);
-            let (width, tolerance) = (*width, *tolerance);
-            let shock = Shock {
-                parts,
-                steps,
-                metis_every,
-                width,
-                tolerance,
-            };
-            shock::run(&shock, args.plots.as_deref())
+            let mut good = true;
+            for &parts in parts {
+                let shock = Shock {
+                    mesh: *mesh,
+                    parts,
+                    steps: *steps,
+                    samples: *samples,
+                    width: *width,
+                    tolerance: *tolerance,
+                    alone: *alone,
+                };
+                good &= shock::run(&shock, args.plots.as_deref())?;
+            }
+            Ok(good)
         }
         Experiment::Stalls {
             nodes,
