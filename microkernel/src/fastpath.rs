@@ -98,8 +98,8 @@ fn call(core: &Core, caller: &Thread, regs: &mut Regs, transfer: impl Fn(&Thread
 
 /// Report the fault in `thread.fault`, which is pending, to who waits at the thread's fault endpoint.
 #[inline(never)]
-pub fn report_fault(core: &Core, thread: &Thread, endpoint: &Endpoint) {
-    if let Some(receiver) = deliver(core, thread, endpoint, 0, ipc::transfer_fault) {
+pub fn report_fault(core: &Core, thread: &Thread, endpoint: &Endpoint, badge: u64) {
+    if let Some(receiver) = deliver(core, thread, endpoint, badge, ipc::transfer_fault) {
         arch::return_from_other_syscall(receiver.regs());
     }
 }

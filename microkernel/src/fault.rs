@@ -6,7 +6,7 @@ use crate::arch::core_local::{DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
 use crate::arch::{self, Core, apic};
 use crate::object::{Ref, Thread, ThreadKind};
 use crate::vcpu::{self, Trap};
-use crate::{decoupled, fastpath, ipc, klog, sched, shootdown};
+use crate::{decoupled, fastpath, ipc, klog, sched, shootdown, storm};
 
 const PAGE_FAULT: u64 = 14;
 const GENERAL_PROTECTION: u64 = 13;
@@ -50,11 +50,11 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
 fn report(thread: &Thread, trap: Trap) -> ! {
     let regs = thread.regs_mut();
     match thread.fault_endpoint() {
-        Some(endpoint) => {
+        Some((endpoint, badge)) => {
             thread.fault.set([trap.number, trap.error, trap.address, regs.rip, regs.rsp]);
             thread.fault_pending.set(true);
-            fastpath::report_fault(arch::core(), thread, endpoint);
-            ipc::call(&Ref::of(thread), Ref::of(endpoint), 0, 0);
+            fastpath::report_fault(arch::core(), thread, endpoint, badge);
+            ipc::call(&Ref::of(thread), Ref::of(endpoint), badge, 0);
         }
         None => {
             klog!(
@@ -78,6 +78,7 @@ fn interrupt(core: &Core, vector: u8) {
         apic::VECTOR_SHOOTDOWN => shootdown::serve(core),
         apic::VECTOR_HALT => crate::panic::halt(),
         _ => {
+            let start = arch::time::tsc();
             let index = usize::from(vector).wrapping_sub(usize::from(FIRST_DEVICE_VECTOR));
             if index < DEVICE_VECTORS {
                 let handler = core.irqs[index].lock().clone();
@@ -85,6 +86,7 @@ fn interrupt(core: &Core, vector: u8) {
                     handler.deliver();
                 }
             }
+            storm::served(core, vector, start);
         }
     }
     apic::end_of_interrupt();

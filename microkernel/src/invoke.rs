@@ -200,7 +200,10 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
             let message = if c == 0 { None } else { Some((space.get::<Range>(c, MESSAGE_RIGHTS).argument(2)?, d)) };
             let fault = match call.thread.message_word(4) {
                 0 => None,
-                slot => Some(space.get::<Endpoint>(slot, abi::RIGHT_WRITE).argument(4)?),
+                slot => {
+                    let endpoint = space.get::<Endpoint>(slot, abi::RIGHT_WRITE).argument(4)?;
+                    Some((endpoint, space.lookup(slot).argument(4)?.badge))
+                }
             };
             thread.set_spaces(cspace, task, message, fault).map_err(of_page(3))?;
         }

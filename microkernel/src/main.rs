@@ -46,6 +46,8 @@ mod shootdown;
 #[cfg(target_os = "none")]
 mod signal;
 #[cfg(target_os = "none")]
+mod storm;
+#[cfg(target_os = "none")]
 mod sync;
 #[cfg(target_os = "none")]
 mod syscall;

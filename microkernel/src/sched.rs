@@ -8,7 +8,7 @@ use abi::Error;
 
 use crate::arch::{self, Core, apic, time};
 use crate::object::{Queue, Ref, State, Thread, ThreadKind, Waiting};
-use crate::{decoupled, klog, shootdown, signal, vcpu};
+use crate::{decoupled, klog, shootdown, signal, storm, vcpu};
 
 /// Time slice in TSC ticks per second's fraction: 1/100 s.
 const SLICES_PER_SECOND: u64 = 100;
@@ -115,6 +115,7 @@ pub fn timer_expired(core: &Core) {
             signal::vcpu(thread, abi::PENDING_TIMER);
         }
     }
+    storm::timer_expired(core, now);
     core.reschedule.store(true, Ordering::Relaxed);
 }
 
@@ -128,8 +129,7 @@ fn vcpus_of(core: &Core) -> [Option<Ref<Thread>>; MAX_VCPUS] {
 pub fn arm_timer(core: &Core) {
     let vcpus = vcpus_of(core);
     let deadlines = vcpus.iter().flatten().map(|t| t.deadline.load(Ordering::Acquire));
-    let slice = core.slice_end();
-    let next = deadlines.chain([slice]).filter(|&d| d != 0).min();
+    let next = deadlines.chain([core.slice_end(), core.storm.deadline()]).filter(|&d| d != 0).min();
     if next != core.armed.get() {
         core.armed.set(next);
         apic::set_timer(next);

@@ -4,11 +4,12 @@ use abi::FAULT_LABEL;
 use rt::{invoke, receive, reply_receive};
 
 use crate::support::{
-    CODE, DATA, Outcome, Program, Test, equal, holds, log_end, logged, object, pause, refused, user_task, wait_for,
+    CODE, DATA, Outcome, Program, Test, copy, equal, holds, log_end, logged, memory, object, pause, refused, user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
     Test { name: "a_fault_message_tells_vector_error_address_and_place", cores: 1, run: fields },
+    Test { name: "a_fault_comes_with_its_handlers_badge", cores: 1, run: badges },
     Test { name: "an_answer_with_a_new_place_goes_on_there", cores: 1, run: new_place },
     Test { name: "a_fault_that_nobody_handles_ends_the_thread_and_names_it", cores: 1, run: unhandled },
 ];
@@ -70,4 +71,18 @@ fn unhandled() -> Outcome {
     pause();
     // SAFETY: the program's data page.
     equal(unsafe { (data as *const u64).read_volatile() }, 1)
+}
+
+fn badges() -> Outcome {
+    let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
+    for badge in [7, 0x1234_5678_9abc] {
+        let (task, _, _) = user_task(&[0x0f, 0x0b])?;
+        let thread = object(abi::KIND_THREAD, 0)?;
+        let (message, _) = memory(1)?;
+        invoke(thread, abi::THREAD_CONFIGURE, &[0, task, message, 0, copy(endpoint, abi::RIGHT_ALL, badge)?])?;
+        invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 10])?;
+        invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+        equal(receive(endpoint, reply)?.badge, badge)?;
+    }
+    Ok(())
 }

@@ -15,6 +15,7 @@ pub const VECTOR_HALT: u8 = 0xf3;
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
 const ID: u32 = 0x20;
+const TASK_PRIORITY: u32 = 0x80;
 const EOI: u32 = 0xb0;
 const SPURIOUS: u32 = 0xf0;
 const ICR_LOW: u32 = 0x300;
@@ -107,6 +108,11 @@ pub fn mode_name() -> &'static str {
 #[inline]
 pub fn end_of_interrupt() {
     write(EOI, 0);
+}
+
+/// Hold back the vectors of devices on this core (up to 0xcf, [`super::core_local::DEVICE_VECTORS`]), or let them in.
+pub fn hold_devices(hold: bool) {
+    write(TASK_PRIORITY, if hold { 0xcf } else { 0 });
 }
 
 /// One interrupt at an absolute TSC value; `None`: none.

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsiz
 
 use crate::object::{Header, IrqHandler, Ref, Task, Thread};
 use crate::sched::RunQueue;
+use crate::storm::Storm;
 use crate::sync::SpinLock;
 
 use super::descriptors::Tables;
@@ -53,6 +54,7 @@ pub struct Core {
     pub irqs: [SpinLock<Option<Ref<IrqHandler>>>; DEVICE_VECTORS],
     /// TSC at which the current thread has had its share, where another of its priority waits.
     slice_end: Cell<u64>,
+    pub storm: Storm,
     /// What the timer is programmed for.
     pub armed: Cell<Option<u64>>,
     /// Objects whose destruction has to wait until that of another is done; whether one is being done.

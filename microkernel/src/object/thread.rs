@@ -164,6 +164,8 @@ pub struct Thread {
     cspace: Fixed<CSpace>,
     task: Fixed<Task>,
     fault_endpoint: Fixed<Endpoint>,
+    /// Badge of the capability that named it: tells a handler of several threads whose fault it is.
+    fault_badge: Cell<u64>,
     message_range: Fixed<Range>,
     message: AtomicPtr<MessagePage>,
     /// Five words of a fault that is being reported; `fault_pending` says that a call is a fault.
@@ -226,6 +228,7 @@ impl Thread {
             cspace: Fixed::new(),
             task: Fixed::new(),
             fault_endpoint: Fixed::new(),
+            fault_badge: Cell::new(0),
             message_range: Fixed::new(),
             message: AtomicPtr::new(core::ptr::null_mut()),
             fault: Cell::new([0; 5]),
@@ -360,8 +363,8 @@ impl Thread {
         if core::ptr::eq(own, task) { None } else { unsafe { own.as_ref() } }
     }
 
-    pub fn fault_endpoint(&self) -> Option<&Endpoint> {
-        self.fault_endpoint.get()
+    pub fn fault_endpoint(&self) -> Option<(&Endpoint, u64)> {
+        self.fault_endpoint.get().map(|endpoint| (endpoint, self.fault_badge.get()))
     }
 
     /// The message page; null if it has none.
@@ -405,7 +408,7 @@ impl Thread {
         Ok(result)
     }
 
-    pub fn set_spaces(&self, cspace: Option<Ref<CSpace>>, task: Ref<Task>, message: Option<(Ref<Range>, u64)>, fault: Option<Ref<Endpoint>>) -> Result<(), Error> {
+    pub fn set_spaces(&self, cspace: Option<Ref<CSpace>>, task: Ref<Task>, message: Option<(Ref<Range>, u64)>, fault: Option<(Ref<Endpoint>, u64)>) -> Result<(), Error> {
         let page = match &message {
             Some((range, offset)) => range.page::<MessagePage>(*offset)?,
             None => core::ptr::null_mut(),
@@ -415,7 +418,8 @@ impl Thread {
             self.task.set(Some(task));
             self.message_range.set(message.map(|(range, _)| range));
             self.message.store(page, Ordering::Release);
-            self.fault_endpoint.set(fault);
+            self.fault_badge.set(fault.as_ref().map_or(0, |(_, badge)| *badge));
+            self.fault_endpoint.set(fault.map(|(endpoint, _)| endpoint));
         })
     }
 
