@@ -19,7 +19,6 @@ const EMPTY: u8 = 0x10;
 const FORWARDED: u8 = 0x1c;
 /// Where a compute core waits for the answer.
 const WAIT: &str = "microkernel::decoupled::poll";
-const HALT: &str = "halt_until_interrupt";
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What there is to compare with: instructions of seL4 (fast path built in, one core, same emulator and method) and how
@@ -123,29 +122,26 @@ impl Measured {
     }
 
     /// The two ways of a forwarded system call, without the wait between them: up to the first instruction of the wait,
-    /// and from the last look at the frame on. Only windows in which the core did not halt.
+    /// and from the last look at the frame on.
     fn add_forwarded(&mut self) -> Result<()> {
         let (mut trapped, mut answered) = (Vec::new(), Vec::new());
         for trace in self.traces.iter().filter(|trace| trace.id == FORWARDED) {
             let addresses = &trace.addresses;
-            if addresses.iter().any(|&address| self.listing.is_in(address, HALT)) {
-                continue;
-            }
-            let waits: Vec<usize> =
-                (0..addresses.len()).filter(|&i| self.listing.is_in(addresses[i], WAIT)).collect();
-            let (Some(&first), Some(&last)) = (waits.first(), waits.last()) else { bail!("no {WAIT} in a forwarded call") };
-            // The instruction of the loop that was executed last but not for the first time began the last look; where the
-            // first look found the answer, that is the first one.
-            let again = (first..=last).rev().find(|&i| addresses[first..i].contains(&addresses[i]));
-            let body = again.map_or(first, |end| {
-                let before = (first..end).rev().find(|&i| addresses[i] == addresses[end]).unwrap_or(first);
-                before + 1
-            });
+            let waits = |&i: &usize| self.listing.is_in(addresses[i], WAIT);
+            let all = 0..addresses.len();
+            let (Some(first), Some(last)) = (all.clone().find(waits), all.rev().find(waits)) else {
+                bail!("no {WAIT} in a forwarded call");
+            };
+            // The core may have halted and waited anew: the last wait counts. It is a loop; what it executed last for at least
+            // the second time ended the look before the last one.
+            let begin = (first..=last).rev().take_while(waits).last().unwrap_or(first);
+            let repeated = (begin..=last).rev().find(|&i| addresses[begin..i].contains(&addresses[i]));
+            let look = repeated.and_then(|end| (begin..end).rev().find(|&i| addresses[i] == addresses[end])).map_or(begin, |i| i + 1);
             trapped.push(&addresses[..first]);
-            answered.push(&addresses[body..]);
+            answered.push(&addresses[look..]);
         }
         if trapped.is_empty() {
-            bail!("in no traced window a decoupled thread was answered before its core halted: the host is too busy, try again");
+            bail!("the meter traced no forwarded call");
         }
         // One instruction is the closing marker's, or in the first part the system call's own.
         let count = |parts: &[&[u64]], own: fn(u64) -> bool| {

@@ -2,8 +2,8 @@
 
 use crate::build::Kernel;
 use anyhow::{Context, Result, bail};
+use fs_err as fs;
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -18,7 +18,7 @@ pub struct Trace {
 
 /// Reads the meter's file: `T,ID,VCPU`, then one hexadecimal address a line; at last `end`.
 pub fn read(path: &Path) -> Result<Vec<Trace>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path)?;
     let mut traces: Vec<Trace> = Vec::new();
     let mut whole = false;
     for line in text.lines() {

@@ -2,7 +2,7 @@
 //! in which they came about, into one digest. Boots with and without `tacet.nofast` must agree on it: what each thread saw
 //! and which thread ran when.
 //!
-//! The command line word `differential=N` runs N operations instead of the tests. It wants a machine whose time follows the
+//! The command line words `differential=N seed=S` run N operations instead of the tests. It wants a machine whose time follows the
 //! instructions (QEMU's -icount), so that no time slice ends: threads of equal priority are part of it.
 
 use core::arch::{asm, global_asm};

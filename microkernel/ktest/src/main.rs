@@ -52,8 +52,6 @@ mod program {
         attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers, scheduling, stress, vcpus, waiting,
     };
 
-    const DIFFERENTIAL_SEED: u64 = 0x7ace7;
-
     #[unsafe(no_mangle)]
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
         // SAFETY: the kernel passes the address of a page that holds a RootBoot.
@@ -66,8 +64,9 @@ mod program {
             rt::exit(u64::from(!bench::run()));
         }
         if let Some(operations) = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("differential=")) {
-            let Ok(operations) = operations.parse() else { rt::exit(2) };
-            rt::exit(u64::from(!differential::run(operations, DIFFERENTIAL_SEED)));
+            let seed = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("seed="));
+            let (Ok(operations), Ok(seed)) = (operations.parse(), seed.unwrap_or("1").parse()) else { rt::exit(2) };
+            rt::exit(u64::from(!differential::run(operations, seed)));
         }
         let groups = [
             capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, waiting::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
