@@ -108,7 +108,7 @@ enum Experiment {
         /// Steps, 3 to 10000.
         #[arg(long, default_value_t = 169, value_parser = clap::value_parser!(u32).range(3..=10_000))]
         steps: u32,
-        /// How often RCB, METIS, Scotch and Zoltan are measured, spread over the steps.
+        /// How often METIS, Scotch and Zoltan are measured, spread over the steps.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         samples: u32,
         /// Without METIS, Scotch and Zoltan.

@@ -26,7 +26,7 @@ pub struct Shock {
     pub parts: u32,
     /// Steps of the scenario, at least 3.
     pub steps: u32,
-    /// How often the others are measured, spread over the steps; each time they run in two
+    /// How often the opponents are measured, spread over the steps; each time they run in two
     /// steps in a row, so that the migration is that of one step.
     pub samples: u32,
     /// Width of the shell in tasks.
@@ -38,7 +38,7 @@ pub struct Shock {
 }
 
 impl Shock {
-    /// The steps in which the others are measured. They run in those before, too.
+    /// The steps in which the opponents are measured. They run in those before, too.
     fn sampled(&self) -> BTreeSet<u32> {
         let (steps, samples) = (u64::from(self.steps), u64::from(self.samples));
         (0..samples)
@@ -124,7 +124,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
         }));
     }
     let (mut ours, mut bisection) = (Row::new("diffusion"), Row::new("RCB (ours)"));
-    let mut diffused = start;
+    let (mut diffused, mut bisected) = (start.clone(), start);
     let sampled = shock.sampled();
     let mut pictures = Vec::new();
     let mut progress = Progress::new(parts, shock.steps - 1);
@@ -133,12 +133,16 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
         graph.set_weights(now.clone())?;
         progress.tell(step, "diffusion");
 
-        let before = diffused.clone();
+        let before = [diffused.clone(), bisected];
         let begin = processor_time()?;
         rebalance(&graph, &mut diffused, parts, &options)?;
-        let seconds = (processor_time()? - begin).as_secs_f64();
+        let middle = processor_time()?;
+        bisected = mesh.bisect(&now, parts);
+        let end = processor_time()?;
         let result = |old: &[u32], new: &[u32]| quality(&graph, old, new, parts);
-        ours.push(result(&before, &diffused), seconds);
+        let seconds = (middle - begin).as_secs_f64();
+        ours.push(result(&before[0], &diffused), seconds);
+        bisection.push(result(&before[1], &bisected), (end - middle).as_secs_f64());
 
         let measured = sampled.contains(&step);
         if let Some(opponents) = &mut opponents
@@ -157,22 +161,9 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
                 }
             }
         }
-        let drawn = plots.is_some() && step % (shock.steps / 4).max(1) == 0;
-        if measured || drawn {
-            progress.tell(step, bisection.name);
-            // It needs no old partition, so the one of the step before need not be kept.
-            let old = mesh.bisect(&weights(step - 1), parts);
-            let begin = processor_time()?;
-            let new = mesh.bisect(&now, parts);
-            let seconds = (processor_time()? - begin).as_secs_f64();
-            if measured {
-                bisection.push(result(&old, &new), seconds);
-            }
-            if drawn {
-                let before = [before.as_slice(), &old];
-                let after = [diffused.as_slice(), &new];
-                pictures.push(Picture::new(step, mesh, &now, before, after));
-            }
+        if plots.is_some() && step % (shock.steps / 4).max(1) == 0 {
+            let after = [diffused.as_slice(), &bisected];
+            pictures.push(Picture::new(step, mesh, &now, &before, after));
         }
     }
     progress.clear();

@@ -31,7 +31,7 @@ impl Picture {
         step: u32,
         mesh: Mesh,
         weights: &[f32],
-        before: [&[u32]; 2],
+        before: &[Vec<u32>; 2],
         after: [&[u32]; 2],
     ) -> Self {
         let [width, height, depth] = mesh.size;
