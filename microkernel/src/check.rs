@@ -25,7 +25,7 @@ const MAX_FOREIGN: usize = 256;
 static ASKED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
 
-/// Stand still while another core checks. At the head of the scheduler's loop, where a core holds nothing.
+/// Stand still while another core checks. Where the scheduler has made its choice, a core holds nothing.
 pub fn park(core: &Core) {
     if !ASKED.load(Ordering::SeqCst) {
         return;
@@ -291,7 +291,7 @@ impl Audit {
             holds!(task.header(), mapped, "{address:#x} is mapped to {physical:#x}, which is no Range's");
         });
         for core in (0..core_count()).filter_map(core_at) {
-            let active = task.active.load(Ordering::SeqCst) >> core.index & 1 != 0;
+            let active = task.presence.active() >> core.index & 1 != 0;
             let loaded = core::ptr::eq(core.task(), task);
             holds!(task.header(), loaded || !active, "active on core {}, which has another Task", core.index);
         }

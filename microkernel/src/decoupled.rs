@@ -3,15 +3,19 @@
 //! The protocol is in `abi::DecoupledFrame`. While the frame is TRAPPED, the core waits for the answer here: first
 //! polling, so that an answer costs no interrupt, then halted.
 
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::Ordering;
 
 use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error};
 use abi::{FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED};
+use kcore::handshake::{self, Frame, Next};
 
 use crate::arch::{self, Core, fpu, time};
 use crate::object::{Ref, State, Task, Thread};
 use crate::vcpu::Trap;
 use crate::{sched, shootdown};
+
+const _: () = assert!(FRAME_IDLE == handshake::FRAME_IDLE && FRAME_RUNNING == handshake::FRAME_RUNNING);
+const _: () = assert!(FRAME_TRAPPED == handshake::FRAME_TRAPPED && FRAME_ANSWERED == handshake::FRAME_ANSWERED);
 
 /// Polls for an answer before the core halts. An answer takes Linux some microseconds; a poll some tens of cycles.
 const POLLS: u32 = 2000;
@@ -19,6 +23,12 @@ const POLLS: u32 = 2000;
 /// The frame is shared with Linux, which may write it at any time: raw accesses only.
 fn page(thread: &Thread) -> *mut DecoupledFrame {
     thread.frame_page()
+}
+
+/// The words of the frame that both sides write.
+fn shared(thread: &Thread) -> Frame<'_> {
+    // SAFETY: atomic fields of a page that lives as long as the thread.
+    unsafe { Frame { state: &(*page(thread)).state, sleeping: &(*page(thread)).sleeping } }
 }
 
 /// The user context trapped; its general registers are in the frame already. (It returns, as `leave` does, so that any number
@@ -42,10 +52,8 @@ pub fn trap(core: &Core, thread: &Thread, trap: Trap) {
 /// Hand the frame to Linux.
 fn publish(core: &Core, thread: &Thread) {
     thread.in_user.set(false);
-    thread.withdraw_stop();
     shootdown::pause(core);
-    // SAFETY: atomic fields of a live page.
-    unsafe { (*page(thread)).state.store(FRAME_TRAPPED, Ordering::SeqCst) };
+    thread.publish(shared(thread));
     let doorbell = thread.doorbell.lock();
     if let Some(doorbell) = &*doorbell {
         doorbell.signal();
@@ -54,28 +62,22 @@ fn publish(core: &Core, thread: &Thread) {
 
 /// Run on: in user mode where the context runs, else wait for the answer. Returns for the scheduler to look again.
 pub fn leave(core: &Core, thread: &Thread) {
-    if thread.is_dead() {
-        return detach(core, thread, State::Dead);
+    match thread.next() {
+        Next::End => return detach(core, thread, State::Dead),
+        Next::Stop => return trap(core, thread, Trap::plain(abi::TRAP_STOP)),
+        Next::Run => arch::return_to_current(),
+        Next::Wait => {}
     }
-    if thread.in_user.get() {
-        if thread.is_stop_requested() {
-            return trap(core, thread, Trap::plain(abi::TRAP_STOP));
-        }
-        arch::return_to_current();
-    }
-    // SAFETY: atomic fields of a live page.
-    let (state, sleeping) = unsafe { (&(*page(thread)).state, &(*page(thread)).sleeping) };
-    match poll(core, state) {
+    let frame = shared(thread);
+    match poll(core, frame) {
         Seen::Answer => return answer(core, thread),
         Seen::Request => return,
         Seen::Nothing => {}
     }
-    sleeping.store(1, Ordering::SeqCst);
-    fence(Ordering::SeqCst);
-    if state.load(Ordering::SeqCst) != FRAME_ANSWERED && !core.reschedule.load(Ordering::SeqCst) {
+    if frame.may_halt(&core.reschedule) {
         arch::halt();
     }
-    sleeping.store(0, Ordering::SeqCst);
+    frame.awake();
 }
 
 /// What a polling core saw.
@@ -88,9 +90,9 @@ enum Seen {
 
 /// Wait a while for the answer. (A function of its own, so that `mk bench kernel` can tell waiting from working.)
 #[inline(never)]
-fn poll(core: &Core, state: &AtomicU32) -> Seen {
+fn poll(core: &Core, frame: Frame) -> Seen {
     for _ in 0..POLLS {
-        if state.load(Ordering::Acquire) == FRAME_ANSWERED {
+        if frame.is_answered() {
             return Seen::Answer;
         }
         shootdown::serve(core);

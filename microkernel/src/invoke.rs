@@ -229,8 +229,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
             }
         }
         abi::THREAD_RESUME => {
-            thread.withdraw_stop();
-            if thread.change_state(State::Stopped, State::Ready) {
+            if thread.go_on() {
                 sched::wake(thread);
             }
         }

@@ -145,8 +145,6 @@ pub fn run() -> ! {
 pub fn leave() -> ! {
     let core = arch::core();
     loop {
-        #[cfg(feature = "check")]
-        crate::check::park(core);
         // SAFETY: the current thread is counted by `current`.
         let mut current = unsafe { core.current.get().as_ref() };
         if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| !t.is_running()) {
@@ -157,6 +155,8 @@ pub fn leave() -> ! {
             // SAFETY: as above.
             current = unsafe { core.current.get().as_ref() };
         }
+        #[cfg(feature = "check")]
+        crate::check::park(core);
         let Some(thread) = current else {
             shootdown::rest(core);
             arch::halt();
@@ -244,12 +244,7 @@ fn retire(thread: &Thread) -> bool {
         thread.set_state(State::Dead);
         return true;
     }
-    if thread.kind() != ThreadKind::Decoupled && thread.is_stop_requested() {
-        thread.set_state(State::Stopped);
-        // THREAD_RESUME may have come just before the state was set.
-        return thread.is_stop_requested() || !thread.change_state(State::Stopped, State::Running);
-    }
-    false
+    thread.kind() != ThreadKind::Decoupled && thread.stop()
 }
 
 /// The current thread's context leaves the core; the core has none.

@@ -1,6 +1,6 @@
 //! Taking translations back from exactly the cores that may hold them.
 
-use core::sync::atomic::Ordering;
+use kcore::handshake;
 
 use crate::arch::{self, Core, apic, core_at};
 use crate::object::{Ref, Task};
@@ -10,13 +10,13 @@ use crate::object::{Ref, Task};
 /// Cores on which the Task is not active see the new generation before they use it again.
 #[inline]
 pub fn flush(task: &Task) {
-    task.generation.fetch_add(1, Ordering::SeqCst);
+    task.presence.withdraw();
     let own = arch::core();
     if core::ptr::eq(own.task(), task) {
-        own.task_generation.set(task.generation.load(Ordering::Relaxed));
+        own.task_generation.set(task.presence.generation());
         arch::memory::flush_user();
     }
-    let others = task.active.load(Ordering::SeqCst) & !own.bit;
+    let others = task.presence.active() & !own.bit;
     if others != 0 {
         interrupt(own, others);
     }
@@ -29,9 +29,9 @@ fn interrupt(own: &Core, mut others: u64) {
         let index = others.trailing_zeros() as usize;
         others &= others - 1;
         let target = core_at(index).expect("an active core exists");
-        let ticket = target.shoot_requested.fetch_add(1, Ordering::SeqCst) + 1;
+        let ticket = handshake::ask(&target.shoot_requested);
         apic::send(target, apic::VECTOR_SHOOTDOWN);
-        while target.shoot_done.load(Ordering::Acquire) < ticket {
+        while !handshake::is_served(&target.shoot_done, ticket) {
             // The target may be waiting for this core in the same way.
             serve(own);
             core::hint::spin_loop();
@@ -42,25 +42,16 @@ fn interrupt(own: &Core, mut others: u64) {
 /// Do what other cores asked of this one.
 #[inline]
 pub fn serve(core: &Core) {
-    let requested = core.shoot_requested.load(Ordering::Acquire);
-    if requested != core.shoot_done.load(Ordering::Relaxed) {
-        arch::memory::flush_user();
-        core.shoot_done.store(requested, Ordering::Release);
-    }
+    handshake::serve(&core.shoot_requested, &core.shoot_done, arch::memory::flush_user);
 }
 
 /// Make `task` the address space of this core.
 #[inline]
 pub fn activate(core: &Core, task: &Task) {
     if core::ptr::eq(core.task(), task) {
-        if task.active.load(Ordering::Relaxed) & core.bit == 0 {
-            // Paused: another core may have taken mappings away without telling.
-            task.active.fetch_or(core.bit, Ordering::SeqCst);
-            let generation = task.generation.load(Ordering::SeqCst);
-            if generation != core.task_generation.get() {
-                core.task_generation.set(generation);
-                arch::memory::flush_user();
-            }
+        if let Some(generation) = task.presence.enter_again(core.bit, core.task_generation.get()) {
+            core.task_generation.set(generation);
+            arch::memory::flush_user();
         }
         return;
     }
@@ -86,9 +77,7 @@ pub unsafe fn exchange(core: &Core, task: &Task) {
 
 #[inline(always)]
 fn load(core: &Core, task: &Task) {
-    // From here on, other cores tell this one what they take away.
-    task.active.fetch_or(core.bit, Ordering::SeqCst);
-    core.task_generation.set(task.generation.load(Ordering::SeqCst));
+    core.task_generation.set(task.presence.enter(core.bit));
     core.set_task(Ref::of(task).into_raw());
     arch::memory::load_root(task.root());
 }
@@ -97,7 +86,7 @@ fn load(core: &Core, task: &Task) {
 pub fn pause(core: &Core) {
     // SAFETY: core.task is counted by `activate`.
     if let Some(task) = unsafe { core.task().as_ref() } {
-        task.active.fetch_and(!core.bit, Ordering::SeqCst);
+        task.presence.leave(core.bit);
     }
 }
 
@@ -134,5 +123,5 @@ pub fn deactivate(core: &Core) {
 unsafe fn release(old: *const Task, bit: u64) {
     // SAFETY: by the caller's promise.
     let old = unsafe { Ref::from_raw(old) };
-    old.active.fetch_and(!bit, Ordering::SeqCst);
+    old.presence.leave(bit);
 }

@@ -102,11 +102,7 @@ pub fn resume(core: &Core, thread: &Thread, operation: u64) -> Error {
 
 fn wait(thread: &Thread) -> ! {
     thread.set_result(0, 0, 0);
-    thread.set_state(State::WaitVcpu);
-    // A signal either finds the state set, or its bits are found here.
-    if page(thread).pending.load(Ordering::SeqCst) != 0 {
-        thread.change_state(State::WaitVcpu, State::Running);
-    }
+    thread.sleep(&page(thread).pending);
     crate::sched::leave()
 }
 

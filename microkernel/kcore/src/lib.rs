@@ -8,8 +8,14 @@
 pub mod acpi;
 pub mod check;
 pub mod cpio;
+pub mod handshake;
 pub mod memory_map;
 pub mod multiboot2;
 pub mod paging;
 pub mod rtc;
 pub mod symbols;
+
+/// The atomics of `handshake`; the model has loom's in their place.
+mod atomic {
+    pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+}

@@ -24,7 +24,8 @@ pub use devices::{claim_vector, Cpu, IrqHandler, IrqSource, Log, Machine, Target
 pub use endpoint::{Endpoint, Notification, Queue, Reply, Waiters};
 pub use range::Range;
 pub use task::Task;
-pub use thread::{Kind as ThreadKind, State, Thread, Waiting};
+pub use kcore::handshake::State;
+pub use thread::{Kind as ThreadKind, Thread, Waiting};
 pub use untyped::{Untyped, create_child};
 
 /// What an object is; the values are the ABI's KIND_*.

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
+use kcore::handshake::Presence;
 use kcore::paging;
 
 use super::{Header, Kind, Object, Range, Ref, Untyped};
@@ -18,10 +19,7 @@ pub struct Task {
     /// The Task before this one in the list of all Tasks; belongs to the list's lock.
     previous: Cell<*const Task>,
     tables: SpinLock<()>,
-    /// Cores that may use translations of this Task.
-    pub active: AtomicU64,
-    /// Counts the changes that took something away.
-    pub generation: AtomicU64,
+    pub presence: Presence,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Task only.
@@ -75,8 +73,7 @@ impl Task {
             root,
             previous: Cell::new(core::ptr::null()),
             tables: SpinLock::new(()),
-            active: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
+            presence: Presence::new(),
         })
         .inspect_err(|_| payer.free(root, 1))?;
         let mut all = ALL.lock();
@@ -196,7 +193,7 @@ fn check_user_range(address: u64, size: u64) -> Result<(), Error> {
 impl Drop for Task {
     fn drop(&mut self) {
         // Cores hold a reference while the Task is in their CR3: none has it now.
-        debug_assert!(self.active.load(Ordering::Relaxed) == 0);
+        debug_assert!(self.presence.active() == 0);
         let mut all = ALL.lock();
         if core::ptr::eq(all.last, self) {
             all.last = self.previous.get();

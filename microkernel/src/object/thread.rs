@@ -4,6 +4,8 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr::null;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use kcore::handshake::{self, Signalled, State, StateWord};
+
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
 use super::{CSpace, Endpoint, Header, Kind as ObjectKind, Notification, Object, Range, Ref, Reply, Target, Task};
@@ -17,38 +19,6 @@ pub enum Kind {
     Ordinary,
     Vcpu,
     Decoupled,
-}
-
-/// What a thread does. Who changes it: the home core, or whoever took the thread out of the queue it waited in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum State {
-    /// Not started (decoupled: no user context bound).
-    Inactive,
-    /// Being configured by somebody.
-    Configuring,
-    Ready,
-    Running,
-    WaitSend,
-    WaitReceive,
-    WaitReply,
-    WaitNotification,
-    /// A vCPU in RESUME_WAIT.
-    WaitVcpu,
-    /// Stopped by THREAD_STOP.
-    Stopped,
-    /// A fault that nobody handles; or the end of the thread.
-    Dead,
-}
-
-impl State {
-    fn from_raw(raw: u8) -> Self {
-        const ALL: [State; 11] = [
-            State::Inactive, State::Configuring, State::Ready, State::Running, State::WaitSend, State::WaitReceive,
-            State::WaitReply, State::WaitNotification, State::WaitVcpu, State::Stopped, State::Dead,
-        ];
-        ALL[raw as usize]
-    }
 }
 
 /// Links of the one queue that a thread is in; they belong to the holder of that queue's lock.
@@ -141,11 +111,6 @@ struct Home {
     regs: UnsafeCell<Regs>,
 }
 
-/// Bits of `Thread::home`, with [`Thread::HINDERED_KIND`].
-/// THREAD_STOP was called.
-const HINDERED_STOP: u64 = 2;
-/// The thread is to end.
-const HINDERED_DEAD: u64 = 4;
 const HOME_SHIFT: u32 = 8;
 const UNBOUND: u64 = u64::MAX >> HOME_SHIFT;
 
@@ -154,7 +119,7 @@ pub struct Thread {
     header: Header,
     registers: Home,
     kind: AtomicU8,
-    state: AtomicU8,
+    state: StateWord,
     priority: AtomicU32,
     /// Index of the home core ([`UNBOUND`] without one) from bit [`HOME_SHIFT`] up, and the HINDERED_* bits: one word, so
     /// that the fast path asks once whether it may switch to the thread.
@@ -220,7 +185,7 @@ impl Thread {
             header,
             registers: Home { pad: 0, regs: UnsafeCell::new(Regs::default()) },
             kind: AtomicU8::new(Kind::Ordinary as u8),
-            state: AtomicU8::new(State::Inactive as u8),
+            state: StateWord::new(State::Inactive),
             priority: AtomicU32::new(0),
             home: AtomicU64::new(UNBOUND << HOME_SHIFT),
             links: Links { previous: Cell::new(null()), next: Cell::new(null()) },
@@ -254,22 +219,43 @@ impl Thread {
     }
 
     pub fn state(&self) -> State {
-        State::from_raw(self.state.load(Ordering::Acquire))
+        self.state.get()
     }
 
     #[inline]
     pub fn is_running(&self) -> bool {
-        self.state.load(Ordering::Acquire) == State::Running as u8
+        self.state.is(State::Running)
     }
 
     #[inline]
     pub fn set_state(&self, state: State) {
-        self.state.store(state as u8, Ordering::Release);
+        self.state.set(state);
     }
 
     /// Change the state if it is `from`.
     pub fn change_state(&self, from: State, to: State) -> bool {
-        self.state.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state.change(from, to)
+    }
+
+    /// See [`StateWord::sleep`].
+    pub fn sleep(&self, pending: &AtomicU64) -> bool {
+        self.state.sleep(pending)
+    }
+
+    /// See [`StateWord::signal`].
+    #[inline]
+    pub fn signal(&self, pending: &AtomicU64, bits: u64) -> Signalled {
+        self.state.signal(pending, bits)
+    }
+
+    /// Home core: come to rest if that was requested. True: it must not run.
+    pub fn stop(&self) -> bool {
+        self.is_stop_requested() && self.state.stop(&self.home)
+    }
+
+    /// THREAD_RESUME. True: it was stopped, and has to be made ready.
+    pub fn go_on(&self) -> bool {
+        self.state.go_on(&self.home)
     }
 
     pub fn priority(&self) -> u8 {
@@ -297,26 +283,38 @@ impl Thread {
 
     /// THREAD_STOP. The home core sees to it.
     pub fn request_stop(&self) {
-        self.home.fetch_or(HINDERED_STOP, Ordering::SeqCst);
+        handshake::request_stop(&self.home);
     }
 
     pub fn withdraw_stop(&self) {
-        self.home.fetch_and(!HINDERED_STOP, Ordering::SeqCst);
+        handshake::withdraw_stop(&self.home);
     }
 
     #[inline]
     pub fn is_stop_requested(&self) -> bool {
-        self.home.load(Ordering::SeqCst) & HINDERED_STOP != 0
+        handshake::is_stop_requested(&self.home)
     }
 
     /// The thread will not run any more. False: that was so already.
     pub fn mark_dead(&self) -> bool {
-        self.home.fetch_or(HINDERED_DEAD, Ordering::SeqCst) & HINDERED_DEAD == 0
+        handshake::mark_dead(&self.home)
+    }
+
+    /// What a decoupled thread's core does next.
+    #[inline]
+    pub fn next(&self) -> handshake::Next {
+        handshake::next(&self.home, self.in_user.get())
+    }
+
+    /// See [`handshake::Frame::publish`].
+    #[inline]
+    pub fn publish(&self, frame: handshake::Frame) {
+        frame.publish(&self.home);
     }
 
     #[inline]
     pub fn is_dead(&self) -> bool {
-        self.home.load(Ordering::SeqCst) & HINDERED_DEAD != 0
+        handshake::is_dead(&self.home)
     }
 
     /// Keep this core's FS and GS base of user mode in the private registers.

@@ -1,0 +1,69 @@
+//! loom's atomics as x86-64 has them.
+
+pub use loom::sync::atomic::Ordering;
+use loom::sync::atomic::fence;
+
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        pub struct $name(loom::sync::atomic::$name);
+
+        impl $name {
+            pub fn new(value: $value) -> Self {
+                Self(loom::sync::atomic::$name::new(value))
+            }
+
+            pub fn load(&self, _: Ordering) -> $value {
+                self.0.load(Ordering::Acquire)
+            }
+
+            pub fn store(&self, value: $value, order: Ordering) {
+                if order == Ordering::SeqCst {
+                    self.swap(value, order);
+                } else {
+                    self.0.store(value, Ordering::Release);
+                }
+            }
+
+            pub fn swap(&self, value: $value, _: Ordering) -> $value {
+                locked(|| self.0.swap(value, Ordering::AcqRel))
+            }
+        }
+    };
+}
+
+macro_rules! arithmetic {
+    ($name:ident, $value:ty) => {
+        impl $name {
+            pub fn fetch_or(&self, value: $value, _: Ordering) -> $value {
+                locked(|| self.0.fetch_or(value, Ordering::AcqRel))
+            }
+
+            pub fn fetch_and(&self, value: $value, _: Ordering) -> $value {
+                locked(|| self.0.fetch_and(value, Ordering::AcqRel))
+            }
+
+            pub fn fetch_add(&self, value: $value, _: Ordering) -> $value {
+                locked(|| self.0.fetch_add(value, Ordering::AcqRel))
+            }
+        }
+    };
+}
+
+impl AtomicU8 {
+    pub fn compare_exchange(&self, from: u8, to: u8, _: Ordering, _: Ordering) -> Result<u8, u8> {
+        locked(|| self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire))
+    }
+}
+
+atomic!(AtomicBool, bool);
+atomic!(AtomicU8, u8);
+atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);
+arithmetic!(AtomicU64, u64);
+
+fn locked<T>(instruction: impl FnOnce() -> T) -> T {
+    fence(Ordering::SeqCst);
+    let result = instruction();
+    fence(Ordering::SeqCst);
+    result
+}
