@@ -182,3 +182,25 @@ fn a_rep_instruction_counts_once_whatever_its_iterations() {
     assert_eq!(m.vcpus[0].kernel, 3 + 1 + 2 + 1 + 1);
     assert_eq!(m.vcpus[1].user, 2);
 }
+
+/// Window 1 on vCPU 0 a hundred times, untraced; then three more, of which one ends on another vCPU.
+#[test]
+fn a_trace_holds_what_one_vcpu_executed_in_a_window() {
+    let untraced = "m 0 1 W 0\nt 0 1\nm 0 1 w 0\n".repeat(100);
+    let script = untraced
+        + "t 0 2\nm 0 1 W 0\nt 0 3\nt 1 4\nt 0 5\nm 0 1 w 0\nt 0 6\n"
+        + "m 0 1 W 0\nt 0 7\nm 1 1 w 0\nt 0 8\n"
+        + "m 0 1 W 0\nt 0 9\nm 0 1 w 0\n";
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("trace");
+    let mut child = Command::new(harness())
+        .arg(dir.path().join("meter.csv"))
+        .arg("2")
+        .arg(&trace)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(std::fs::read_to_string(&trace).unwrap(), "T,1,0\n3\n5\nT,1,0\n9\nend\n");
+}

@@ -1,11 +1,12 @@
 /*
  * Drives the meter's callbacks without QEMU: the events come from standard input, one a line, and the file is written
- * at the end, as QEMU would have it. Arguments: the file to write, the number of vCPUs.
+ * at the end, as QEMU would have it. Arguments: the file to write, the number of vCPUs; with a third one, a trace goes there.
  *
  *   b VCPU N K S        a block of N instructions runs; K kernel, S ends in SYSCALL
  *   m VCPU LOW KIND K   a marker is executed, the last instruction of its block so far counted
  *   r VCPU ADDRESS K    one iteration of the REP instruction at this address; a kernel one has the top bit set too
  *   i VCPU              the vCPU goes idle
+ *   t VCPU ADDRESS      the vCPU executes the instruction at this address
  */
 #include "../plugin/meter.c"
 
@@ -23,16 +24,18 @@ void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_
 
 int main(int argc, char **argv)
 {
-    char option[4096], line[80], low, kind;
+    char option[4096], trace_option[4096], line[80], low, kind;
     unsigned v, n, k, s;
-    char *options[] = { option };
+    char *options[] = { option, trace_option };
     qemu_info_t info = { .target_name = "x86_64", .system_emulation = true };
 
-    if (argc != 3)
+    if (argc != 3 && argc != 4)
         return 2;
     info.system.max_vcpus = info.system.smp_vcpus = atoi(argv[2]);
     snprintf(option, sizeof option, "out=%s", argv[1]);
-    if (qemu_plugin_install(0, &info, 1, options))
+    if (argc == 4)
+        snprintf(trace_option, sizeof trace_option, "trace=%s", argv[3]);
+    if (qemu_plugin_install(0, &info, argc - 2, options))
         return 1;
     while (fgets(line, sizeof line, stdin)) {
         if (sscanf(line, "b %u %u %u %u", &v, &n, &k, &s) == 4)
@@ -44,6 +47,8 @@ int main(int argc, char **argv)
             on_rep(v, (void *)(uintptr_t)(n | (uint64_t)k << 63));
         } else if (sscanf(line, "i %u", &v) == 1)
             on_idle(0, v);
+        else if (sscanf(line, "t %u %u", &v, &n) == 2)
+            on_traced_insn(v, (void *)(uintptr_t)n);
         else
             return 3;
     }
