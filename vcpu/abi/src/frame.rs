@@ -117,7 +117,7 @@ pub struct VcpuState {
     /// Number of valid `items`; the kernel sets it to 0 when it has applied them.
     pub item_count: u64,
     pub items: [MapItem; MAP_ITEMS],
-    /// Free for Linux (offset 0x400).
+    /// Free for Linux.
     pub linux: [u64; 16],
 }
 
