@@ -11,7 +11,7 @@ use gossip_core::collective::topology::{Tree, TreeKind};
 use gossip_core::node::Settings;
 use gossip_sim::detection::{Detection, fail_stops, stalls};
 use gossip_sim::experiments::{LOGP, gossip, overlapped, phased, sample};
-use gossip_sim::fail_proof::{Crashes, check};
+use gossip_sim::fail_proof::{Check, Losses, check};
 use gossip_sim::faults::Faults;
 use gossip_sim::{allreduce, board};
 use plotters::prelude::*;
@@ -49,15 +49,19 @@ enum Experiment {
     },
     /// Every fault set on small rings against the fail-proof stop rule.
     FailProof {
-        /// Largest ring, 2 to 16.
-        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(2..=16))]
+        /// Largest ring, 2 to 20; time grows by (starts + 1) to its power.
+        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(2..=20))]
         processes: u32,
-        /// Failures to survive.
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4))]
+        /// Failures to survive, 1 to 19.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=19))]
         faults: u32,
-        /// Let processes fail after every possible number of messages, not only after the last.
+        /// Moments at which correctors may start, 1 to 7.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=7))]
+        starts: u8,
+        /// Let failing processes lose any of their messages, which covers every moment of failure,
+        /// instead of those that would have helped. Takes long above 10 processes.
         #[arg(long)]
-        full: bool,
+        any_losses: bool,
     },
     /// Fault-tolerant allreduce: delay against serial faults.
     Allreduce {
@@ -156,8 +160,9 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         Experiment::FailProof {
             processes,
             faults,
-            full,
-        } => Ok(fail_proof(*processes, *faults, *full)),
+            starts,
+            any_losses,
+        } => Ok(fail_proof(*processes, *faults, *starts, *any_losses)),
         Experiment::Allreduce { timeout } => reduce(*timeout),
         Experiment::Board { window, rounds } => {
             board_ages(*window, *rounds, args.seed, args.plots.as_deref())
@@ -291,16 +296,29 @@ fn broadcast(p: u32, runs: u64, dead: &[u32], plots: Option<&Path>) -> anyhow::R
     Ok(good)
 }
 
-fn fail_proof(processes: u32, faults: u32, full: bool) -> bool {
-    let crashes = if full {
-        Crashes::AtAnyTime
+fn fail_proof(processes: u32, faults: u32, starts: u8, any_losses: bool) -> bool {
+    let losses = if any_losses {
+        Losses::Any
     } else {
-        Crashes::AtTheEnd
+        Losses::Useful
     };
     for f in 1..=faults {
         for p in 2..=processes {
-            let report = check(CorrectionKind::FailProof { faults: f }, p, f, crashes, 1);
-            println!("P = {p:2}, f = {f}: {} executions", report.cases);
+            let begin = Instant::now();
+            let report = check(&Check {
+                kind: CorrectionKind::FailProof { faults: f },
+                processes: p,
+                faults: f,
+                losses,
+                starts,
+                delay: 1,
+            });
+            println!(
+                "P = {p:2}, f = {f}: {} cases, {} executions, {:.1} s",
+                report.cases,
+                report.executions,
+                begin.elapsed().as_secs_f64()
+            );
             if let Some(found) = report.counter_example {
                 println!("counter-example: {found:?}");
                 return false;

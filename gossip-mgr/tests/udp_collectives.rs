@@ -8,7 +8,7 @@ use gossip_core::collective::LogP;
 use gossip_core::collective::broadcast::{Dissemination, Phasing, Plan};
 use gossip_core::collective::correction::CorrectionKind;
 use gossip_core::collective::topology::{Tree, TreeKind};
-use gossip_core::collective::transport::{allreduce, broadcast};
+use gossip_core::collective::transport::{Transport, allreduce, broadcast};
 use gossip_core::seal::Key;
 use gossip_mgr::udp::UdpTransport;
 
@@ -88,4 +88,45 @@ fn an_allreduce_gives_all_the_same_sum_and_says_whose() {
             assert_eq!(result.value, live, "dead {dead:?}");
         }
     }
+}
+
+/// Loses the first datagram to each process.
+struct Lossy {
+    below: UdpTransport,
+    met: Vec<u32>,
+}
+
+impl Transport for Lossy {
+    type Error = <UdpTransport as Transport>::Error;
+
+    fn now(&self) -> u64 {
+        self.below.now()
+    }
+
+    fn send(&mut self, to: u32, datagram: &[u8]) -> Result<(), Self::Error> {
+        if self.met.contains(&to) {
+            return self.below.send(to, datagram);
+        }
+        self.met.push(to);
+        Ok(())
+    }
+
+    fn receive(&mut self, wait: Duration) -> Result<Option<(u32, Vec<u8>)>, Self::Error> {
+        self.below.receive(wait)
+    }
+}
+
+#[test]
+fn an_allreduce_repairs_the_loss_of_datagrams() {
+    let tree = Tree::new(TreeKind::Binomial, P, LOGP).unwrap();
+    let results = with_processes(&[], |rank, below| {
+        let mut transport = Lossy {
+            below,
+            met: Vec::new(),
+        };
+        let add: fn(&mut u64, &u64) = |a, b| *a += b;
+        let (value, timeout) = (1 << rank, Duration::from_secs(3));
+        allreduce(&mut transport, &tree, rank, 1, value, add, timeout, LIMIT).unwrap()
+    });
+    assert!(results.iter().all(|r| r.value == 255), "{results:?}");
 }

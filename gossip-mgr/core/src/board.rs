@@ -132,6 +132,11 @@ impl<K: Ord + Clone, R: Clone> Board<K, R> {
         self.entries.remove(node);
     }
 
+    /// Forgets all nodes but those that `keep` names.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K) -> bool) {
+        self.entries.retain(|node, _| keep(node));
+    }
+
     /// The entry of a node.
     pub fn get(&self, node: &K) -> Option<&Entry<R>> {
         self.entries.get(node)
@@ -143,28 +148,45 @@ impl<K: Ord + Clone, R: Clone> Board<K, R> {
     }
 }
 
-/// Expected mean age in units, over all pairs of live nodes, just before a unit's exchange. `n`
-/// nodes (a `dead` fraction of them dead but not yet known to be), window of `window` units.
+/// The probability x(a) that an entry is at most `a` units old, just before a unit's exchange, for
+/// a = 0, 1, …: `n` nodes (a `dead` fraction of them dead but not yet known to be), window of
+/// `window` units.
 ///
-/// With x(a) the probability that an entry is at most a old: x(0) = 1/((1-p)n), and one exchange
-/// later x(a+1) = 1 - (1 - x(a)) exp(-(1-p) x(min(a, T))), as the number of pushes that a node gets
-/// is Poisson distributed with mean 1-p. The mean age is the sum of 1 - x(a).
-pub fn expected_age(n: u32, window: u32, dead: f64) -> f64 {
+/// x(0) = 1/((1-p)n), and one exchange later x(a+1) = 1 - (1 - x(a)) exp(-(1-p) x(min(a, T))), as the
+/// number of pushes that a node gets is Poisson distributed with mean 1-p.
+fn spread(n: u32, window: u32, dead: f64) -> impl Iterator<Item = (f64, f64)> {
     let alive = 1.0 - dead;
     let mut x = 1.0 / (alive * f64::from(n));
-    let mut at_window = x;
-    let mut mean = 0.0;
-    for age in 0u32..1_000_000 {
+    let mut in_window = x;
+    (0u32..1_000_000).map(move |age| {
         if age <= window {
-            at_window = x;
+            in_window = x;
         }
-        mean += 1.0 - x;
-        if 1.0 - x < 1e-9 {
-            break;
-        }
-        x = 1.0 - (1.0 - x) * (-alive * at_window).exp();
-    }
-    mean
+        let now = (x, in_window);
+        x = 1.0 - (1.0 - x) * (-alive * in_window).exp();
+        now
+    })
+}
+
+/// Expected mean age in units, over all pairs of live nodes of a colony: the sum of 1 - x(a), see
+/// `spread` for the parameters and the model.
+pub fn expected_age(n: u32, window: u32, dead: f64) -> f64 {
+    let terms = spread(n, window, dead).map(|(x, _)| 1.0 - x);
+    terms.take_while(|&left| left >= 1e-9).sum()
+}
+
+/// Expected mean age in units of the entries of another colony, of `n` of all `nodes`, on a master's
+/// board. In a unit a master gets n/nodes pushes of that colony on average, each with the window of
+/// a random node of it: y(0) = 0, y(a+1) = 1 - (1 - y(a)) exp(-n/nodes x(min(a, T))).
+pub fn expected_age_at_master(n: u32, nodes: u32, window: u32) -> f64 {
+    let rate = f64::from(n) / f64::from(nodes);
+    let mut older = 1.0;
+    let terms = spread(n, window, 0.0).map(move |(_, in_window)| {
+        let now = older;
+        older *= (-rate * in_window).exp();
+        now
+    });
+    terms.take_while(|&left| left >= 1e-9).sum()
 }
 
 #[cfg(test)]

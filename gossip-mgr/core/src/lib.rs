@@ -12,6 +12,7 @@
 
 pub mod board;
 pub mod collective;
+pub mod colony;
 pub mod detector;
 pub mod node;
 pub mod report;

@@ -21,6 +21,8 @@ pub struct Outcome {
     pub without_result: u32,
     /// Live processes whose contribution is missing in some live process's result.
     pub left_out: u32,
+    /// Different results among live processes: more than 1 is disagreement.
+    pub results: u32,
     /// Results that are not the sum of their contributors' values: never, if the code is right.
     pub wrong: u32,
 }
@@ -119,6 +121,11 @@ pub fn run(tree: &Tree, logp: LogP, faults: &Faults, timeout: Time, limit: Time)
         latency,
         messages,
         without_result: (live.len() - results.len()) as u32,
+        results: results
+            .iter()
+            .map(|(_, c)| c.words())
+            .collect::<std::collections::BTreeSet<_>>()
+            .len() as u32,
         left_out: live
             .iter()
             .filter(|&&r| results.iter().any(|(_, c)| !c.contains(r)))

@@ -49,6 +49,24 @@ pub fn gossip(extra: u64, correction: CorrectionKind, processes: u32) -> Plan {
     .expect("a correction distance below the number of processes")
 }
 
+/// Fail-proof correction after the deadline of a tree, or of gossip if there is none.
+pub fn fail_proof(tree: Option<TreeKind>, faults: u32, processes: u32) -> Plan {
+    let correction = CorrectionKind::FailProof { faults };
+    match tree {
+        Some(kind) => plan(kind, correction, Phasing::Synchronised, processes),
+        None => gossip(6, correction, processes),
+    }
+}
+
+/// When the failing processes fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before the broadcast.
+    Before,
+    /// At a uniform moment of the time that the broadcast takes without faults.
+    During,
+}
+
 /// Several runs of one plan.
 pub struct Sample {
     /// One outcome a seed.
@@ -71,6 +89,18 @@ impl Sample {
         self.statistic(|o| f64::from(o.unreached)).0
     }
 
+    /// The share of live processes that were reached, in all runs together.
+    pub fn reached(&self) -> f64 {
+        let live = |o: &Outcome| f64::from(o.processes - o.failed);
+        let all: f64 = self.outcomes.iter().map(live).sum();
+        1.0 - self.unreached() * self.outcomes.len() as f64 / all
+    }
+
+    /// The share of runs that reached every live process.
+    pub fn complete(&self) -> f64 {
+        self.statistic(|o| f64::from(u32::from(o.unreached == 0))).0
+    }
+
     fn statistic(&self, of: impl Fn(&Outcome) -> f64) -> (f64, f64) {
         let n = self.outcomes.len() as f64;
         let mean = self.outcomes.iter().map(&of).sum::<f64>() / n;
@@ -83,11 +113,17 @@ impl Sample {
     }
 }
 
-/// Runs `plan` with `dead` processes dead from the start, seeds 0 to `runs` - 1.
-pub fn sample(plan: &Plan, logp: LogP, dead: u32, runs: u64) -> Sample {
+/// Runs `plan` with `failing` processes other than the root, seeds 0 to `runs` - 1.
+pub fn sample(plan: &Plan, logp: LogP, failing: u32, when: When, runs: u64) -> Sample {
+    let processes = plan.processes();
+    let duration = match when {
+        When::Before => 1,
+        When::During => run(plan, logp, &Faults::none(processes), 0).runtime,
+    };
     let outcomes = (0..runs)
         .map(|seed| {
-            let faults = Faults::offline(plan.processes(), dead, &mut Rng::new(seed, u64::MAX));
+            let mut rng = Rng::new(seed, u64::MAX);
+            let faults = Faults::online(processes, failing, duration, &mut rng);
             run(plan, logp, &faults, seed)
         })
         .collect();

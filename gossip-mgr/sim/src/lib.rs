@@ -7,6 +7,7 @@ pub mod allreduce;
 pub mod board;
 pub mod broadcast;
 pub mod cluster;
+pub mod colonies;
 pub mod detection;
 pub mod experiments;
 pub mod fail_proof;

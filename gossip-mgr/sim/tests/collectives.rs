@@ -5,7 +5,7 @@ use gossip_core::collective::correction::CorrectionKind;
 use gossip_core::collective::topology::{Tree, TreeKind};
 use gossip_core::rng::Rng;
 use gossip_sim::broadcast::run;
-use gossip_sim::experiments::{LOGP, gossip, overlapped, phased, sample};
+use gossip_sim::experiments::{LOGP, When, fail_proof, gossip, overlapped, phased, sample};
 use gossip_sim::faults::Faults;
 use gossip_sim::{allreduce, broadcast};
 
@@ -66,18 +66,40 @@ fn fail_proof_reaches_all_despite_online_faults() {
 }
 
 #[test]
+fn every_algorithm_is_told_apart_by_what_it_reaches_when_processes_fail_during_the_broadcast() {
+    let optimal = Some(TreeKind::Optimal);
+    let reached = |plan, failing| {
+        let sample = sample(&plan, LOGP, failing, When::During, 200);
+        (sample.reached(), sample.complete())
+    };
+    // Up to f failures, fail-proof correction reaches all in every run, whatever the first phase.
+    for tree in [optimal, Some(TreeKind::KAry(4)), None] {
+        assert_eq!(reached(fail_proof(tree, 5, 512), 5), (1.0, 1.0));
+    }
+    // Without a promise: most, and hardly anybody without correction.
+    let (checked, _) = reached(phased(TreeKind::Optimal, 512), 25);
+    let (none, complete) = reached(overlapped(TreeKind::Optimal, CorrectionKind::None, 512), 25);
+    assert!(checked > 0.999, "{checked}");
+    assert!(none < 0.99 && complete < 0.5, "{none} {complete}");
+}
+
+#[test]
 fn opportunistic_correction_does_not_promise_to_reach_all() {
     let kind = CorrectionKind::Opportunistic {
         distance: 2,
         optimised: false,
     };
     let plan = overlapped(TreeKind::Binomial, kind, 4096);
-    assert!(sample(&plan, LOGP, 400, 5).unreached() > 0.0);
+    assert!(sample(&plan, LOGP, 400, When::Before, 5).unreached() > 0.0);
 }
 
 #[test]
 fn interleaving_keeps_gaps_and_so_the_runtime_small() {
-    let runtime = |kind| sample(&phased(kind, 1024), LOGP, 5, 40).runtime().0;
+    let runtime = |kind| {
+        sample(&phased(kind, 1024), LOGP, 5, When::Before, 40)
+            .runtime()
+            .0
+    };
     let (interleaved, in_order) = (
         runtime(TreeKind::Binomial),
         runtime(TreeKind::BinomialInOrder),
@@ -148,8 +170,8 @@ fn allreduce_gives_every_live_process_a_true_sum_under_random_faults() {
         };
         let outcome = allreduce::run(&tree, LOGP, &faults, 1_000, 1_000_000);
         assert_eq!(
-            (outcome.without_result, outcome.wrong),
-            (0, 0),
+            (outcome.without_result, outcome.results, outcome.wrong),
+            (0, 1, 0),
             "case {case}: {outcome:?}"
         );
         if case % 2 == 0 {
@@ -160,8 +182,56 @@ fn allreduce_gives_every_live_process_a_true_sum_under_random_faults() {
 
 #[test]
 fn a_corrected_tree_over_65536_processes_is_simulated_in_passing() {
-    let outcome: broadcast::Outcome =
-        sample(&phased(TreeKind::Optimal, 65_536), LOGP, 655, 1).outcomes[0];
+    let outcome: broadcast::Outcome = sample(
+        &phased(TreeKind::Optimal, 65_536),
+        LOGP,
+        655,
+        When::Before,
+        1,
+    )
+    .outcomes[0];
     assert_eq!(outcome.unreached, 0);
     assert_eq!(outcome.failed, 655);
+}
+
+/// All live processes hold the same true sum; at most `serial` time-outs went by.
+fn agreed(tree: &Tree, failures: &[(u32, u64)], serial: u64) {
+    const TIMEOUT: u64 = 2_000;
+    let faults = Faults::explicit(tree.len(), failures);
+    let outcome = allreduce::run(tree, LOGP, &faults, TIMEOUT, 100 * TIMEOUT);
+    let context = format!("P={} {failures:?}: {outcome:?}", tree.len());
+    assert_eq!(outcome.without_result, 0, "{context}");
+    assert_eq!(
+        (outcome.results, outcome.left_out, outcome.wrong),
+        (1, 0, 0),
+        "{context}"
+    );
+    assert!(
+        outcome.latency <= serial * TIMEOUT + TIMEOUT / 10,
+        "{context}"
+    );
+}
+
+#[test]
+fn a_root_that_dies_at_any_moment_of_an_allreduce_costs_a_timeout_and_no_agreement() {
+    for processes in [2, 3, 8, 31, 64, 256] {
+        for kind in [TreeKind::Binomial, TreeKind::KAry(3), TreeKind::Optimal] {
+            let tree = Tree::new(kind, processes, LOGP).unwrap();
+            for at in 0..=2 * tree.deadline() + 10 {
+                agreed(&tree, &[(0, at)], 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_root_and_any_other_process_may_die_at_any_two_moments_of_an_allreduce() {
+    let tree = Tree::new(TreeKind::Binomial, 8, LOGP).unwrap();
+    for other in 1..8 {
+        for at in 0..=32 {
+            for other_at in (0..=32).chain([1_000, 2_000, 2_010, 2_020]) {
+                agreed(&tree, &[(0, at), (other, other_at)], 3);
+            }
+        }
+    }
 }

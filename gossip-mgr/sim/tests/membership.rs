@@ -6,6 +6,7 @@ use gossip_core::detector::Verdict;
 use gossip_core::node::{Event, Settings};
 use gossip_core::report::Report;
 use gossip_sim::cluster::{Cluster, SECOND};
+use gossip_sim::colonies::boards;
 use gossip_sim::detection::{Detection, fail_stops, stalls};
 
 fn cluster(count: usize, seed: u64) -> Cluster {
@@ -131,6 +132,33 @@ fn reports_reach_every_board() {
             assert_eq!(entry.report, Report::default());
         }
     }
+}
+
+#[test]
+fn colonies_have_boards_of_their_own_masters_have_all_and_deaths_are_known_everywhere() {
+    let settings = Settings {
+        colony: 16,
+        ..Settings::default()
+    };
+    let (mut cluster, boards) = boards(&settings, 64, 30, 11);
+    assert_eq!((boards.colonies, boards.strays), (4, 0), "{boards:?}");
+    assert_eq!(
+        (boards.missing, boards.missing_at_masters),
+        (0, 0),
+        "{boards:?}"
+    );
+    // Pushes are spread over the interval, so boards are younger than just before an exchange.
+    for (measured, model) in [boards.within, boards.at_masters] {
+        assert!(
+            (0.6 * model..1.05 * model).contains(&measured),
+            "{boards:?}"
+        );
+    }
+    // A death in each colony, one of them of a master.
+    for host in [1, 20, 40, 60] {
+        cluster.kill(host);
+    }
+    assert!(cluster.run_until(60 * SECOND, Cluster::is_converged));
 }
 
 #[test]

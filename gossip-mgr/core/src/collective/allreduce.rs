@@ -7,10 +7,15 @@
 //!   third of the time-out. Silence for a whole time-out means death, in both directions: a parent
 //!   that has lost a child expects that child's children instead, a child that has lost its parent
 //!   turns to the next live process on its list (see [`Ancestors`]).
-//! - Each partial result says whose contributions are in it, so none is counted twice.
-//!
-//! If the root dies while it hands out the result, some may hold a result with contributions that
-//! the others' lacks; the contributors are part of every result, so the difference can be seen.
+//! - Each partial result says whose contributions are in it, so none is counted twice. What comes
+//!   after the own partial result is out goes up as it is, and is kept in case the upper neighbour
+//!   dies: added to what went up before, it could be refused as a whole.
+//! - Who takes over a dead process's children asks each whether it has the result already. A result
+//!   travels down from the root without a gap, so if the root dies while it hands the result out and
+//!   any live process has it, then its successor hears of it and hands out the same. All live
+//!   processes end with the same result, whenever whoever dies, if messages of a dead process do not
+//!   arrive later than a time-out after its death.
+//! - Lost messages: who waits repeats what it has to say every third of the time-out.
 
 use super::topology::Tree;
 use super::{Rank, Time};
@@ -131,6 +136,8 @@ pub struct Allreduce<V> {
     target_deadline: Time,
     keepalive_at: Time,
     sent_data: bool,
+    /// Partial results that came after our own was sent.
+    late: Vec<(V, Contributors)>,
     done: bool,
     outbox: Vec<(Rank, Message<V>)>,
 }
@@ -173,6 +180,7 @@ impl<V: Clone> Allreduce<V> {
             target_deadline: deadline,
             keepalive_at: now + timeout / 3,
             sent_data: false,
+            late: Vec::new(),
             done: false,
             outbox: Vec::new(),
         };
@@ -207,7 +215,11 @@ impl<V: Clone> Allreduce<V> {
             self.target_deadline = now + self.timeout;
         }
         match message {
-            Message::Ack => {}
+            Message::Ack => {
+                if let Some(expected) = self.waits_for.iter_mut().find(|e| e.rank == from) {
+                    expected.deadline = now + self.timeout;
+                }
+            }
             Message::Data(..) | Message::KeepAlive if self.done => {
                 let result = Message::Result(self.value.clone(), self.contributors.clone());
                 self.outbox.push((from, result));
@@ -241,10 +253,18 @@ impl<V: Clone> Allreduce<V> {
         if !self.result_goes_to.contains(&from) {
             self.result_goes_to.push(from);
         }
-        // Once our own report is out nothing can be added to it.
-        if !self.sent_data && self.contributors.is_disjoint(contributors) {
-            (self.combine)(&mut self.value, value);
-            self.contributors.add(contributors);
+        let known = std::iter::once(&self.contributors).chain(self.late.iter().map(|(_, c)| c));
+        if known.into_iter().all(|c| c.is_disjoint(contributors)) {
+            if self.sent_data {
+                self.late.push((value.clone(), contributors.clone()));
+                if let Some(target) = self.target {
+                    let data = Message::Data(value.clone(), contributors.clone());
+                    self.outbox.push((target, data));
+                }
+            } else {
+                (self.combine)(&mut self.value, value);
+                self.contributors.add(contributors);
+            }
         }
         self.waits_for
             .retain(|e| e.rank != from && !contributors.contains(e.rank));
@@ -266,7 +286,11 @@ impl<V: Clone> Allreduce<V> {
             && now >= self.keepalive_at
             && !self.done
         {
-            self.outbox.push((target, Message::KeepAlive));
+            if self.sent_data {
+                self.send_data(target);
+            } else {
+                self.outbox.push((target, Message::KeepAlive));
+            }
             self.keepalive_at = now + self.timeout / 3;
         }
     }
@@ -297,6 +321,7 @@ impl<V: Clone> Allreduce<V> {
                     rank,
                     deadline: heard.max(now) + self.timeout,
                 });
+                self.outbox.push((rank, Message::KeepAlive));
             }
         }
     }
@@ -305,12 +330,13 @@ impl<V: Clone> Allreduce<V> {
         self.target = self.ancestors.next(tree);
         self.target_deadline = now + self.timeout;
         match self.target {
-            Some(target) if self.sent_data => {
-                let data = Message::Data(self.value.clone(), self.contributors.clone());
-                self.outbox.push((target, data));
-            }
+            Some(target) if self.sent_data => self.send_data(target),
             Some(_) => self.keepalive_at = now,
             None => {
+                for (value, contributors) in std::mem::take(&mut self.late) {
+                    (self.combine)(&mut self.value, &value);
+                    self.contributors.add(&contributors);
+                }
                 // All lower ranks are dead: their subtrees are ours now.
                 for dead in self.ancestors.tried.clone() {
                     self.expect_children_of(tree, dead, now);
@@ -326,11 +352,22 @@ impl<V: Clone> Allreduce<V> {
         }
         match self.target {
             Some(target) => {
-                let data = Message::Data(self.value.clone(), self.contributors.clone());
-                self.outbox.push((target, data));
+                self.send_data(target);
                 self.sent_data = true;
             }
             None => self.finish(),
+        }
+    }
+
+    fn send_data(&mut self, target: Rank) {
+        let own = (&self.value, &self.contributors);
+        let late = self
+            .late
+            .iter()
+            .map(|(value, contributors)| (value, contributors));
+        for (value, contributors) in std::iter::once(own).chain(late) {
+            let data = Message::Data(value.clone(), contributors.clone());
+            self.outbox.push((target, data));
         }
     }
 

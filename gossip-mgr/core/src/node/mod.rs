@@ -12,11 +12,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
+use std::ops::Range;
 use std::time::Duration;
 
 use foca::{Foca, OwnedNotification, PostcardCodec};
 
 use crate::board::{Board, Micros};
+use crate::colony;
 use crate::detector::{Action, Detector, Explanation, Tuning, Verdict};
 use crate::report::Report;
 use crate::rng::Rng;
@@ -353,20 +355,26 @@ impl Node {
     /// Pushes the window to a random node of the colony, sometimes also to a master.
     fn push(&mut self, now: Micros, urgent: bool) {
         self.board.refresh(now, self.report.clone(), urgent);
-        let colony = self.colony();
+        let (position, colony) = (self.position(), self.colony());
         let mut targets = Vec::new();
-        if !colony.is_empty() {
-            targets.push(colony[self.rng.below(colony.len() as u64) as usize]);
+        if colony.len() > 1 {
+            let drawn = colony.start + self.rng.below(colony.len() as u64 - 1) as usize;
+            targets.extend(self.at(drawn + usize::from(drawn >= position)));
             if urgent {
                 targets.extend(self.choose(2, |_| true));
             }
         }
-        let (masters, all) = (self.masters(), self.members.len() as u64 + 1);
-        if all > u64::from(self.settings.colony)
-            && !masters.is_empty()
-            && self.rng.below(all) < u64::from(self.settings.masters)
-        {
-            targets.push(masters[self.rng.below(masters.len() as u64) as usize]);
+        let (nodes, masters) = (self.members.len() + 1, self.settings.masters as usize);
+        if colony.len() < nodes {
+            targets.extend(
+                colony::master_to_tell(nodes, masters, &mut self.rng)
+                    .and_then(|master| self.at(master)),
+            );
+            if position >= masters {
+                // From the time before this node knew of all others.
+                let (lowest, highest) = self.colony_ends();
+                self.board.retain(|node| (lowest..=highest).contains(node));
+            }
         }
         let packets = self.pack(now);
         for target in targets {
@@ -381,7 +389,8 @@ impl Node {
         }
     }
 
-    /// The window in packets that fit a datagram.
+    /// The window in packets that fit a datagram. What a master knows of other colonies it keeps to
+    /// itself: passed on, its colony would carry the load of all.
     fn pack(&self, now: Micros) -> Vec<Packet> {
         let mut suspicions = self.suspicions(now);
         let mut room = self
@@ -389,7 +398,9 @@ impl Node {
             .payload
             .saturating_sub(64 + 32 * suspicions.len());
         let (mut packets, mut notices) = (Vec::new(), Vec::new());
-        for notice in self.board.window(now) {
+        let (lowest, highest) = self.colony_ends();
+        let own = |node: &SocketAddr| (lowest..=highest).contains(node);
+        for notice in self.board.window(now).filter(|notice| own(&notice.node)) {
             let size = postcard::experimental::serialized_size(&notice).unwrap_or(0);
             if size > room && !notices.is_empty() {
                 let notices = std::mem::take(&mut notices);
@@ -423,27 +434,41 @@ impl Node {
             .collect()
     }
 
-    /// The other nodes of this node's colony.
-    fn colony(&self) -> Vec<SocketAddr> {
-        let size = self.settings.colony.max(2) as usize;
-        let before = self.members.range(..self.me.addr).count();
-        let first = before / size * size;
-        let everybody = self.members.keys().copied();
-        if self.members.len() < size {
-            return everybody.collect();
-        }
-        // Positions count this node, which is not among its own members.
-        let skip_me = |position: usize| position - usize::from(position > before);
-        let last = (first + size).min(self.members.len() + 1);
-        let take = last - first - 1;
-        everybody.skip(skip_me(first)).take(take).collect()
+    /// How many nodes come before this one in the order of addresses.
+    fn position(&self) -> usize {
+        self.members.range(..self.me.addr).count()
     }
 
-    fn masters(&self) -> Vec<SocketAddr> {
-        self.members
-            .keys()
-            .copied()
-            .take(self.settings.masters as usize)
+    /// The positions of this node's colony, itself included.
+    pub fn colony(&self) -> Range<usize> {
+        let nodes = self.members.len() + 1;
+        colony::around(self.position(), nodes, self.settings.colony as usize)
+    }
+
+    /// The node at a position; none for this one.
+    fn at(&self, position: usize) -> Option<SocketAddr> {
+        let me = self.position();
+        let among_members = position - usize::from(position > me);
+        (position != me)
+            .then(|| self.members.keys().copied().nth(among_members))
+            .flatten()
+    }
+
+    /// The lowest and the highest address of this node's colony.
+    fn colony_ends(&self) -> (SocketAddr, SocketAddr) {
+        let colony = self.colony();
+        let end = |position| self.at(position).unwrap_or(self.me.addr);
+        (end(colony.start), end(colony.end - 1))
+    }
+
+    /// The nodes that hear of all colonies; none while there is only one.
+    pub fn masters(&self) -> Vec<SocketAddr> {
+        let nodes = self.members.len() + 1;
+        if self.colony().len() == nodes {
+            return Vec::new();
+        }
+        (0..nodes.min(self.settings.masters as usize))
+            .map(|position| self.at(position).unwrap_or(self.me.addr))
             .collect()
     }
 
