@@ -1,20 +1,16 @@
 //! `gossip-mgr simulate`: the experiments, with tables, plots and their bounds.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+mod collectives;
+mod nodes;
+mod overhead;
+mod plot;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use clap::Subcommand;
-use gossip_core::collective::Time;
-use gossip_core::collective::correction::CorrectionKind;
-use gossip_core::collective::topology::{Tree, TreeKind};
-use gossip_core::node::Settings;
-use gossip_sim::detection::{Detection, fail_stops, stalls};
-use gossip_sim::experiments::{LOGP, gossip, overlapped, phased, sample};
-use gossip_sim::fail_proof::{Check, Losses, check};
-use gossip_sim::faults::Faults;
-use gossip_sim::{allreduce, board};
-use plotters::prelude::*;
+use gossip_sim::experiments::When;
+use gossip_sim::fail_proof::Losses;
 
 use crate::shock::{self, Shock};
 use gossip_balance::mesh::Mesh;
@@ -34,20 +30,30 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Experiment {
-    /// Broadcasts under LogP (L=2, o=g=1) with processes dead from the start.
+    /// Broadcasts under LogP (L=2, o=g=1) with failing processes: cost, and the share reached.
+    ///
+    /// Every way to spread (trees, gossip) with every correction. Bound: what an algorithm promises.
     Broadcast {
-        /// Processes, 2 to 2^24.
-        #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(2..=1 << 24))]
+        /// Processes, 8 to 2^24.
+        #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(8..=1 << 24))]
         processes: u32,
         /// Runs for each figure with faults.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=100_000))]
         runs: u64,
-        /// Percent of processes that are dead.
+        /// Percent of processes that fail.
         #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 2, 4],
               value_parser = clap::value_parser!(u32).range(0..=90))]
         dead: Vec<u32>,
+        /// They fail at random moments during the broadcast, not before.
+        #[arg(long)]
+        online: bool,
+        /// f of fail-proof correction; each process sends at least about 2 f messages.
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+        faults: u32,
     },
     /// Every fault set on small rings against the fail-proof stop rule.
+    ///
+    /// Bound: no counter-example.
     FailProof {
         /// Largest ring, 2 to 20; time grows by (starts + 1) to its power.
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(2..=20))]
@@ -63,13 +69,17 @@ enum Experiment {
         #[arg(long)]
         any_losses: bool,
     },
-    /// Fault-tolerant allreduce: delay against serial faults.
+    /// Fault-tolerant allreduce: delay against serial faults, and a root that dies at every moment.
+    ///
+    /// Bound: the longest serial chain of faults times the time-out, within 10 %; one result.
     Allreduce {
         /// Time-out in LogP steps.
         #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(200..=1_000_000))]
         timeout: u64,
     },
     /// Age of the bulletin board against the model.
+    ///
+    /// Bound: within 5 %, for 64 to 1,024 nodes, with none and with 10 % dead.
     Board {
         /// Window in rounds.
         #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -78,7 +88,44 @@ enum Experiment {
         #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         rounds: u32,
     },
+    /// Colonies and masters: boards alone with many nodes, and whole nodes with fewer.
+    ///
+    /// Bound: ages of the boards alone within 5 % of the model; nobody missing, nobody astray.
+    Colonies {
+        /// Nodes of which only the boards are simulated, 8 to 65536.
+        #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(8..=65_536))]
+        nodes: u32,
+        /// Largest colony of them, 2 to 4096.
+        #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(2..=4_096))]
+        colony: u32,
+        /// Nodes that are simulated whole, in four colonies, 8 to 1024.
+        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=1_024))]
+        whole: u32,
+        /// Window in rounds.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        window: u32,
+    },
+    /// CPU time of a real daemon that is given the traffic of simulated peers.
+    ///
+    /// Bound: under 1 % of a core with the most peers. Takes about 45 s for each number of peers.
+    Overhead {
+        /// Numbers of peers, 0 to 1023 each.
+        #[arg(long, value_delimiter = ',', default_values_t = [0, 63, 255, 1_023],
+              value_parser = clap::value_parser!(u16).range(0..=1_023))]
+        peers: Vec<u16>,
+        /// Seconds to measure, after the daemon has settled.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+        seconds: u64,
+        /// Gossip interval in milliseconds.
+        #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(10..=1_000))]
+        interval_ms: u64,
+        /// Cores that each peer reports.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+        cores: u16,
+    },
     /// Time from a death to its detection.
+    ///
+    /// Bound: 95 % within five periods.
     Detection {
         /// Nodes, 3 to 256.
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(3..=256))]
@@ -88,6 +135,8 @@ enum Experiment {
         deaths: u32,
     },
     /// A fifth of the nodes stalls at all times: is anybody declared dead?
+    ///
+    /// Bound: nobody.
     Stalls {
         /// Nodes, 5 to 256.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(5..=256))]
@@ -151,28 +200,56 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
+    let plots = args.plots.as_deref();
     match &args.experiment {
         Experiment::Broadcast {
             processes,
             runs,
             dead,
-        } => broadcast(*processes, *runs, dead, args.plots.as_deref()),
+            online,
+            faults,
+        } => collectives::broadcast(
+            &collectives::Broadcasts {
+                processes: *processes,
+                runs: *runs,
+                percents: dead,
+                when: if *online { When::During } else { When::Before },
+                faults: *faults,
+            },
+            plots,
+        ),
         Experiment::FailProof {
             processes,
             faults,
             starts,
             any_losses,
-        } => Ok(fail_proof(*processes, *faults, *starts, *any_losses)),
-        Experiment::Allreduce { timeout } => reduce(*timeout),
-        Experiment::Board { window, rounds } => {
-            board_ages(*window, *rounds, args.seed, args.plots.as_deref())
+        } => {
+            let losses = if *any_losses {
+                Losses::Any
+            } else {
+                Losses::Useful
+            };
+            collectives::fail_proof(*processes, *faults, *starts, losses, plots)
         }
-        Experiment::Detection { nodes, deaths } => detection(
-            *nodes as usize,
-            *deaths as usize,
-            args.seed,
-            args.plots.as_deref(),
-        ),
+        Experiment::Allreduce { timeout } => collectives::allreduces(*timeout, plots),
+        Experiment::Board { window, rounds } => {
+            nodes::board_ages(*window, *rounds, args.seed, plots)
+        }
+        Experiment::Colonies {
+            nodes,
+            colony,
+            whole,
+            window,
+        } => nodes::colonies(*nodes, *colony, *whole, *window, args.seed, plots),
+        Experiment::Overhead {
+            peers,
+            seconds,
+            interval_ms,
+            cores,
+        } => overhead::run(peers, *seconds, *interval_ms, *cores, args.seed, plots),
+        Experiment::Detection { nodes, deaths } => {
+            nodes::detection(*nodes as usize, *deaths as usize, args.seed, plots)
+        }
         Experiment::Shock {
             parts,
             mesh,
@@ -198,7 +275,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                     tolerance: *tolerance,
                     alone: *alone,
                 };
-                good &= shock::run(&shock, args.plots.as_deref())?;
+                good &= shock::run(&shock, plots)?;
             }
             Ok(good)
         }
@@ -215,269 +292,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                 *periods > 0.0 && *periods <= 100.0,
                 "--periods must be above 0, at most 100"
             );
-            let result = stalls(
-                &Settings::default(),
-                *nodes as usize,
-                *hours,
-                *periods,
-                args.seed,
-                |_| {},
-            );
-            println!("{}", serde_json::to_string_pretty(&result)?);
-            Ok(result.false_deaths == 0)
+            nodes::stalled(*nodes as usize, *hours, *periods, args.seed, plots)
         }
     }
-}
-
-fn broadcast(p: u32, runs: u64, dead: &[u32], plots: Option<&Path>) -> anyhow::Result<bool> {
-    let optimised = |distance| CorrectionKind::Opportunistic {
-        distance,
-        optimised: true,
-    };
-    let mut plans = vec![
-        (
-            "phased checked binomial",
-            phased(TreeKind::Binomial, p),
-            true,
-        ),
-        (
-            "phased checked Lame k=2",
-            phased(TreeKind::Lame(2), p),
-            true,
-        ),
-        ("phased checked optimal", phased(TreeKind::Optimal, p), true),
-        (
-            "checked gossip k=6",
-            gossip(6, CorrectionKind::Checked, p),
-            true,
-        ),
-    ];
-    if p > 2 {
-        let binomial = overlapped(TreeKind::Binomial, optimised(2), p);
-        plans.push(("opportunistic binomial d=2", binomial, false));
-    }
-    if p > 4 {
-        let kind = CorrectionKind::Opportunistic {
-            distance: 4,
-            optimised: false,
-        };
-        plans.push(("opportunistic gossip k=13 d=4", gossip(13, kind, p), false));
-    }
-    println!("{p} processes, messages a process / steps / live processes not reached (means)");
-    let mut good = true;
-    let mut curves = Vec::new();
-    for (name, plan, guaranteed) in &plans {
-        let mut points = Vec::new();
-        for &percent in dead {
-            let count = (u64::from(p) * u64::from(percent) / 100) as u32;
-            let begin = Instant::now();
-            let sample = sample(plan, LOGP, count, if count == 0 { 1 } else { runs });
-            let ((load, _), (runtime, deviation)) = (sample.load(), sample.runtime());
-            let unreached = sample.unreached();
-            println!(
-                "{name:30} {percent:2} % dead: {load:6.2} / {runtime:6.1} ± {deviation:4.1} / \
-                 {unreached:.2}   ({:.2} s a run)",
-                begin.elapsed().as_secs_f64() / sample.outcomes.len() as f64
-            );
-            good &= !guaranteed || unreached == 0.0;
-            points.push((f64::from(percent), runtime));
-        }
-        curves.push((*name, points));
-    }
-    if let Some(folder) = plots {
-        plot(
-            &folder.join("broadcast.svg"),
-            "Broadcast under LogP",
-            "% dead",
-            "steps",
-            &curves,
-        )?;
-    }
-    Ok(good)
-}
-
-fn fail_proof(processes: u32, faults: u32, starts: u8, any_losses: bool) -> bool {
-    let losses = if any_losses {
-        Losses::Any
-    } else {
-        Losses::Useful
-    };
-    for f in 1..=faults {
-        for p in 2..=processes {
-            let begin = Instant::now();
-            let report = check(&Check {
-                kind: CorrectionKind::FailProof { faults: f },
-                processes: p,
-                faults: f,
-                losses,
-                starts,
-                delay: 1,
-            });
-            println!(
-                "P = {p:2}, f = {f}: {} cases, {} executions, {:.1} s",
-                report.cases,
-                report.executions,
-                begin.elapsed().as_secs_f64()
-            );
-            if let Some(found) = report.counter_example {
-                println!("counter-example: {found:?}");
-                return false;
-            }
-        }
-    }
-    true
-}
-
-fn reduce(timeout: Time) -> anyhow::Result<bool> {
-    let mut good = true;
-    println!("time-outs until all live processes have the sum (time-out {timeout} steps)");
-    println!("     P   none  1 fault  2 serial  2 parallel  2 serial + 1   messages (1 fault)");
-    for processes in [8, 16, 32, 64, 128, 256, 512, 1024] {
-        let tree = Tree::new(TreeKind::Binomial, processes, LOGP)?;
-        let run = |dead: &[u32]| {
-            let failures: Vec<(u32, Time)> = dead.iter().map(|&rank| (rank, 0)).collect();
-            let faults = Faults::explicit(processes, &failures);
-            allreduce::run(&tree, LOGP, &faults, timeout, 100 * timeout)
-        };
-        // 1 is the parent of 3; 2 and 4 are in other subtrees.
-        let cases = [
-            (vec![], 0.0),
-            (vec![1], 1.0),
-            (vec![1, 3], 2.0),
-            (vec![1, 2], 1.0),
-            (vec![1, 3, 4], 2.0),
-        ];
-        let mut row = format!("{processes:6}");
-        for (dead, serial) in &cases {
-            let outcome = run(dead);
-            let measured = outcome.latency as f64 / timeout as f64;
-            row += &format!("   {measured:6.3}  ");
-            good &= (measured - serial).abs() <= 0.1 * serial.max(1.0)
-                && outcome.without_result + outcome.left_out + outcome.wrong == 0;
-        }
-        println!("{row}   {}", run(&[1]).messages);
-    }
-    Ok(good)
-}
-
-fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
-    let mut good = true;
-    let mut curves = Vec::new();
-    for dead in [0.0, 0.1] {
-        let (mut measured, mut expected) = (Vec::new(), Vec::new());
-        for nodes in [64, 128, 256, 512, 1024] {
-            let age = board::ages(nodes, window, dead, rounds, seed);
-            println!(
-                "n = {nodes:4}, {:2.0} % dead: mean age {:6.2} rounds, expected {:6.2} ({:+.1} %), \
-                 {:.0} entries a push",
-                dead * 100.0,
-                age.measured,
-                age.expected,
-                age.deviation() * 100.0,
-                age.entries
-            );
-            good &= age.deviation().abs() < 0.05;
-            measured.push((f64::from(nodes).log2(), age.measured));
-            expected.push((f64::from(nodes).log2(), age.expected));
-        }
-        let names = if dead == 0.0 {
-            ("measured", "model")
-        } else {
-            ("measured, 10 % dead", "model, 10 % dead")
-        };
-        curves.extend([(names.0, measured), (names.1, expected)]);
-    }
-    if let Some(folder) = plots {
-        plot(
-            &folder.join("board.svg"),
-            "Mean age of the board",
-            "log2 n",
-            "rounds",
-            &curves,
-        )?;
-    }
-    Ok(good)
-}
-
-fn detection(nodes: usize, deaths: usize, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
-    let result = fail_stops(&Settings::default(), nodes, deaths, seed);
-    let quantile = |times: &[f64], q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-    for (name, times) in [("first node", &result.first), ("last node", &result.last)] {
-        println!(
-            "{name:10} knows after {:.2} (median), {:.2} (95 %), {:.2} (all) periods",
-            quantile(times, 0.5),
-            quantile(times, 0.95),
-            quantile(times, 1.0)
-        );
-    }
-    let within = Detection::share(&result.first, 5.0);
-    println!(
-        "{:.1} % of {deaths} deaths detected within 5 periods",
-        within * 100.0
-    );
-    if let Some(folder) = plots {
-        let cdf = |times: &[f64]| -> Vec<(f64, f64)> {
-            let n = times.len() as f64;
-            times
-                .iter()
-                .enumerate()
-                .map(|(i, &t)| (t, (i + 1) as f64 / n))
-                .collect()
-        };
-        let curves = [
-            ("first node", cdf(&result.first)),
-            ("last node", cdf(&result.last)),
-        ];
-        plot(
-            &folder.join("detection.svg"),
-            "Detection of deaths",
-            "periods",
-            "share",
-            &curves,
-        )?;
-    }
-    Ok(within >= 0.95)
-}
-
-type Curve<'a> = (&'a str, Vec<(f64, f64)>);
-
-fn plot(path: &Path, title: &str, x: &str, y: &str, curves: &[Curve]) -> anyhow::Result<()> {
-    let finite = || {
-        curves
-            .iter()
-            .flat_map(|(_, c)| c)
-            .filter(|(x, y)| (x + y).is_finite())
-    };
-    let x_most = finite().map(|p| p.0).fold(0.0, f64::max).max(1e-9);
-    let y_most = finite().map(|p| p.1).fold(0.0, f64::max).max(1e-9) * 1.1;
-    let x_least = finite().map(|p| p.0).fold(x_most, f64::min);
-    let x_least = if x_least == x_most { 0.0 } else { x_least };
-    let draw = || -> Result<(), Box<dyn std::error::Error>> {
-        let area = SVGBackend::new(path, (900, 560)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .caption(title, ("sans-serif", 22))
-            .margin(12)
-            .x_label_area_size(42)
-            .y_label_area_size(52)
-            .build_cartesian_2d(x_least..x_most, 0.0..y_most)?;
-        chart.configure_mesh().x_desc(x).y_desc(y).draw()?;
-        for (i, (name, points)) in curves.iter().enumerate() {
-            let colour = Palette99::pick(i).to_rgba();
-            chart
-                .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?
-                .label(*name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour));
-        }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK)
-            .draw()?;
-        area.present()?;
-        Ok(())
-    };
-    draw().map_err(|error| anyhow::anyhow!("cannot draw {}: {error}", path.display()))?;
-    println!("wrote {}", path.display());
-    Ok(())
 }

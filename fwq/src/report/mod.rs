@@ -55,6 +55,8 @@ pub enum Activity {
     Quiet,
     /// The storm of administration work on the service core.
     Storm,
+    /// Node managers that gossip on the service core.
+    Gossip,
 }
 
 impl Activity {
@@ -62,6 +64,7 @@ impl Activity {
         match self {
             Activity::Quiet => "quiet",
             Activity::Storm => "storm",
+            Activity::Gossip => "gossip",
         }
     }
 }

@@ -94,7 +94,7 @@ pub fn stalls(
     hours: f64,
     periods: f64,
     seed: u64,
-    mut progress: impl FnMut(f64),
+    mut progress: impl FnMut(f64, &Stalls),
 ) -> Stalls {
     let mut cluster = converged(settings, nodes, seed);
     let mut rng = Rng::new(seed, 10);
@@ -128,7 +128,7 @@ pub fn stalls(
                 _ => {}
             }
         }
-        progress((cluster.now() - begin) as f64 / (end - begin) as f64);
+        progress((cluster.now() - begin) as f64 / (end - begin) as f64, &result);
     }
     let seconds = (cluster.now() - begin) as f64 / SECOND as f64;
     result.packets = (cluster.sent - sent_before) as f64 / seconds / nodes as f64;

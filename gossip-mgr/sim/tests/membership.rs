@@ -58,7 +58,7 @@ fn ninety_five_percent_of_deaths_are_detected_within_five_periods() {
 
 #[test]
 fn stalls_of_up_to_three_periods_kill_nobody() {
-    let result = stalls(&Settings::default(), 20, 0.5, 3.0, 4, |_| {});
+    let result = stalls(&Settings::default(), 20, 0.5, 3.0, 4, |_, _| {});
     assert_eq!(result.false_deaths, 0, "{result:?}");
     assert!(
         result.stalls > 1_000 && result.suspicions > 100,

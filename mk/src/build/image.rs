@@ -41,6 +41,7 @@ pub fn build(tree: &Tree, cache: &Cache, base: &Path, tools: &Tools, modules: &P
 fn own_files(tree: &Tree, tools: &Tools, modules: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut files: Vec<(PathBuf, String)> = tools.files().map(|(path, place)| (path, place.to_owned())).collect();
     files.push((tree.root().join("decouple/include/decouple.h"), "/usr/local/include/decouple.h".to_owned()));
+    files.push((tree.root().join("gossip-mgr/dist/gossip-mgr.service"), "/usr/lib/systemd/system/gossip-mgr.service".to_owned()));
     below(&tree.root().join("mk/image/files"), "", &mut files)?;
     below(modules, "/usr/lib/modules", &mut files)?;
     Ok(files)

@@ -20,6 +20,7 @@ const INSTALLED: &[(&str, &str)] = &[
     ("corectl", "/usr/local/bin/corectl"),
     ("fwq", "/usr/local/bin/fwq"),
     ("mpi-fwq", "/usr/local/bin/mpi-fwq"),
+    ("gossip-mgr", "/usr/local/bin/gossip-mgr"),
     ("libdecouple.so", "/usr/local/lib/libdecouple.so"),
     ("libdecouple_preload.so", "/usr/local/lib/libdecouple-preload.so"),
 ];
@@ -34,15 +35,15 @@ impl Tools {
 /// Builds them, or finds them built. They are for Debian 12, which this machine must be: the image has its C library.
 pub fn build(tree: &Tree, cache: &Cache) -> Result<Tools> {
     let mut key = Key::new("tools 1").text(&compiler());
-    for part in ["Cargo.toml", "Cargo.lock", "decouple", "fwq"] {
+    for part in ["Cargo.toml", "Cargo.lock", "decouple", "fwq", "gossip-mgr"] {
         key = key.path(&tree.root().join(part))?;
     }
     let folder = cache.stage("tools", &key.finish(), |out| {
-        let mut step = Step::begin(cache, "decouple, fwq and mpi-fwq", 150)?;
+        let mut step = Step::begin(cache, "decouple, fwq, mpi-fwq and gossip-mgr", 250)?;
         let target = cache.work("cargo-tools")?;
         let mut command = Command::new("cargo");
         command
-            .args(["build", "--release", "-p", "decouple", "-p", "decouple-capi", "-p", "decouple-preload"])
+            .args(["build", "--release", "-p", "decouple", "-p", "decouple-capi", "-p", "decouple-preload", "-p", "gossip-mgr"])
             .args(["-p", "fwq", "--features", "fwq/mpi", "--target-dir"])
             .arg(&target)
             .current_dir(tree.root());

@@ -59,6 +59,18 @@ enum Disturbance {
     Quiet,
     /// Administrators' and other people's work on the service core
     Storm,
+    /// Three node managers (gossip-mgr) on the service core that gossip every 256 ms
+    Gossip,
+}
+
+impl From<Disturbance> for Activity {
+    fn from(disturbance: Disturbance) -> Self {
+        match disturbance {
+            Disturbance::Quiet => Self::Quiet,
+            Disturbance::Storm => Self::Storm,
+            Disturbance::Gossip => Self::Gossip,
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -131,10 +143,7 @@ impl Arguments {
             work: self.work,
             warmup: self.warmup,
             modes: or(&self.modes, if self.quick { &[Mode::Step] } else { &[Mode::Step, Mode::Start] }),
-            activities: disturbances
-                .iter()
-                .map(|one| if *one == Disturbance::Storm { Activity::Storm } else { Activity::Quiet })
-                .collect(),
+            activities: disturbances.into_iter().map(Activity::from).collect(),
         };
         plan.check()?;
         Ok(plan)

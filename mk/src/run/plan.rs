@@ -103,6 +103,20 @@ impl Plan {
         let mut script = format!(
             r#"export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 failed=0
+gossip() {{ # FILE; three node managers, and what the first says while all are there
+    mkdir -p /run/gossip && cd /run/gossip || exit 1
+    (umask 077 && head -c 32 /dev/urandom >key)
+    for port in 7601 7602 7603; do
+        printf '[node]\nlisten = "127.0.0.1:%s"\nseeds = ["127.0.0.1:7601"]\nkey_file = "/run/gossip/key"\n' $port >$port.toml
+        printf '[control]\nsocket = "/run/gossip/%s.sock"\n' $port >>$port.toml
+        taskset -c 0 gossip-mgr run --config $port.toml 2>>$port.log &
+    done
+    trap 'kill $(jobs -p); exit' TERM
+    while sleep 0.3; do
+        taskset -c 0 gossip-mgr status --config 7601.toml >status
+        ! grep -q '3 alive' status || cat status >>"$OLDPWD/$1"
+    done
+}}
 measure() {{ # ID MODE ACTIVITY
     echo "tacet-run: $1 $2 $3"
     storm=
@@ -110,6 +124,11 @@ measure() {{ # ID MODE ACTIVITY
         tacet-storm --cpu 0 --ready /run/ready-$1 --out results/storm-$1.json &
         storm=$!
         until [ -e /run/ready-$1 ]; do sleep 0.1; kill -0 $storm || break; done
+    fi
+    if [ "$3" = gossip ]; then
+        gossip results/gossip-$1 &
+        storm=$!
+        until [ -e results/gossip-$1 ]; do sleep 0.1; kill -0 $storm || break; done
     fi
     mkdir -p results/run-$1
     {launcher} --mode $2 --samples {samples} --work {work} --warmup {warmup} --run-id $1 \
@@ -124,8 +143,7 @@ measure() {{ # ID MODE ACTIVITY
 "#
         );
         for single in self.singles() {
-            let activity = if single.activity == Activity::Storm { "storm" } else { "quiet" };
-            script.push_str(&format!("measure {} {} {activity}\n", single.id, single.mode.name()));
+            script.push_str(&format!("measure {} {} {}\n", single.id, single.mode.name(), single.activity.title()));
         }
         script.push_str("cat /proc/interrupts >results/interrupts\nuname -a >results/uname\nexit $failed\n");
         script

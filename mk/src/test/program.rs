@@ -4,9 +4,11 @@ use super::tally::Tally;
 use crate::child::Running;
 use anyhow::{Context, Result, bail};
 use std::env;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Measures decoupled ranks in both modes, quiet and under storm.
+/// Measures decoupled ranks in both modes, quiet, under storm and beside gossip-mgr.
 pub fn noise(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let name = "noise: decoupled ranks meet no stolen instruction and no kernel entry";
     if filter.is_some_and(|filter| !name.contains(filter)) {
@@ -14,14 +16,28 @@ pub fn noise(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     }
     let out = tempfile::tempdir()?;
     let mut command = own()?;
-    command.args(["run", "--systems", "tacet-decoupled", "--samples", "400", "--work", "13", "--out"]).arg(out.path());
+    let what = ["run", "--systems", "tacet-decoupled", "--activity", "quiet,storm,gossip"];
+    command.args(what).args(["--samples", "400", "--work", "13", "--out"]).arg(out.path());
     let mut running = Running::start(command.stdout(Stdio::piped()), "the short measurement")?;
     let mut table = String::new();
     if let Some(mut pipe) = running.pipes().stdout.take() {
         std::io::Read::read_to_string(&mut pipe, &mut table)?;
     }
     let status = running.wait()?;
-    tally.record(name, if status.success() { Ok(()) } else { Err(anyhow::anyhow!("mk run ended with {status}\n{table}")) });
+    let measured = if status.success() { Ok(()) } else { Err(anyhow::anyhow!("mk run ended with {status}\n{table}")) };
+    tally.record(name, measured.and_then(|()| cores_on_the_board(&out.path().join("raw/tacetdecoupled"))));
+    Ok(())
+}
+
+/// While the ranks ran, gossip-mgr's board showed that the compute cores were taken.
+fn cores_on_the_board(raw: &Path) -> Result<()> {
+    for run in [2, 3] {
+        let path = raw.join(format!("gossip-{run}"));
+        let board = fs::read_to_string(&path).with_context(|| format!("no board in {}", path.display()))?;
+        if !board.lines().any(|line| line.contains(" alive ") && line.contains(" 0/2 ")) {
+            bail!("the boards show no 0/2 free compute cores:\n{board}");
+        }
+    }
     Ok(())
 }
 

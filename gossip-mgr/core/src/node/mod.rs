@@ -392,35 +392,10 @@ impl Node {
     /// The window in packets that fit a datagram. What a master knows of other colonies it keeps to
     /// itself: passed on, its colony would carry the load of all.
     fn pack(&self, now: Micros) -> Vec<Packet> {
-        let mut suspicions = self.suspicions(now);
-        let mut room = self
-            .settings
-            .payload
-            .saturating_sub(64 + 32 * suspicions.len());
-        let (mut packets, mut notices) = (Vec::new(), Vec::new());
         let (lowest, highest) = self.colony_ends();
-        let own = |node: &SocketAddr| (lowest..=highest).contains(node);
-        for notice in self.board.window(now).filter(|notice| own(&notice.node)) {
-            let size = postcard::experimental::serialized_size(&notice).unwrap_or(0);
-            if size > room && !notices.is_empty() {
-                let notices = std::mem::take(&mut notices);
-                let suspicions = std::mem::take(&mut suspicions);
-                packets.push(Packet::Push {
-                    token: 0,
-                    notices,
-                    suspicions,
-                });
-                room = self.settings.payload - 64;
-            }
-            room = room.saturating_sub(size);
-            notices.push(notice);
-        }
-        packets.push(Packet::Push {
-            token: 0,
-            notices,
-            suspicions,
-        });
-        packets
+        let window = self.board.window(now);
+        let own = window.filter(|notice| (lowest..=highest).contains(&notice.node));
+        wire::pushes(own, self.suspicions(now), self.settings.payload)
     }
 
     fn suspicions(&self, now: Micros) -> Vec<Suspicion> {

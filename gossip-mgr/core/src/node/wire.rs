@@ -70,3 +70,32 @@ impl Packet {
         }
     }
 }
+
+/// The packets of a push, each of at most about `payload` bytes. Suspicions go with the first.
+pub fn pushes(
+    notices: impl Iterator<Item = Notice<SocketAddr, Report>>,
+    suspicions: Vec<Suspicion>,
+    payload: usize,
+) -> Vec<Packet> {
+    let mut room = payload.saturating_sub(64 + 32 * suspicions.len());
+    let mut packets = vec![(Vec::new(), suspicions)];
+    for notice in notices {
+        let size = postcard::experimental::serialized_size(&notice).unwrap_or(0);
+        if let Some((part, _)) = packets
+            .last_mut()
+            .filter(|(part, _)| size <= room || part.is_empty())
+        {
+            part.push(notice);
+            room = room.saturating_sub(size);
+        } else {
+            packets.push((vec![notice], Vec::new()));
+            room = (payload - 64).saturating_sub(size);
+        }
+    }
+    let packet = |(notices, suspicions)| Packet::Push {
+        token: 0,
+        notices,
+        suspicions,
+    };
+    packets.into_iter().map(packet).collect()
+}
