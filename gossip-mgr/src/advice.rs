@@ -1,6 +1,11 @@
 //! Decisions as advice: computed by each node for itself from its board, written to the audit log,
 //! and acted upon by a hook program if the administrator wants that.
+//!
+//! All nodes rank givers and takers by the same rule, so what one is advised to give the other is
+//! advised to take, as far as their boards agree. A node counts as a taker only if it is well, its
+//! report is fresh, nobody suspects it, and it has memory to spare.
 
+use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,36 +13,68 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use gossip_core::board::{Board, Micros};
-use gossip_core::report::Report;
-use serde::Serialize;
+use gossip_core::report::{CoreSet, Report};
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tracing::{info, warn};
 
 use crate::config::AdviceSection;
 
-/// What should be done.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// Share of memory that a node must have available to be given work.
+const MEMORY_TO_SPARE: f64 = 0.10;
+
+/// Why a node should give work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Its programs want more of its cores than those of other nodes do.
+    Load,
+    /// It runs out of memory.
+    Memory,
+}
+
+/// What should be done. Demand is in percent of a node's cores, see [`Report::demand`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Advice {
-    /// This node is loaded above the others and should give work to `to`.
+    /// This node should give work to `to`.
     GiveWork {
-        /// The least loaded node.
+        /// Who takes it.
         to: SocketAddr,
-        /// Mean load of this node in percent.
-        load: f64,
-        /// Mean over all nodes.
+        /// What is the matter here.
+        why: Why,
+        /// Demand here.
+        demand: f64,
+        /// Mean demand over all nodes.
         mean: f64,
+        /// Demand there.
+        their_demand: f64,
+        /// Memory available there in MiB.
+        their_memory_mib: u64,
+    },
+    /// This node should take work from `from`.
+    TakeWork {
+        /// Who gives it.
+        from: SocketAddr,
+        /// What is the matter there.
+        why: Why,
+        /// Demand here.
+        demand: f64,
+        /// Demand there.
+        their_demand: f64,
     },
     /// All compute cores here are taken while `to` has free ones: start new ranks there.
     ReserveCores {
         /// The node with most free compute cores.
         to: SocketAddr,
-        /// How many it has.
-        free: u16,
+        /// How many it has free.
+        free: u32,
+        /// Which, as Linux writes lists of CPUs.
+        cores: String,
     },
     /// This node is unwell and should get no new work.
     Drain {
-        /// Hot, low on memory, or blind.
+        /// Too hot.
         hot: bool,
         /// Less than 5 % of memory available.
         memory_low: bool,
@@ -46,13 +83,76 @@ pub enum Advice {
     },
 }
 
-/// What this node should do, judging by its board. Reports older than `stale` do not count.
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GiveWork {
+                to,
+                why: Why::Load,
+                demand,
+                mean,
+                their_demand,
+                ..
+            } => write!(
+                f,
+                "give work to {to}: programs want {demand:.0} % of the cores here, {their_demand:.0} % \
+                 there, {mean:.0} % on average"
+            ),
+            Self::GiveWork {
+                to,
+                their_memory_mib,
+                ..
+            } => write!(
+                f,
+                "give work to {to}: memory runs out here, {their_memory_mib} MiB are available there"
+            ),
+            Self::TakeWork {
+                from,
+                why: Why::Load,
+                demand,
+                their_demand,
+            } => write!(
+                f,
+                "take work from {from}: programs want {their_demand:.0} % of the cores there, \
+                 {demand:.0} % here"
+            ),
+            Self::TakeWork { from, .. } => {
+                write!(f, "take work from {from}: memory runs out there")
+            }
+            Self::ReserveCores { to, free, cores } => write!(
+                f,
+                "start new ranks on {to}: no compute core is free here, {free} there ({cores})"
+            ),
+            Self::Drain {
+                hot,
+                memory_low,
+                sensors_failed,
+            } => {
+                let reasons = [
+                    (hot, "too hot"),
+                    (memory_low, "memory runs out"),
+                    (sensors_failed, "a sensor cannot be read"),
+                ];
+                let reasons: Vec<&str> = reasons
+                    .iter()
+                    .filter(|(holds, _)| **holds)
+                    .map(|&(_, reason)| reason)
+                    .collect();
+                write!(f, "give no new work to this node: {}", reasons.join(", "))
+            }
+        }
+    }
+}
+
+/// What this node should do, judging by its board. Reports older than `stale` do not count, and
+/// neither do nodes that are not `trusted`.
 pub fn decide(
     board: &Board<SocketAddr, Report>,
     me: SocketAddr,
     threshold: f64,
     stale: Micros,
     now: Micros,
+    trusted: impl Fn(SocketAddr) -> bool,
 ) -> Vec<Advice> {
     let Some(own) = board.get(&me).map(|entry| &entry.report) else {
         return Vec::new();
@@ -66,35 +166,77 @@ pub fn decide(
             sensors_failed: health.sensors_failed,
         });
     }
-    let fresh: Vec<(SocketAddr, &Report)> = board
+    let known: Vec<(SocketAddr, &Report)> = board
         .entries()
         .filter(|(_, entry)| now.saturating_sub(entry.made_at) <= stale)
         .map(|(&node, entry)| (node, &entry.report))
+        .filter(|&(node, _)| node == me || trusted(node))
         .collect();
-    let mean = fresh.iter().map(|(_, r)| r.mean_load()).sum::<f64>() / fresh.len().max(1) as f64;
-    let healthy = || {
-        fresh
-            .iter()
-            .filter(|(node, r)| *node != me && !r.health.is_bad())
-    };
-    let idlest = healthy().min_by(|a, b| a.1.mean_load().total_cmp(&b.1.mean_load()));
-    if let Some(&(to, receiver)) = idlest
-        && own.mean_load() > mean + threshold
-        && receiver.mean_load() < mean
+    advice.extend(share_work(&known, me, threshold));
+    let most_cores = known
+        .iter()
+        .filter(|(node, report)| *node != me && can_take(report))
+        .filter_map(|(node, report)| Some((*node, report.compute_free.as_ref()?)))
+        .max_by_key(|(_, free)| free.len());
+    if own.compute_free.as_ref().is_some_and(CoreSet::is_empty)
+        && let Some((to, free)) = most_cores.filter(|(_, free)| !free.is_empty())
     {
-        advice.push(Advice::GiveWork {
+        advice.push(Advice::ReserveCores {
             to,
-            load: own.mean_load(),
-            mean,
+            free: free.len(),
+            cores: free.to_string(),
         });
     }
-    if own.compute_free == Some(0)
-        && let Some(&(to, receiver)) = healthy().max_by_key(|(_, r)| r.compute_free)
-        && let Some(free) = receiver.compute_free.filter(|&free| free > 0)
-    {
-        advice.push(Advice::ReserveCores { to, free });
-    }
     advice
+}
+
+fn can_take(report: &Report) -> bool {
+    !report.health.is_bad() && report.memory_share() >= MEMORY_TO_SPARE
+}
+
+/// The neediest giver is paired with the idlest taker, the next with the next, and so on, so that not
+/// all give to one.
+fn share_work(known: &[(SocketAddr, &Report)], me: SocketAddr, threshold: f64) -> Option<Advice> {
+    let mean = known.iter().map(|(_, r)| r.demand()).sum::<f64>() / known.len().max(1) as f64;
+    let why = |report: &Report| {
+        if report.health.memory_low {
+            Some(Why::Memory)
+        } else {
+            (report.demand() > mean + threshold).then_some(Why::Load)
+        }
+    };
+    let mut givers: Vec<_> = known
+        .iter()
+        .filter_map(|&(node, report)| Some((node, report, why(report)?)))
+        .collect();
+    givers.sort_by(|a, b| b.1.demand().total_cmp(&a.1.demand()));
+    let mut takers: Vec<_> = known
+        .iter()
+        .filter(|(_, report)| why(report).is_none() && can_take(report))
+        .filter(|(_, report)| report.demand() <= mean)
+        .collect();
+    takers.sort_by(|a, b| a.1.demand().total_cmp(&b.1.demand()));
+    for ((giver, theirs, why), (taker, report)) in givers.into_iter().zip(takers) {
+        if giver == me {
+            return Some(Advice::GiveWork {
+                to: *taker,
+                why,
+                demand: theirs.demand(),
+                mean,
+                their_demand: report.demand(),
+                their_memory_mib: report.memory_free / 1024,
+            });
+        }
+        if *taker == me {
+            return Some(Advice::TakeWork {
+                from: giver,
+                why,
+                demand: report.demand(),
+                their_demand: theirs.demand(),
+            });
+        }
+    }
+    None
 }
 
 /// A line of the audit log.
@@ -140,7 +282,7 @@ impl Adviser {
             .filter(|new| !last.iter().any(|old| same(old, new)))
         {
             let acted = !self.config.dry_run && self.config.hook.is_some();
-            info!(advice = ?new, acted, "advice");
+            info!(acted, "advice: {new}");
             let unix_ms = std::time::UNIX_EPOCH
                 .elapsed()
                 .unwrap_or_default()
@@ -242,42 +384,96 @@ mod tests {
         }
     }
 
+    fn at(board: &Board<SocketAddr, Report>, now: Micros) -> Vec<Advice> {
+        decide(board, addr(1), 25.0, 1_000, now, |_| true)
+    }
+
+    fn gives_to(advice: &[Advice]) -> Option<SocketAddr> {
+        advice.iter().find_map(|advice| match advice {
+            Advice::GiveWork { to, .. } => Some(*to),
+            _ => None,
+        })
+    }
+
     #[test]
-    fn a_loaded_node_gives_to_the_idlest() {
-        let board = board(loaded(95), vec![loaded(30), loaded(10)]);
-        let advice = decide(&board, addr(1), 25.0, 1_000, 0);
-        assert_eq!(
-            advice,
-            [Advice::GiveWork {
-                to: addr(3),
-                load: 95.0,
-                mean: 45.0
-            }]
-        );
-        assert_eq!(decide(&board, addr(2), 25.0, 1_000, 0), []);
+    fn a_loaded_node_gives_to_the_idlest_which_takes() {
+        let (busy, some, idle) = (loaded(95), loaded(30), loaded(10));
+        let given = at(&board(busy.clone(), vec![some.clone(), idle.clone()]), 0);
+        assert_eq!(gives_to(&given), Some(addr(3)));
+        let taken = at(&board(idle, vec![busy, some]), 0);
+        let [Advice::TakeWork { from, why, .. }] = taken[..] else {
+            panic!("{taken:?}")
+        };
+        assert_eq!((from, why), (addr(2), Why::Load));
+    }
+
+    #[test]
+    fn load_is_per_core() {
+        // Eight runnable threads are much for two cores and little for 64.
+        let threads = |cores| Report {
+            core_load: vec![50; cores],
+            load_average: 800,
+            ..Report::default()
+        };
+        let (small, large) = (threads(2), threads(64));
+        let advice = at(&board(small.clone(), vec![large.clone()]), 0);
+        assert_eq!(gives_to(&advice), Some(addr(2)));
+        assert_eq!(gives_to(&at(&board(large, vec![small]), 0)), None);
+    }
+
+    #[test]
+    fn two_loaded_nodes_give_to_two_idle_ones() {
+        let others = vec![loaded(90), loaded(5), loaded(10)];
+        assert_eq!(gives_to(&at(&board(loaded(95), others), 0)), Some(addr(3)));
+        let others = vec![loaded(95), loaded(5), loaded(10)];
+        assert_eq!(gives_to(&at(&board(loaded(90), others), 0)), Some(addr(4)));
+    }
+
+    #[test]
+    fn nobody_gives_to_a_node_that_is_unwell_short_of_memory_or_suspected() {
+        let mut hot = loaded(0);
+        hot.health.hot = true;
+        let full = Report {
+            memory_total: 1_000,
+            memory_free: 90,
+            ..loaded(1)
+        };
+        let board = board(loaded(95), vec![hot, full, loaded(2), loaded(20)]);
+        let advice = decide(&board, addr(1), 25.0, 1_000, 0, |node| node != addr(4));
+        assert_eq!(gives_to(&advice), Some(addr(5)));
+    }
+
+    #[test]
+    fn a_node_without_memory_gives_work_though_it_is_idle() {
+        let mut starved = loaded(0);
+        starved.health.memory_low = true;
+        let advice = at(&board(starved, vec![loaded(0)]), 0);
+        let [Advice::Drain { .. }, Advice::GiveWork { why, to, .. }] = advice[..] else {
+            panic!("{advice:?}")
+        };
+        assert_eq!((why, to), (Why::Memory, addr(2)));
     }
 
     #[test]
     fn stale_reports_do_not_count() {
         let board = board(loaded(95), vec![loaded(10)]);
-        assert_eq!(decide(&board, addr(1), 25.0, 1_000, 5_000), []);
+        assert_eq!(at(&board, 5_000), []);
     }
 
     #[test]
     fn a_full_node_points_to_free_compute_cores() {
-        let cores = |free| Report {
-            compute_free: Some(free),
+        let cores = |free: &[u16]| Report {
+            compute_free: Some(free.iter().copied().collect()),
             ..Report::default()
         };
-        let board = board(cores(0), vec![cores(1), cores(3), Report::default()]);
-        let advice = decide(&board, addr(1), 25.0, 1_000, 0);
-        assert_eq!(
-            advice,
-            [Advice::ReserveCores {
-                to: addr(3),
-                free: 3
-            }]
-        );
+        let others = vec![cores(&[1]), cores(&[2, 3, 5]), Report::default()];
+        let advice = at(&board(cores(&[]), others), 0);
+        let expected = Advice::ReserveCores {
+            to: addr(3),
+            free: 3,
+            cores: "2-3,5".into(),
+        };
+        assert_eq!(advice, [expected]);
     }
 
     #[test]
@@ -290,6 +486,7 @@ mod tests {
         let advice = vec![Advice::ReserveCores {
             to: addr(2),
             free: 1,
+            cores: "1".into(),
         }];
         assert_eq!(adviser.take(addr(1), advice.clone()), 1);
         assert_eq!(

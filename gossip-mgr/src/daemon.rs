@@ -29,6 +29,8 @@ use crate::{config::ConfigError, key, key::KeyError};
 
 /// Seconds between two attempts to join while no other node is known.
 const JOIN_AGAIN: Duration = Duration::from_secs(1);
+/// Attempts to join after which it is told that no seed answers.
+const JOINS_BEFORE_WARNING: u32 = 5;
 
 /// Packet counters.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -72,6 +74,8 @@ struct Daemon {
     adviser: Adviser,
     outgoing: Vec<(SocketAddr, Vec<u8>)>,
     known: std::collections::BTreeMap<SocketAddr, u64>,
+    /// Attempts to join since another node was known.
+    joins: u32,
 }
 
 /// Runs a node until SIGTERM or SIGINT.
@@ -136,6 +140,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
         metrics,
         outgoing: Vec::new(),
         known: std::collections::BTreeMap::new(),
+        joins: 0,
         config,
     }));
     let mut buffer = vec![0; MAX_DATAGRAM + 1];
@@ -286,11 +291,20 @@ impl Daemon {
     }
 
     fn join(&mut self) {
-        if self.node.members().next().is_none() && !self.config.node.seeds.is_empty() {
+        let seeds = self.unanswered_seeds();
+        if !seeds.is_empty() {
             let now = self.now();
-            let seeds = self.config.node.seeds.clone();
             self.node.join(&seeds, now);
             self.collect();
+            self.joins += 1;
+            if self.joins == JOINS_BEFORE_WARNING {
+                warn!(
+                    ?seeds,
+                    "no seed has answered: is gossip-mgr running there, with the same key? Asking on"
+                );
+            }
+        } else {
+            self.joins = 0;
         }
         let status = self.status();
         for what in ["alive", "suspect", "dead"] {
@@ -306,6 +320,16 @@ impl Daemon {
         self.metrics.local_health.set(status.local_health.into());
     }
 
+    /// The seeds, while no other node is known.
+    fn unanswered_seeds(&self) -> Vec<SocketAddr> {
+        let me = self.node.me().addr;
+        let seeds = self.config.node.seeds.iter().copied();
+        match self.node.members().next() {
+            None => seeds.filter(|&seed| seed != me).collect(),
+            Some(_) => Vec::new(),
+        }
+    }
+
     fn advise(&mut self) {
         let now = self.now();
         let me = self.node.me().addr;
@@ -316,6 +340,7 @@ impl Daemon {
             self.config.advice.threshold,
             stale,
             now,
+            |node| self.node.verdict(node) == Some(&Verdict::Alive),
         );
         let failures = self.adviser.take(me, advice);
         self.metrics
@@ -392,7 +417,13 @@ impl Daemon {
                 },
             )
             .collect();
-        let ages: Vec<f64> = nodes.iter().skip(1).filter_map(|n| n.age_s).collect();
+        // A master has other colonies' reports too, which are older than the model says.
+        let near: std::collections::BTreeSet<SocketAddr> = self.node.colony_members().collect();
+        let ages: Vec<f64> = nodes
+            .iter()
+            .filter(|n| near.contains(&n.node))
+            .filter_map(|n| n.age_s)
+            .collect();
         let settings = self.config.settings();
         let interval = seconds(settings.gossip_interval);
         let mean = ages.iter().sum::<f64>() / ages.len().max(1) as f64;
@@ -400,7 +431,6 @@ impl Daemon {
         let n = ages.len() as u32 + 1;
         let expected = expected_age(n, settings.window, 0.0) * interval * f64::from(n)
             / f64::from(n - 1).max(1.0);
-        let advice = self.adviser.current().iter();
         Status {
             node: me.addr,
             incarnation: me.incarnation,
@@ -408,9 +438,11 @@ impl Daemon {
             local_health: self.node.local_health(),
             mean_age_s: (!ages.is_empty()).then_some(mean),
             expected_age_s: (!ages.is_empty()).then_some(expected),
-            advice: advice
-                .filter_map(|advice| serde_json::to_value(advice).ok())
-                .collect(),
+            unanswered_seeds: self.unanswered_seeds(),
+            colony: self.node.colony().len(),
+            masters: self.node.masters(),
+            advice: self.adviser.current().to_vec(),
+            dry_run: self.config.advice.dry_run,
             counters: self.counters.clone(),
             nodes,
         }

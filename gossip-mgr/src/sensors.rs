@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gossip_core::report::Report;
+use gossip_core::report::{CoreSet, Report};
 
 use crate::config::SensorsSection;
 
@@ -122,16 +122,22 @@ fn temperature(hwmon: &Path) -> Option<i16> {
         .max()
 }
 
-/// Free and used compute cores, from `/sys/kernel/decouple/core<N>/state`.
-fn compute_cores(folder: &Path) -> Option<(u16, u16)> {
-    let states: Vec<String> = std::fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("core"))
-        .filter_map(|entry| text(&entry.path().join("state")))
-        .collect();
-    let free = states.iter().filter(|state| state.trim() == "idle").count();
-    Some((free as u16, (states.len() - free) as u16))
+/// The free compute cores and the number of used ones, from `/sys/kernel/decouple/core<N>/state`.
+fn compute_cores(folder: &Path) -> Option<(CoreSet, u16)> {
+    let (mut free, mut used) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let name = entry.file_name();
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("core")?.parse().ok());
+        if let (Some(core), Some(state)) = (number, text(&entry.path().join("state"))) {
+            match state.trim() {
+                "idle" => free.push(core),
+                _ => used += 1,
+            }
+        }
+    }
+    Some((free.into_iter().collect(), used))
 }
 
 #[cfg(test)]
@@ -171,8 +177,11 @@ mod tests {
         assert_eq!((report.name.as_str(), report.load_average), ("n1", 125));
         assert_eq!(report.core_load, [20, 0]);
         assert_eq!(
-            (report.compute_free, report.compute_used),
-            (Some(1), Some(1))
+            (
+                report.compute_free.map(|free| free.to_string()),
+                report.compute_used
+            ),
+            (Some("1".into()), Some(1))
         );
         assert_eq!(report.temperature, Some(915));
         assert!(report.health.hot && report.health.memory_low && !report.health.sensors_failed);

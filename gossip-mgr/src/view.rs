@@ -6,6 +6,7 @@ use comfy_table::{Table, presets::NOTHING};
 use gossip_core::report::Report;
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Advice;
 use crate::daemon::Counters;
 
 /// The answer to `status`.
@@ -23,8 +24,16 @@ pub struct Status {
     pub mean_age_s: Option<f64>,
     /// What the age model expects for this many nodes, in seconds.
     pub expected_age_s: Option<f64>,
+    /// Seeds of the configuration while none of them, and no other node, is known.
+    pub unanswered_seeds: Vec<SocketAddr>,
+    /// Nodes in this node's colony, itself included.
+    pub colony: usize,
+    /// Nodes that hear of all colonies; none while there is only one.
+    pub masters: Vec<SocketAddr>,
     /// Advice that holds now.
-    pub advice: Vec<serde_json::Value>,
+    pub advice: Vec<Advice>,
+    /// Whether advice is only written down.
+    pub dry_run: bool,
     /// Packet counters.
     pub counters: Counters,
     /// All nodes, this one included.
@@ -124,8 +133,40 @@ impl Status {
         if let (Some(age), Some(expected)) = (self.mean_age_s, self.expected_age_s) {
             text += &format!("mean age of the board {age:.2} s, expected {expected:.2} s\n");
         }
+        if !self.unanswered_seeds.is_empty() {
+            let seeds: Vec<String> = self
+                .unanswered_seeds
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            text += &format!(
+                "alone: no seed has answered ({}); is gossip-mgr running there, with the same key?\n",
+                seeds.join(", ")
+            );
+        }
+        if !self.masters.is_empty() {
+            let masters: Vec<String> = self.masters.iter().map(ToString::to_string).collect();
+            text += &format!(
+                "colony of {} nodes; the boards of all colonies are with {}\n",
+                self.colony,
+                masters.join(", ")
+            );
+        }
+        let Counters {
+            malformed,
+            not_authentic,
+            replayed,
+            ..
+        } = self.counters;
+        if malformed + not_authentic + replayed > 0 {
+            text += &format!(
+                "dropped datagrams: {not_authentic} not authentic (another key?), {replayed} replayed, \
+                 {malformed} malformed\n"
+            );
+        }
         for advice in &self.advice {
-            text += &format!("advice: {advice}\n");
+            let mode = if self.dry_run { " (dry run)" } else { "" };
+            text += &format!("advice{mode}: {advice}\n");
         }
         text + "\n" + &self.board()
     }
@@ -155,8 +196,10 @@ impl Status {
                 Some(r) => row.extend([
                     format!("{:.0}", r.mean_load()),
                     format!("{:.2}", f64::from(r.load_average) / 100.0),
-                    match (r.compute_free, r.compute_used) {
-                        (Some(free), Some(used)) => format!("{free}/{}", free + used),
+                    match (&r.compute_free, r.compute_used) {
+                        (Some(free), Some(used)) => {
+                            format!("{}/{}", free.len(), free.len() + u32::from(used))
+                        }
                         _ => "-".into(),
                     },
                     format!("{}/{}", r.memory_free / 1024, r.memory_total / 1024),

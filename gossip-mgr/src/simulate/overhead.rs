@@ -334,7 +334,7 @@ impl Cluster {
                 name: "node-0000".into(),
                 core_load: (0..cores).map(|core| (core % 101) as u8).collect(),
                 load_average: 1_234,
-                compute_free: Some(3),
+                compute_free: Some((1..4).collect()),
                 compute_used: Some(60),
                 memory_total: 256 << 20,
                 memory_free: 100 << 20,

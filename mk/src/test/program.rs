@@ -25,17 +25,17 @@ pub fn noise(filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     }
     let status = running.wait()?;
     let measured = if status.success() { Ok(()) } else { Err(anyhow::anyhow!("mk run ended with {status}\n{table}")) };
-    tally.record(name, measured.and_then(|()| cores_on_the_board(&out.path().join("raw/tacetdecoupled"))));
+    tally.record(name, measured.and_then(|()| gossip_went_on(&out.path().join("raw/tacetdecoupled"))));
     Ok(())
 }
 
-/// While the ranks ran, gossip-mgr's board showed that the compute cores were taken.
-fn cores_on_the_board(raw: &Path) -> Result<()> {
+/// In the runs beside gossip-mgr, its nodes knew of each other.
+fn gossip_went_on(raw: &Path) -> Result<()> {
     for run in [2, 3] {
         let path = raw.join(format!("gossip-{run}"));
         let board = fs::read_to_string(&path).with_context(|| format!("no board in {}", path.display()))?;
-        if !board.lines().any(|line| line.contains(" alive ") && line.contains(" 0/2 ")) {
-            bail!("the boards show no 0/2 free compute cores:\n{board}");
+        if !board.contains("3 alive") {
+            bail!("the nodes did not find each other:\n{board}");
         }
     }
     Ok(())

@@ -420,6 +420,12 @@ impl Node {
         colony::around(self.position(), nodes, self.settings.colony as usize)
     }
 
+    /// The other nodes of this node's colony.
+    pub fn colony_members(&self) -> impl Iterator<Item = SocketAddr> {
+        let (lowest, highest) = self.colony_ends();
+        self.members.range(lowest..=highest).map(|(&addr, _)| addr)
+    }
+
     /// The node at a position; none for this one.
     fn at(&self, position: usize) -> Option<SocketAddr> {
         let me = self.position();

@@ -1,0 +1,194 @@
+//! Real daemons on a network that is partitioned, loses datagrams and replays them, through a proxy in
+//! this process; and with a clock that jumps.
+
+mod common;
+
+use std::process::Command;
+
+use common::proxy::Proxy;
+use common::{BINARY, Cluster, alive, incarnation_of, state_of, wait_for};
+
+fn behind(proxy: &Proxy) -> Cluster {
+    let mut cluster = Cluster::at(proxy.places(), 400, "");
+    (0..cluster.addrs.len()).for_each(|i| cluster.start(i));
+    cluster
+}
+
+#[test]
+fn a_partition_is_noticed_on_both_sides_and_heals() {
+    let proxy = Proxy::new(6);
+    let cluster = behind(&proxy);
+    for i in 0..6 {
+        cluster.wait_alive(i, 6);
+    }
+    proxy.partition(&[0, 0, 1, 1, 1, 1]);
+    for i in 0..6 {
+        cluster.wait_alive(i, if i < 2 { 2 } else { 4 });
+    }
+    proxy.partition(&[0; 6]);
+    for i in 0..6 {
+        cluster.wait_alive(i, 6);
+    }
+}
+
+#[test]
+fn nodes_find_each_other_and_notice_death_although_datagrams_are_lost() {
+    let proxy = Proxy::new(8);
+    proxy.lose(0.15);
+    let mut cluster = behind(&proxy);
+    for i in 0..8 {
+        cluster.wait(i, "all on the board", |s| {
+            alive(s) == 8 && s.nodes.iter().all(|n| n.report.is_some())
+        });
+    }
+    cluster.kill(5);
+    let dead = cluster.addrs[5];
+    for i in [0, 7] {
+        cluster.wait(i, "death of node 5", |s| state_of(s, dead) == Some("dead"));
+    }
+    assert!(
+        proxy.lost() > 100,
+        "{} lost: the test must try",
+        proxy.lost()
+    );
+}
+
+#[test]
+fn replayed_datagrams_are_counted_and_raise_nobody_from_the_dead() {
+    let proxy = Proxy::new(3);
+    let mut cluster = behind(&proxy);
+    for i in 0..3 {
+        cluster.wait_alive(i, 3);
+    }
+    let heard = |s: &gossip_mgr::view::Status| s.counters.received > 50;
+    let before = cluster.wait(0, "some traffic", heard);
+    assert_eq!(before.counters.replayed, 0);
+    let replayed = proxy.replay(2, 0);
+    cluster.wait(0, "all replays counted", |s| {
+        s.counters.replayed >= replayed
+    });
+
+    cluster.kill(2);
+    let dead = cluster.addrs[2];
+    let gone = |s: &gossip_mgr::view::Status| state_of(s, dead) == Some("dead");
+    cluster.wait(0, "death of node 2", gone);
+    let so_far = cluster.wait(0, "status", |_| true).counters.replayed;
+    let replayed = proxy.replay(2, 0);
+    let after = cluster.wait(0, "all replays counted", |s| {
+        s.counters.replayed >= so_far + replayed
+    });
+    assert!(gone(&after), "{after:?}");
+}
+
+/// A library that adds the seconds in a file to the wall clock, and only to that.
+fn jumping_clock(cluster: &Cluster) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (library, offset) = (cluster.path("clock.so"), cluster.path("offset"));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jumping_clock.c");
+    let built = Command::new("gcc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .status();
+    assert!(built.unwrap().success(), "gcc is needed to build {source}");
+    std::fs::write(&offset, "0").unwrap();
+    (library, offset)
+}
+
+#[test]
+fn a_clock_that_jumps_kills_nobody_and_a_restart_with_a_clock_set_back_is_a_new_life() {
+    let places = common::free_addrs(4).into_iter().map(|addr| common::Place {
+        listen: addr,
+        advertise: addr,
+    });
+    // Windows long enough that no load of this machine gives anybody up.
+    let mut cluster = Cluster::at(places.collect(), 2_000, "");
+    let (library, offset) = jumping_clock(&cluster);
+    let file = offset.clone();
+    cluster.wrapper = Box::new(move |i| {
+        let mut command = Command::new(BINARY);
+        if i == 1 {
+            command
+                .env("LD_PRELOAD", &library)
+                .env("CLOCK_OFFSET_FILE", &file);
+        }
+        command
+    });
+    (0..4).for_each(|i| cluster.start(i));
+    for i in 0..4 {
+        cluster.wait_alive(i, 4);
+    }
+    for jump in ["7200", "-7200", "100000000"] {
+        std::fs::write(&offset, jump).unwrap();
+        let at = |i: usize| cluster.wait(i, "status", |_| true).counters.received;
+        let (one, three) = (at(1), at(3));
+        // Several windows of suspicion later, all are still there, and none was given up meanwhile.
+        cluster.wait(1, "traffic", |s| s.counters.received > one + 150);
+        let others = cluster.wait(3, "traffic", |s| s.counters.received > three + 150);
+        assert_eq!(alive(&others), 4, "after a jump of {jump} s");
+    }
+    let jumper = cluster.addrs[1];
+    let life = |i: usize| incarnation_of(&cluster.wait(i, "status", |_| true), jumper).unwrap();
+    let first = life(0);
+    // Born while the clock was right, so the next life begins two years later than it is.
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.wait(0, "a life in the future", |s| {
+        alive(s) == 4 && incarnation_of(s, jumper) > Some(first + 90_000_000_000_000)
+    });
+    std::fs::write(&offset, "0").unwrap();
+    let future = incarnation_of(&cluster.wait(0, "status", |_| true), jumper);
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.wait(0, "a life after the one in the future", |s| {
+        alive(s) == 4 && incarnation_of(s, jumper) > future
+    });
+}
+
+#[test]
+fn colonies_have_boards_of_their_own_and_masters_have_all() {
+    let more = "colony = 4\nmasters = 2\n";
+    let mut cluster = Cluster::new(12, more);
+    let reports =
+        |s: &gossip_mgr::view::Status| s.nodes.iter().filter(|n| n.report.is_some()).count();
+    for i in [0, 1] {
+        cluster.wait(i, "a master with all boards", |s| {
+            alive(s) == 12 && reports(s) == 12
+        });
+    }
+    for i in [3, 4, 8, 11] {
+        let status = cluster.wait(i, "the colony's board", |s| {
+            alive(s) == 12 && reports(s) == 4
+        });
+        assert_eq!(
+            (status.colony, &status.masters[..]),
+            (4, &cluster.addrs[..2])
+        );
+    }
+    // A death in another colony, noticed there, is known here.
+    cluster.kill(10);
+    let dead = cluster.addrs[10];
+    for i in [0, 5] {
+        cluster.wait(i, "death of node 10", |s| state_of(s, dead) == Some("dead"));
+    }
+}
+
+#[test]
+fn seeds_that_do_not_answer_are_named() {
+    let places = common::free_addrs(2).into_iter().map(|addr| common::Place {
+        listen: addr,
+        advertise: addr,
+    });
+    let mut cluster = Cluster::at(places.collect(), 400, "");
+    cluster.start(0);
+    let status = cluster.wait(0, "status", |_| true);
+    assert_eq!(status.unanswered_seeds, [cluster.addrs[1]]);
+    let text = String::from_utf8(cluster.ask(0, &["status"]).stdout).unwrap();
+    assert!(text.contains("no seed has answered"), "{text}");
+    wait_for("a warning in the log", || {
+        let log = std::fs::read_to_string(cluster.log(0)).unwrap();
+        log.contains("no seed has answered").then_some(())
+    });
+    cluster.start(1);
+    let joined = cluster.wait_alive(0, 2);
+    assert_eq!(joined.unanswered_seeds, []);
+}
