@@ -160,7 +160,9 @@ pub struct ControlSection {
 
 impl Default for ControlSection {
     fn default() -> Self {
-        let dir = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| "/run".into(), PathBuf::from);
+        // A login of root has a folder of its own, in which the daemon that systemd started is not.
+        let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !nix::unistd::geteuid().is_root());
+        let dir = own.map_or_else(|| "/run".into(), PathBuf::from);
         Self {
             socket: dir.join("gossip-mgr.sock"),
         }

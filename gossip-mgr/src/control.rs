@@ -41,7 +41,8 @@ pub enum Response {
 pub fn ask(socket: &Path, request: &Request) -> anyhow::Result<Response> {
     let mut stream = UnixStream::connect(socket).with_context(|| {
         format!(
-            "no gossip-mgr answers at {}: is `gossip-mgr run` running, with this control.socket?",
+            "no gossip-mgr answers at {}: is `gossip-mgr run` running? If it has another control.socket, give its \
+             configuration with --config, or --socket",
             socket.display()
         )
     })?;

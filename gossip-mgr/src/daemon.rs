@@ -103,6 +103,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
         )
     })?;
     let (control, _guard) = listen_control(&config.control.socket)?;
+    let socket_path = config.control.socket.display().to_string();
     let metrics = Metrics::default();
     if let Some(listen) = config.metrics.listen {
         metrics.serve(listen).await?;
@@ -118,7 +119,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
         0,
     );
     node.set_report(sensors.read());
-    info!(node = %addr, incarnation, seeds = ?config.node.seeds, "started");
+    info!(node = %addr, incarnation, seeds = ?config.node.seeds, control = socket_path, "started");
 
     let mut tick = interval(Duration::from_micros(node.tick_interval()));
     let mut sense = interval(Duration::from_millis(config.sensors.interval_ms));
@@ -228,8 +229,12 @@ fn listen_control(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
     }
     // Left behind by one that was killed.
     let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("control.socket: cannot listen at {}", path.display()))?;
+    let listener = UnixListener::bind(path).with_context(|| {
+        format!(
+            "control.socket: cannot listen at {}: choose another in the configuration",
+            path.display()
+        )
+    })?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok((listener, SocketFile(path.into())))
 }
@@ -462,7 +467,7 @@ impl Daemon {
             let hint = if node == self.node.me().addr {
                 "that is this node"
             } else {
-                "unknown"
+                "no such node; `gossip-mgr members` lists those that are known"
             };
             return Response::Error(format!("nothing to explain about {node}: {hint}"));
         };

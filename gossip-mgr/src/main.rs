@@ -3,6 +3,7 @@
 //! Exit status: 0 all well; 1 it failed; 2 wrong usage; 3 wrong configuration or key; 4 no daemon
 //! answers; 5 an experiment missed its bound.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +23,17 @@ const BOUND_MISSED: u8 = 5;
 
 /// The node manager: who is there, how loaded, and who died.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(
+    version,
+    about,
+    after_help = "\
+Examples:
+  gossip-mgr run                       this node alone, without configuration
+  gossip-mgr run --config node.toml    with others; docs/gossip-mgr.md has the keys
+  gossip-mgr status --watch            the board, every 2 s
+  gossip-mgr explain 10.0.0.7:7600     why that node is suspected
+  gossip-mgr simulate board            an experiment"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -150,11 +161,20 @@ fn show(how: &Ask, form: impl Fn(&Status) -> String) -> ExitCode {
         } else {
             form(&status)
         };
-        if how.watch.is_some() && !how.json {
-            // Clear the screen and go to its beginning.
-            print!("\x1b[2J\x1b[H");
+        // Clears the screen and goes to its beginning.
+        let begin = if how.watch.is_some() && !how.json {
+            "\x1b[2J\x1b[H"
+        } else {
+            ""
+        };
+        let mut out = std::io::stdout();
+        if write!(out, "{begin}{text}")
+            .and_then(|()| out.flush())
+            .is_err()
+        {
+            // Nobody reads on: `gossip-mgr status --watch | head`.
+            return ExitCode::SUCCESS;
         }
-        print!("{text}");
         match how.watch {
             None => return ExitCode::SUCCESS,
             Some(seconds) => std::thread::sleep(Duration::from_secs(seconds)),

@@ -121,6 +121,61 @@ fn metrics_are_served_and_a_broken_audit_log_and_hook_stop_nothing() {
     });
 }
 
+#[test]
+fn a_hook_gets_the_advice_and_one_that_hangs_is_ended_while_gossip_goes_on() {
+    let mut cluster = Cluster::new(2, "");
+    cluster.wait_alive(0, 2);
+    let hot = cluster.path("sys/class/hwmon/hwmon0");
+    std::fs::create_dir_all(&hot).unwrap();
+    std::fs::write(hot.join("temp1_input"), "99000\n").unwrap();
+    let (hook, got, audit) = (
+        cluster.path("hook"),
+        cluster.path("got"),
+        cluster.path("audit"),
+    );
+    let script = format!(
+        "#!/bin/sh\necho $$ >{0}.pid; cat >{0}\nexec sleep 1000\n",
+        got.display()
+    );
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let more = format!(
+        "[sensors]\nsys = '{}'\n[advice]\ninterval_s = 1\ndry_run = false\nhook = '{}'\n\
+         hook_timeout_s = 2\naudit_log = '{}'\n",
+        cluster.path("sys").display(),
+        hook.display(),
+        audit.display()
+    );
+    cluster.kill(0);
+    cluster.configure(0, "key", &more);
+    cluster.start(0);
+    let line = wait_for("the hook's input", || {
+        std::fs::read_to_string(&got)
+            .ok()
+            .filter(|text| text.ends_with('}'))
+    });
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&told["kind"], &told["hot"]),
+        (&"drain".into(), &true.into())
+    );
+    assert_eq!(
+        std::fs::read_to_string(&audit).unwrap().lines().next(),
+        Some(line.as_str())
+    );
+    let pid = std::fs::read_to_string(cluster.path("got.pid")).unwrap();
+    wait_for("the end of the hook", || {
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        state.is_err().then_some(())
+    });
+    cluster.wait_alive(0, 2);
+    assert!(
+        std::fs::read_to_string(cluster.log(0))
+            .unwrap()
+            .contains("took too long")
+    );
+}
+
 fn http_get(addr: SocketAddr) -> String {
     use std::io::{Read, Write};
     let Ok(mut stream) = std::net::TcpStream::connect(addr) else {
@@ -169,6 +224,17 @@ fn wrong_input_is_explained() {
     );
     let (status, text) = run(&["run", "--config", &file("c", &taken)]);
     assert!(status == Some(1) && text.contains("in use"), "{text}");
+    let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!(
+        "[metrics]\nlisten = '{}'\n[node]\nlisten = '127.0.0.1:{}'\n[control]\nsocket = '{sock}'\n",
+        web.local_addr().unwrap(),
+        common::free_addrs(1)[0].port()
+    );
+    let (status, text) = run(&["run", "--config", &file("d", &taken)]);
+    assert!(
+        status == Some(1) && text.contains("metrics.listen"),
+        "{text}"
+    );
     let (status, text) = run(&["status", "--socket", &sock]);
     assert!(status == Some(4) && text.contains("run"), "{text}");
     let (status, text) = run(&["simulate", "broadcast", "--processes", "99999999999"]);
@@ -204,4 +270,23 @@ fn a_short_experiment_prints_a_table_and_draws_a_plot() {
             .unwrap()
             .contains("</svg>")
     );
+}
+
+#[test]
+fn the_systemd_unit_is_one_that_systemd_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = include_str!("../dist/gossip-mgr.service");
+    assert!(unit.contains("ExecStart=/usr/local/bin/gossip-mgr run"));
+    let path = dir.path().join("gossip-mgr.service");
+    std::fs::write(&path, unit.replace("/usr/local/bin/gossip-mgr", BINARY)).unwrap();
+    let Ok(output) = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output()
+    else {
+        eprintln!("skipped: no systemd-analyze here");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }

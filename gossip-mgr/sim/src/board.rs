@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn colonies_keep_to_themselves_and_masters_hear_of_all() {
-        let ages = colony_ages(512, 128, 3, 8, 30, 1);
+        let ages = colony_ages(512, 128, 64, 8, 30, 1);
         assert_eq!((ages.colonies, ages.strays), (4, 0));
         for age in [ages.within, ages.at_masters] {
             assert!(age.deviation().abs() < 0.05, "{age:?}");

@@ -163,7 +163,7 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
                 }
             );
             good &= kept || !promised;
-            points.push((f64::from(percent), 100.0 * (1.0 - sample.reached())));
+            points.push((f64::from(percent), runtime.log10()));
         }
         curves.push((name.as_str(), points));
     }
@@ -172,13 +172,7 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
         When::During => "broadcast-online",
     };
     let title = format!("Processes that fail {when} the broadcast");
-    plot(
-        plots,
-        name,
-        &title,
-        ("% failing", "% of live processes not reached"),
-        &curves,
-    )?;
+    plot(plots, name, &title, ("% failing", "log10 steps"), &curves)?;
     Ok(good)
 }
 

@@ -1,28 +1,83 @@
-//! The crates' own tests, by `cargo test`.
+//! The crates' own tests, by `cargo test`: those of the node manager, and all others.
 
 use super::tally::Tally;
 use crate::child::Running;
 use crate::tree::Tree;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Runs the tests of the workspace's default members whose name contains `filter`.
-pub fn run(tree: &Tree, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+/// Which of the workspace's default members.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Crates {
+    /// Those below gossip-mgr/.
+    NodeManager,
+    /// All others.
+    Others,
+}
+
+impl Crates {
+    /// What stands before the names of their tests.
+    fn title(self) -> &'static str {
+        match self {
+            Self::NodeManager => "gossip",
+            Self::Others => "host",
+        }
+    }
+
+    /// `-p NAME` for each.
+    fn arguments(self, tree: &Tree) -> Result<Vec<String>> {
+        let mut command = Command::new("cargo");
+        command.args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(tree.root());
+        let output = command.output().context("cannot run cargo")?;
+        if !output.status.success() {
+            bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let workspace: Workspace = serde_json::from_slice(&output.stdout).context("cargo metadata is not understood")?;
+        let gossip = tree.root().join("gossip-mgr");
+        let chosen = workspace.packages.into_iter().filter(|package| {
+            let node_manager = package.manifest_path.starts_with(&gossip);
+            workspace.workspace_default_members.contains(&package.id) && node_manager == (self == Self::NodeManager)
+        });
+        Ok(chosen.flat_map(|package| ["-p".to_owned(), package.name]).collect())
+    }
+}
+
+/// The part of `cargo metadata` that is of use here.
+#[derive(Deserialize)]
+struct Workspace {
+    packages: Vec<Package>,
+    workspace_default_members: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    manifest_path: PathBuf,
+}
+
+/// Runs their tests whose name contains `filter`.
+pub fn run(tree: &Tree, crates: Crates, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let (packages, title) = (crates.arguments(tree)?, crates.title());
     let mut command = Command::new("cargo");
     command
         .args(["test", "--quiet", "--no-fail-fast", "--no-run"])
+        .args(&packages)
         .current_dir(tree.root())
         .env("CARGO_TARGET_DIR", tree.cache().join("host-tests"));
     let built = Running::start(&mut command, "the build of the tests")?.wait()?;
     if !built.success() {
-        tally.fail("host: build", "cargo could not build the tests; its messages are above");
+        tally.fail(&format!("{title}: build"), "cargo could not build the tests; its messages are above");
         return Ok(());
     }
 
     let mut command = Command::new("cargo");
     command
         .args(["test", "--no-fail-fast"])
+        .args(&packages)
         .args(filter)
         .current_dir(tree.root())
         .env("CARGO_TARGET_DIR", tree.cache().join("host-tests"))
@@ -31,30 +86,34 @@ pub fn run(tree: &Tree, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
         .stderr(Stdio::null());
     let mut running = Running::start(&mut command, "the tests on the host")?;
     let output = running.pipes().stdout.take().context("the tests' output is a pipe")?;
-    let mut parser = Libtest::default();
+    let mut parser = Libtest::new(title);
     for line in BufReader::new(output).lines() {
         parser.line(&line.context("cannot read the tests' output")?, tally);
     }
     let status = running.wait()?;
     if !status.success() && parser.failures == 0 {
-        tally.fail("host: cargo test", &format!("ended with {status} though no test reported a failure"));
+        tally.fail(&format!("{title}: cargo test"), &format!("ended with {status} though no test reported a failure"));
     }
     Ok(())
 }
 
 /// Reads the standard output of Rust's test harness. Failures are told with their output, which comes after the results.
-#[derive(Default)]
 struct Libtest {
+    title: &'static str,
     failures: u32,
     section: Option<(String, String)>,
 }
 
 impl Libtest {
+    fn new(title: &'static str) -> Self {
+        Self { title, failures: 0, section: None }
+    }
+
     fn line(&mut self, line: &str, tally: &mut Tally) {
         if let Some(rest) = line.strip_prefix("test ") {
             if let Some((name, verdict)) = rest.rsplit_once(" ... ") {
                 match verdict.split(',').next() {
-                    Some("ok") => tally.pass(&format!("host: {name}")),
+                    Some("ok") => tally.pass(&format!("{}: {name}", self.title)),
                     Some("FAILED") => self.failures += 1,
                     _ => {}
                 }
@@ -74,7 +133,7 @@ impl Libtest {
 
     fn tell(&mut self, tally: &mut Tally) {
         if let Some((name, text)) = self.section.take() {
-            tally.fail(&format!("host: {name}"), &text);
+            tally.fail(&format!("{}: {name}", self.title), &text);
         }
     }
 }
@@ -103,7 +162,7 @@ failures:
 test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
         let mut tally = Tally::default();
-        let mut parser = Libtest::default();
+        let mut parser = Libtest::new("host");
         for line in output.lines() {
             parser.line(line, &mut tally);
         }

@@ -13,14 +13,17 @@ mod tally;
 use crate::build::Builder;
 use anyhow::Result;
 use clap::ValueEnum;
+use host::Crates;
 use std::process::ExitCode;
 use tally::Tally;
 
 /// Tests of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Suite {
-    /// Unit and integration tests of the crates, on this machine
+    /// Unit and integration tests of the crates but gossip-mgr's, on this machine
     Host,
+    /// The node manager's: its protocols in the simulator, and real daemons
+    Gossip,
     /// The microkernel's tests, on it in QEMU with 1, 2 and 4 cores; its limits; bad boots
     Kernel,
     /// Other machines: GRUB by BIOS and UEFI, 64 cores, 64 GiB, x2APIC
@@ -33,7 +36,7 @@ enum Suite {
     Noise,
 }
 
-const ALL: &[Suite] = &[Suite::Host, Suite::Kernel, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
+const ALL: &[Suite] = &[Suite::Host, Suite::Gossip, Suite::Kernel, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -69,7 +72,8 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     let mut tally = Tally::default();
     for suite in suites {
         match suite {
-            Suite::Host => host::run(builder.tree(), filter, &mut tally)?,
+            Suite::Host => host::run(builder.tree(), Crates::Others, filter, &mut tally)?,
+            Suite::Gossip => host::run(builder.tree(), Crates::NodeManager, filter, &mut tally)?,
             Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
             Suite::Boot => boot::run(builder, filter, &mut tally)?,
             Suite::Input => program::bad_input(filter, &mut tally)?,
