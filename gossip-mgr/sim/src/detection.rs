@@ -128,7 +128,10 @@ pub fn stalls(
                 _ => {}
             }
         }
-        progress((cluster.now() - begin) as f64 / (end - begin) as f64, &result);
+        progress(
+            (cluster.now() - begin) as f64 / (end - begin) as f64,
+            &result,
+        );
     }
     let seconds = (cluster.now() - begin) as f64 / SECOND as f64;
     result.packets = (cluster.sent - sent_before) as f64 / seconds / nodes as f64;
