@@ -28,6 +28,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("gdb stops at a breakpoint", "gdb -q -batch -ex 'set breakpoint pending on' -ex 'break write' -ex run -ex bt --args /bin/echo hi 2>&1 | tee /dev/stderr | grep -q '^Breakpoint 1, '"),
     ("mpirun runs two ranks undecoupled", "OMPI_MCA_mpi_yield_when_idle=1 mpirun -n 2 sh -c 'echo rank $OMPI_COMM_WORLD_RANK' | sort | tr '\\n' ' ' | grep -q 'rank 0 rank 1'"),
     ("a system call costs what it costs, and time goes on", "python3 -c 'import time; a=time.monotonic(); time.sleep(0.2); b=time.monotonic(); assert 0.2 <= b-a < 20, b-a'"),
+    ("gossip-mgr shows which compute cores are free", "gossip-mgr run >/tmp/gossip.log 2>&1 & sees() { for i in $(seq 60); do gossip-mgr status | tee /tmp/status | grep -q \" $1 \" && return; sleep 0.5; done; cat /tmp/status /tmp/gossip.log; false; }\nsees 2/2 && { decouple sh -c 'while :; do :; done' & } && sees 1/2 && kill $! && sees 2/2"),
     ("the wall clock is of this decade", "[ \"$(date +%Y)\" -ge 2026 ]"),
 ];
 
@@ -84,13 +85,19 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
             tally.fail(&format!("{title}: {suite} ends in order"), &format!("it broke off after\n{}", tail(&text)));
         }
     }
-    let name = "linux: files survive a reboot";
+    let name = "linux: files survive a reboot, and gossip-mgr starts once it is configured";
     if wanted(name) {
-        let script = "cd /root && sha256sum -c kept.sum\n";
-        tally.record(name, boot(&[("job.sh".into(), script.as_bytes().to_vec())]).map(drop));
+        tally.record(name, boot(&[("job.sh".into(), SECOND_SCRIPT.as_bytes().to_vec())]).map(drop));
     }
     Ok(())
 }
+
+/// The script of the second boot. The configuration that the first one wrote makes the init start gossip-mgr.
+const SECOND_SCRIPT: &str = "cd /root && sha256sum -c kept.sum || exit 1
+for i in $(seq 60); do gossip-mgr status --config /etc/gossip-mgr.toml && exit 0; sleep 0.5; done
+cat /var/log/gossip-mgr.log
+exit 1
+";
 
 /// The lines `ok …` and `not ok …` of a test program, with or without a number.
 fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
@@ -122,6 +129,7 @@ fn tail(text: &str) -> String {
 fn first_script(port: u16) -> String {
     let mut script = String::from(
         "cd /run/job && chmod +x bin/* && head -c 3000000 /dev/urandom >/root/kept && (cd /root && sha256sum kept >kept.sum) || exit 1\n\
+         ! gossip-mgr status 2>/dev/null && printf '[advice]\\ninterval_s = 5\\n' >/etc/gossip-mgr.toml || exit 1\n\
          export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1\n\
          (timeout 300 bin/os-test; echo end) >results/os-test 2>&1\n\
          (timeout 300 bin/decouple-test; echo end) >results/decouple-test 2>&1\n\
