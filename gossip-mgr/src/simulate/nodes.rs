@@ -59,7 +59,7 @@ pub fn colonies(
     const MASTERS: u32 = 3;
     // A master hears of a colony in few rounds, and then of all of it: many are needed for a mean. How
     // many there are changes nothing for one of them.
-    const SAMPLED: u32 = 128;
+    const SAMPLED: u32 = 32;
     const ROUNDS: u32 = 20;
     let mut good = true;
     println!(
@@ -68,7 +68,7 @@ pub fn colonies(
     let (mut measured, mut expected) = (Vec::new(), Vec::new());
     let mut size = nodes;
     while size >= 8 {
-        let ages = board::colony_ages(size, colony, SAMPLED.min(colony), window, ROUNDS, seed);
+        let ages = board::colony_ages(size, colony, SAMPLED.min(colony / 4), window, ROUNDS, seed);
         println!(
             "n = {size:5} in {} colonies of {}: {} entries astray",
             ages.colonies, ages.within.nodes, ages.strays
