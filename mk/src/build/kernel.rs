@@ -93,35 +93,68 @@ impl Toolchain {
     }
 }
 
-/// Builds both programs, or finds them built.
+/// Builds all, or finds it built.
 pub fn build(tree: &Tree, cache: &Cache) -> Result<Kernel> {
+    let folder = compile(tree, cache, "kernel", "microkernel and root task", &["microkernel", "root", "ktest"], &[], &[])?;
+    Ok(Kernel {
+        microkernel: folder.join("microkernel"),
+        root: folder.join("root"),
+        ktest: folder.join("ktest"),
+        symbols: folder.join("symbols"),
+    })
+}
+
+/// What the fuzzer runs: a microkernel that can check itself, with assertions on.
+pub struct CheckedKernel {
+    pub microkernel: PathBuf,
+    /// The fuzzer, in the root task's place.
+    pub kfuzz: PathBuf,
+    pub symbols: PathBuf,
+}
+
+/// Builds the fuzzer and its kernel, or finds them built.
+pub fn build_checked(tree: &Tree, cache: &Cache) -> Result<CheckedKernel> {
+    let folder = compile(
+        tree,
+        cache,
+        "kernel-check",
+        "checked microkernel and fuzzer",
+        &["microkernel", "kfuzz"],
+        &["--features", "microkernel/check"],
+        &["CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS"],
+    )?;
+    Ok(CheckedKernel { microkernel: folder.join("microkernel"), kfuzz: folder.join("kfuzz"), symbols: folder.join("symbols") })
+}
+
+/// The folder with the programs, and the symbols of the microkernel. `settings`: variables of cargo's that are set to true.
+fn compile(
+    tree: &Tree,
+    cache: &Cache,
+    stage: &str,
+    title: &str,
+    programs: &[&str],
+    options: &[&str],
+    settings: &[&str],
+) -> Result<PathBuf> {
     let toolchain = Toolchain::find()?;
-    let mut key = Key::new("kernel 3").text(&toolchain.describe());
+    let mut key = Key::new("kernel 4").text(&toolchain.describe());
     for part in ["Cargo.toml", "Cargo.lock", ".cargo", "microkernel", "vcpu"] {
         key = key.path(&tree.root().join(part))?;
     }
-    let folder = cache.stage("kernel", &key.finish(), |out| {
-        let mut step = Step::begin(cache, "microkernel and root task", 90)?;
-        let target = cache.work("cargo-kernel")?;
+    cache.stage(stage, &key.finish(), |out| {
+        let mut step = Step::begin(cache, title, 90)?;
+        let target = cache.work(&format!("cargo-{stage}"))?;
         let mut command = toolchain.cargo("build");
-        command
-            .args(["--release", "-p", "microkernel", "-p", "root", "-p", "ktest", "--target-dir"])
-            .arg(&target)
-            .current_dir(tree.root());
+        command.arg("--release").args(programs.iter().flat_map(|program| ["-p", program])).args(options);
+        command.arg("--target-dir").arg(&target).envs(settings.iter().map(|name| (name, "true"))).current_dir(tree.root());
         step.run(&mut command, "the build of the microkernel")?;
-        for name in ["microkernel", "root", "ktest"] {
+        for name in programs {
             let built = target.join(TARGET).join("release").join(name);
             fs::copy(&built, out.join(name)).with_context(|| format!("cargo did not make {}", built.display()))?;
         }
         fs::write(out.join("symbols"), symbols(&out.join("microkernel"))?)?;
         step.done();
         Ok(())
-    })?;
-    Ok(Kernel {
-        microkernel: folder.join("microkernel"),
-        root: folder.join("root"),
-        ktest: folder.join("ktest"),
-        symbols: folder.join("symbols"),
     })
 }
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 pub use archive::newc_archive;
 pub use iso::{check_command_line, make as make_iso};
-pub use kernel::{Kernel, Toolchain};
+pub use kernel::{CheckedKernel, Kernel, Toolchain};
 pub use linux::Linux;
 pub use meter::Meter;
 pub use newer_qemu::NewerQemu;
@@ -84,6 +84,11 @@ impl<'a> Builder<'a> {
         let tools = self.tools()?;
         let linux = self.linux()?;
         image::build(self.tree, &self.cache, &base, &tools, &linux.modules)
+    }
+
+    /// The fuzzer, and the microkernel that it runs on.
+    pub fn checked_kernel(&self) -> Result<CheckedKernel> {
+        kernel::build_checked(self.tree, &self.cache)
     }
 
     /// The archive that boots Tacet: root task, Linux, and symbols for the microkernel's backtraces.

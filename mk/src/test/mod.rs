@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod acceptance;
 mod boot;
+mod fuzz;
 mod guest;
 mod host;
 mod kernel;
@@ -28,6 +29,8 @@ enum Suite {
     Kernel,
     /// Other machines: GRUB by BIOS and UEFI, 64 cores, 64 GiB, x2APIC
     Boot,
+    /// Random system calls; see --calls and --seed
+    Fuzz,
     /// Bad input of mk
     Input,
     /// Linux on Tacet, unmodified programs in it, and decoupling
@@ -36,7 +39,7 @@ enum Suite {
     Noise,
 }
 
-const ALL: &[Suite] = &[Suite::Host, Suite::Gossip, Suite::Kernel, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
+const ALL: &[Suite] = &[Suite::Host, Suite::Gossip, Suite::Kernel, Suite::Fuzz, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -47,12 +50,19 @@ Examples:
   mk test                 everything
   mk test host            one suite
   mk test host acpi       the tests of a suite whose name contains `acpi`
+  mk test fuzz --calls 100000000 --seed 7
   mk test kernel NAME     one of the kernel's tests; an unknown NAME prints those that there are")]
 pub struct Arguments {
     /// Only this suite
     suite: Option<Suite>,
     /// Only tests whose name contains this (kernel: the one of this name, if there is one)
     name: Option<String>,
+    /// Calls that the fuzzer makes
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    calls: u64,
+    /// What the fuzzer's calls depend on
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 impl Arguments {
@@ -76,6 +86,10 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
             Suite::Gossip => host::run(builder.tree(), Crates::NodeManager, filter, &mut tally)?,
             Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
             Suite::Boot => boot::run(builder, filter, &mut tally)?,
+            Suite::Fuzz if filter.is_none_or(|filter| "fuzz".contains(filter)) => {
+                fuzz::run(builder, options.calls, options.seed, &mut tally)?;
+            }
+            Suite::Fuzz => {}
             Suite::Input => program::bad_input(filter, &mut tally)?,
             Suite::Guest => guest::run(builder, filter, &mut tally)?,
             Suite::Noise => program::noise(filter, &mut tally)?,
