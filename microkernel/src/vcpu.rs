@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 use abi::{Error, MAP_ITEMS, MAP_UNMAP, MapItem, Regs, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, VcpuState};
 
 use crate::arch::{self, Core};
-use crate::object::{Range, Ref, State, Task, Thread};
+use crate::object::{Range, Ref, Task, Thread};
 use crate::shootdown;
 
 /// Why a context stopped.

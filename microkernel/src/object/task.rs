@@ -1,7 +1,6 @@
 //! Task: an address space.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
 use kcore::handshake::Presence;
