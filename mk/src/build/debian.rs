@@ -78,8 +78,11 @@ fn debian(cache: &Cache) -> Result<PathBuf> {
 
 fn mmdebstrap(out: &Path, sources: &[String], options: &[String]) -> Command {
     let mut command = Command::new("mmdebstrap");
-    // Its folders are removed with ours if it is interrupted.
-    command.env("TMPDIR", out);
+    // Its folders are removed with ours if it is interrupted. An ordinary user's works as users of a namespace, who cannot
+    // enter our folder: its own lies where everybody may.
+    if nix::unistd::geteuid().is_root() {
+        command.env("TMPDIR", out);
+    }
     command.args(["--variant=minbase", "--format=tar", &format!("--include={PACKAGES}")]);
     // The sources are the machine's, so what its apt is told about them holds in the image too.
     command.args(options.iter().map(|option| format!("--aptopt={option}")));
