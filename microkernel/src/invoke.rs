@@ -4,9 +4,9 @@ use core::sync::atomic::Ordering;
 
 use abi::{Error, Regs};
 
-use crate::arch::{self, core_at, ioapic, memory};
+use crate::arch::{self, Core, core_at, ioapic, memory};
 use crate::object::{
-    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Object, Parent, Range, Ref, Reply, State,
+    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Object, Parent, Range, Ref, Reply,
     Target, Task, Thread, ThreadKind, Untyped, claim_vector, create, create_child,
 };
 use crate::{boot, decoupled, log, panic, sched};
@@ -213,13 +213,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
             thread.bind(cpu.core(), priority)?;
         }
         abi::THREAD_START => {
-            if thread.kind() == ThreadKind::Decoupled || thread.core().is_none() || thread.task().is_none() {
-                return Err(Error::BadState.into());
-            }
-            if !thread.change_state(State::Inactive, State::Configuring) {
-                return Err(Error::BadState.into());
-            }
-            *thread.regs_mut() = Regs { rip: a, rsp: b, rdi: c, ..Regs::default() };
+            thread.start(Regs { rip: a, rsp: b, rdi: c, ..Regs::default() })?;
             sched::wake(thread);
         }
         abi::THREAD_STOP => {
@@ -235,12 +229,9 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
         }
         abi::THREAD_VCPU => {
             let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
-            let core = thread.core().ok_or(Error::BadState)?;
-            if !sched::add_vcpu(core, &thread) {
-                return Err(Error::Busy.into());
-            }
-            thread.share(ThreadKind::Vcpu, range, b).inspect_err(|_| sched::remove_vcpu(core, &thread)).map_err(of_page(1))?;
-            if thread.is_dead() {
+            let register = |core: &Core| if sched::add_vcpu(core, &thread) { Ok(()) } else { Err(Error::Busy) };
+            thread.share(ThreadKind::Vcpu, range, b, register).map_err(of_page(1))?;
+            if thread.is_dead() && let Some(core) = thread.core() {
                 sched::remove_vcpu(core, &thread); // deleted when it was no vCPU yet
             }
         }
@@ -256,8 +247,11 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
         abi::THREAD_DECOUPLE => {
             let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
             let doorbell = space.lookup(c).and_then(Target::new).argument(2)?;
-            thread.share(ThreadKind::Decoupled, range, b).map_err(of_page(1))?;
-            *thread.doorbell.lock() = Some(doorbell);
+            let register = |_: &Core| {
+                *thread.doorbell.lock() = Some(doorbell);
+                Ok(())
+            };
+            thread.share(ThreadKind::Decoupled, range, b, register).map_err(of_page(1))?;
         }
         abi::THREAD_CANCEL => {
             if !thread.cancel(Error::Cancelled) {

@@ -5,11 +5,12 @@ use rt::{invoke, poll, receive, send};
 
 use crate::code;
 use crate::support::{
-    Outcome, Program, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory, object, pause, refused, slot, thread, tsc,
-    tsc_hz, wait_for,
+    Outcome, Program, Random, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory, object, pause, refused,
+    reuse_slots, slot, thread, tsc, tsc_hz, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
+    Test { name: "a_thread_becomes_one_thing_though_two_cores_ask", cores: 2, run: one_thing },
     Test { name: "a_lower_priority_waits_for_a_higher_one", cores: 1, run: strict },
     Test { name: "equal_priorities_share_a_core", cores: 2, run: share },
     Test { name: "a_stopped_thread_stands_still_until_resumed", cores: 2, run: stop },
@@ -280,4 +281,51 @@ fn foreign_spaces() -> Outcome {
     let turns = program.word(0);
     holds(wait_for(|| program.word(0) > turns + 1000))?; // it had time to see an interrupt
     refused(poll(program.endpoint, program.reply), abi::Error::Empty)
+}
+
+/// What the other core's thread is to do: round, and the thread to decouple.
+static ROUND: Shared = Shared::new();
+static THREAD: Shared = Shared::new();
+/// The round that it did, times two; odd where it had its way.
+static DID: Shared = Shared::new();
+
+/// Decouples THREAD in each round; its argument is the slot of the page's Range and, 32 bits up, the doorbell's.
+extern "C" fn decouples(slots: u64) -> ! {
+    loop {
+        let round = ROUND.get();
+        if round == DID.get() / 2 {
+            core::hint::spin_loop();
+            continue;
+        }
+        let done = invoke(THREAD.get(), abi::THREAD_DECOUPLE, &[slots & 0xffff_ffff, 0, slots >> 32]).is_ok();
+        DID.set(round * 2 + u64::from(done));
+    }
+}
+
+fn one_thing() -> Outcome {
+    ROUND.set(0);
+    DID.set(0);
+    let (range, _) = memory(5)?;
+    let bell = object(abi::KIND_NOTIFICATION, 0)?;
+    thread(1, 100, 0, decouples, range | bell << 32)?;
+    let mut random = Random(3);
+    for round in 1..=1000 {
+        let slot = object(abi::KIND_THREAD, 0)?;
+        invoke(slot, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, 0, 0, 0])?;
+        invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 1])?;
+        THREAD.set(slot);
+        ROUND.set(round);
+        let end = tsc() + random.below(tsc_hz() / 100_000);
+        while tsc() < end {}
+        let other = if round % 2 == 0 {
+            invoke(slot, abi::THREAD_VCPU, &[range, 4096])
+        } else {
+            invoke(slot, abi::THREAD_START, &[0, 0, 0])
+        };
+        holds(wait_for(|| DID.get() / 2 == round))?;
+        holds(DID.get() % 2 == 0 || other.is_err())?;
+        delete(slot)?;
+        reuse_slots(slot - 1);
+    }
+    Ok(())
 }

@@ -397,13 +397,26 @@ impl Thread {
     }
 
     /// Do `work` while nobody starts or configures the thread; only before its start.
-    fn configure<R>(&self, work: impl FnOnce() -> R) -> Result<R, Error> {
+    fn configure(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         if !self.change_state(State::Inactive, State::Configuring) {
             return Err(Error::BadState);
         }
         let result = work();
         self.set_state(State::Inactive);
-        Ok(result)
+        result
+    }
+
+    /// THREAD_START, but for making it ready: nobody configures it any more.
+    pub fn start(&self, regs: Regs) -> Result<(), Error> {
+        if !self.change_state(State::Inactive, State::Configuring) {
+            return Err(Error::BadState);
+        }
+        if self.kind() == Kind::Decoupled || self.core().is_none() || self.task().is_none() {
+            self.set_state(State::Inactive);
+            return Err(Error::BadState);
+        }
+        *self.regs_mut() = regs;
+        Ok(())
     }
 
     pub fn set_spaces(&self, cspace: Option<Ref<CSpace>>, task: Ref<Task>, message: Option<(Ref<Range>, u64)>, fault: Option<(Ref<Endpoint>, u64)>) -> Result<(), Error> {
@@ -418,33 +431,35 @@ impl Thread {
             self.message.store(page, Ordering::Release);
             self.fault_badge.set(fault.as_ref().map_or(0, |(_, badge)| *badge));
             self.fault_endpoint.set(fault.map(|(endpoint, _)| endpoint));
+            Ok(())
         })
     }
 
     /// A vCPU or decoupled thread stays where it was made one.
     pub fn bind(&self, core: &Core, priority: u8) -> Result<(), Error> {
-        if self.kind() != Kind::Ordinary {
-            return Err(Error::BadState);
-        }
         self.configure(|| {
+            if self.kind() != Kind::Ordinary {
+                return Err(Error::BadState);
+            }
             let bind = |home: u64| Some(Self::home_on(core.index) | (home & ((1 << HOME_SHIFT) - 1)));
             // (It never refuses; THREAD_STOP and the thread's end may change their bits meanwhile.)
             let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Relaxed, bind);
             self.priority.store(u32::from(priority), Ordering::Relaxed);
+            Ok(())
         })
     }
 
-    /// Make it a vCPU or decoupled, with a page shared with its user.
-    pub fn share(&self, kind: Kind, range: Ref<Range>, offset: u64) -> Result<(), Error> {
+    /// Make it a vCPU or decoupled, with a page shared with its user. `register` is the last that can refuse.
+    pub fn share(&self, kind: Kind, range: Ref<Range>, offset: u64, register: impl FnOnce(&Core) -> Result<(), Error>) -> Result<(), Error> {
         let page = range.page::<u8>(offset)?;
-        if self.kind() != Kind::Ordinary || self.core().is_none() {
-            return Err(Error::BadState);
-        }
         self.configure(|| {
+            let core = self.core().filter(|_| self.kind() == Kind::Ordinary).ok_or(Error::BadState)?;
+            register(core)?;
             self.shared_range.set(Some(range));
             self.shared.store(page, Ordering::Release);
             self.kind.store(kind as u8, Ordering::Release);
             self.home.fetch_or(Self::HINDERED_KIND, Ordering::Release);
+            Ok(())
         })
     }
 
