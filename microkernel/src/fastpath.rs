@@ -118,9 +118,10 @@ fn deliver<'a>(
     let mut waiting = receiver.waiting.lock();
     let Waiting::Receive { reply: Some(reply), .. } = &*waiting else { return None };
     // SAFETY: counted by what the receiver waits at, then by what the caller waits at until the lock is given back.
-    let mut bound = unsafe { detached(&**reply) }.hold();
-    if bound.is_some() {
-        return None; // somebody has not been answered: he gets to know
+    let reply = unsafe { detached(&**reply) };
+    let mut bound = reply.hold();
+    if bound.is_some() || reply.is_orphaned() {
+        return None; // somebody has not been answered, or will not be: he gets to know
     }
     transfer(caller, receiver, badge);
     caller.save_bases();

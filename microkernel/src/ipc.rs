@@ -119,6 +119,11 @@ fn deliver(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u6
     if poll {
         return Some(Ok(())); // nobody waits: the message vanishes
     }
+    if endpoint.is_orphaned() {
+        drop(waiters);
+        thread.fail(Error::Deleted);
+        return None;
+    }
     thread.set_state(State::WaitSend);
     *thread.waiting.lock() = Waiting::Send { endpoint: endpoint.clone(), badge, rights, reply_expected };
     waiters.senders.push(thread.clone());
@@ -128,9 +133,10 @@ fn deliver(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u6
 fn await_reply(caller: &Ref<Thread>, reply: Ref<Reply>) {
     caller.set_state(State::WaitReply);
     *caller.waiting.lock() = Waiting::Reply { reply: reply.clone() };
-    reply.bind(caller.clone());
-    // Deleted while it was in neither queue: it did not find itself there.
-    if caller.is_dead() && let Some(caller) = reply.take_if(caller) {
+    if !reply.bind(caller.clone()) {
+        caller.fail(Error::Deleted);
+    } else if caller.is_dead() && let Some(caller) = reply.take_if(caller) {
+        // Deleted while it was in neither queue: it did not find itself there.
         caller.fail(Error::Cancelled);
     }
 }
@@ -142,6 +148,9 @@ pub fn receive(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, reply: Option<Ref<
         let Some(sender) = waiters.senders.pop() else {
             if poll {
                 return Err(Error::Empty);
+            }
+            if endpoint.is_orphaned() {
+                return Err(Error::Deleted);
             }
             thread.set_state(State::WaitReceive);
             *thread.waiting.lock() = Waiting::Receive { endpoint: endpoint.clone(), reply };

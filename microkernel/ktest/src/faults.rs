@@ -4,7 +4,7 @@ use abi::FAULT_LABEL;
 use rt::{invoke, receive, reply_receive};
 
 use crate::support::{
-    CODE, DATA, Outcome, Program, Test, copy, equal, holds, log_end, logged, memory, object, pause, refused, user_task, wait_for,
+    CODE, DATA, Outcome, Program, Test, copy, delete, equal, holds, log_end, logged, memory, object, pause, refused, user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_fault_comes_with_its_handlers_badge", cores: 1, run: badges },
     Test { name: "an_answer_with_a_new_place_goes_on_there", cores: 1, run: new_place },
     Test { name: "a_fault_that_nobody_handles_ends_the_thread_and_names_it", cores: 1, run: unhandled },
+    Test { name: "a_fault_whose_endpoint_was_deleted_ends_the_thread", cores: 1, run: deleted_endpoint },
 ];
 
 fn fields() -> Outcome {
@@ -71,6 +72,19 @@ fn unhandled() -> Outcome {
     pause();
     // SAFETY: the program's data page.
     equal(unsafe { (data as *const u64).read_volatile() }, 1)
+}
+
+fn deleted_endpoint() -> Outcome {
+    let (task, _, _) = user_task(&[0x0f, 0x0b])?;
+    let (endpoint, thread) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_THREAD, 0)?);
+    invoke(thread, abi::OBJECT_NAME, &[u64::from_le_bytes(*b"victim-8"), 0])?;
+    invoke(thread, abi::THREAD_CONFIGURE, &[0, task, 0, 0, endpoint])?;
+    invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 210])?;
+    delete(endpoint)?;
+    let mut position = log_end();
+    invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+    holds(wait_for(|| logged(&mut position, "thread 'victim-8' ends: nobody will answer its fault")))?;
+    refused(invoke(thread, abi::THREAD_CANCEL, &[]), abi::Error::BadState)
 }
 
 fn badges() -> Outcome {

@@ -1,9 +1,11 @@
 //! Messages and notifications between threads of one and of several cores.
 
 use abi::{Error, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, tag};
-use rt::{call, poll, raw, receive, reply_receive, send};
+use rt::{call, invoke, poll, raw, receive, reply_receive, send};
 
-use crate::support::{Outcome, Shared, Test, copy, delete, equal, object, refused, thread};
+use crate::support::{
+    Outcome, POOL, Random, Shared, Test, copy, cores, delete, equal, holds, object, refused, slot, thread, tsc, tsc_hz,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "call_and_reply_carry_words_and_badge", cores: 1, run: call_reply },
@@ -14,6 +16,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_caller_is_answered_once", cores: 1, run: reply_once },
     Test { name: "deleting_an_endpoint_wakes_who_waits", cores: 1, run: deleted_endpoint },
     Test { name: "deleting_a_reply_wakes_its_caller", cores: 1, run: deleted_reply },
+    Test { name: "a_call_to_a_receiver_whose_reply_was_deleted_ends_at_once", cores: 1, run: receiver_without_reply },
+    Test { name: "who_comes_while_the_object_is_deleted_does_not_wait", cores: 2, run: deleted_on_arrival },
     Test { name: "a_message_that_is_too_long_is_refused", cores: 1, run: too_long },
     Test { name: "signals_gather_in_one_word", cores: 1, run: signals },
     Test { name: "a_signal_wakes_a_waiter_on_another_core", cores: 2, run: remote_signal },
@@ -149,6 +153,64 @@ fn deleted_reply() -> Outcome {
     delete(reply)?;
     let_others_run()?;
     equal(STATUS.get(), Error::Deleted as u64)
+}
+
+fn receiver_without_reply() -> Outcome {
+    let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
+    IDLE.set(object(abi::KIND_ENDPOINT, 0)?);
+    ENDPOINT.set(endpoint);
+    REPLY.set(reply);
+    STATUS.set(0);
+    thread(0, 201, 0, echo, 0)?; // waits at once
+    delete(reply)?;
+    thread(0, 150, 0, caller_once, 0)?;
+    let_others_run()?;
+    equal(STATUS.get(), Error::Deleted as u64)
+}
+
+/// The ways to come to an object and wait there.
+const WAYS: [(u64, fn(u64) -> Result<rt::Answer, Error>); 4] = [
+    (abi::KIND_ENDPOINT, |slot| send(slot, 0, [0; 4], 0).map(|()| rt::Answer::default())),
+    (abi::KIND_ENDPOINT, |slot| call(slot, 0, [0; 4], 0)),
+    (abi::KIND_ENDPOINT, |slot| receive(slot, 0)),
+    (abi::KIND_NOTIFICATION, |slot| receive(slot, 0)),
+];
+static ROUND: Shared = Shared::new();
+
+/// Each round, go to what ENDPOINT names; RESULT is the round that came to its end.
+extern "C" fn comes(way: u64) -> ! {
+    loop {
+        let round = ROUND.get();
+        if round == RESULT.get() {
+            core::hint::spin_loop();
+            continue;
+        }
+        STATUS.set(WAYS[way as usize].1(ENDPOINT.get()).map_or_else(|error| error as u64, |_| 100));
+        RESULT.set(round);
+    }
+}
+
+fn deleted_on_arrival() -> Outcome {
+    let slot = slot();
+    ENDPOINT.set(slot);
+    let mut random = Random(7);
+    for (way, (kind, _)) in WAYS.into_iter().enumerate() {
+        ROUND.set(0);
+        RESULT.set(0);
+        let comes = thread(cores() - 1, 100, 0, comes, way as u64)?;
+        for round in 1..=400 {
+            invoke(POOL, abi::UNTYPED_RETYPE, &[kind, 0, slot])?;
+            ROUND.set(round);
+            let end = tsc() + random.below(tsc_hz() / 100_000);
+            while tsc() < end {}
+            delete(slot)?;
+            holds(RESULT.await_value(round))?;
+            // It came too late, or just so.
+            holds([Error::NoCapability, Error::Deleted].iter().any(|&error| STATUS.get() == error as u64))?;
+        }
+        delete(comes)?;
+    }
+    Ok(())
 }
 
 fn too_long() -> Outcome {

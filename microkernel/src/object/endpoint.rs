@@ -175,6 +175,11 @@ impl Endpoint {
     pub fn new(header: Header) -> Self {
         Self { header, waiters: SpinLock::new(Waiters { senders: Queue::new(), receivers: Queue::new() }) }
     }
+
+    /// See [`Header::is_orphaned`].
+    pub fn is_orphaned(&self) -> bool {
+        self.header.is_orphaned()
+    }
 }
 
 #[cfg(feature = "check")]
@@ -219,12 +224,25 @@ impl Reply {
         Self { header, caller: SpinLock::new(None) }
     }
 
-    /// A caller waits for its answer here. One that waited before and was not answered gets Deleted.
-    pub fn bind(&self, caller: Ref<Thread>) {
-        let forgotten = self.caller.lock().replace(caller);
+    /// See [`Header::is_orphaned`].
+    #[inline]
+    pub fn is_orphaned(&self) -> bool {
+        self.header.is_orphaned()
+    }
+
+    /// A caller waits for its answer here. One that waited before and was not answered gets Deleted. False: the Reply was
+    /// deleted, no answer can come.
+    pub fn bind(&self, caller: Ref<Thread>) -> bool {
+        let mut bound = self.caller.lock();
+        if self.is_orphaned() {
+            return false;
+        }
+        let forgotten = bound.replace(caller);
+        drop(bound);
         if let Some(forgotten) = forgotten {
             forgotten.fail(Error::Deleted);
         }
+        true
     }
 
     pub fn take(&self) -> Option<Ref<Thread>> {
@@ -314,6 +332,7 @@ impl Notification {
         let mut waiters = self.waiters.lock();
         match self.word.swap(0, Ordering::Acquire) {
             0 if poll => Err(Error::Empty),
+            0 if self.header.is_orphaned() => Err(Error::Deleted),
             0 => {
                 thread.set_state(State::WaitNotification);
                 *thread.waiting.lock() = super::Waiting::Notification { notification: Ref::of(self) };

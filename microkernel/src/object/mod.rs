@@ -102,6 +102,8 @@ impl Header {
         audit!(Untyped, CSpace, Task, Thread, Endpoint, Reply, Notification, IrqHandler, Range);
     }
 
+    /// Whether the last capability is gone, which stays so. Whoever queues a thread at the object asks under the queue's lock,
+    /// since `orphaned` takes that lock afterwards: it finds all who came before, and the others find out here.
     pub fn is_orphaned(&self) -> bool {
         self.caps.load(Ordering::Acquire) == 0
     }
