@@ -1,0 +1,36 @@
+//! The root task's reading of the command line.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+// (The crate has reasons that its other modules use.)
+#[allow(dead_code)]
+#[path = "../../../vcpu/root/src/options.rs"]
+mod options;
+
+fuzz_target!(|input: (u8, &[u8])| {
+    let (cores, text) = input;
+    // SAFETY: numbers and bytes only: all-zero is a valid RootBoot.
+    let mut boot: abi::RootBoot = unsafe { std::mem::zeroed() };
+    boot.cores = u64::from(cores % 64) + 1;
+    // The kernel leaves the last byte zero (microkernel/src/boot.rs).
+    let length = text.len().min(boot.cmdline.len() - 1);
+    boot.cmdline[..length].copy_from_slice(&text[..length]);
+
+    let line = boot.cmdline.split(|&b| b == 0).next().unwrap();
+    match options::parse(&boot) {
+        Ok(options) => {
+            assert!((1..=boot.cores).contains(&options.service));
+            assert!(options.memory.is_none_or(|bytes| bytes >= 32 << 20));
+            let line = std::str::from_utf8(line).expect("refused if not UTF-8");
+            let rest: Vec<&str> = line.split_ascii_whitespace().filter(|word| !word.starts_with("tacet.")).collect();
+            let linux = options.linux.split(|&b| b == 0).next().unwrap();
+            assert_eq!(linux, rest.join(" ").as_bytes());
+            assert!(options.linux[linux.len()..].iter().all(|&b| b == 0) && linux.len() < options.linux.len());
+            let own = |name: &str| line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix(name));
+            assert_eq!(options.service, own("tacet.service=").map_or(1, |n| n.parse().unwrap()));
+            assert_eq!(options.memory.is_some(), own("tacet.memory=").is_some());
+        }
+        Err(why) => assert!(!why.to_string().is_empty() && (line.windows(6).any(|w| w == b"tacet.") || !line.is_ascii())),
+    }
+});
