@@ -24,10 +24,8 @@ impl<'a> Lines<'a> {
     }
 
     fn next(&mut self) -> Result<SplitWhitespace<'a>> {
-        let (index, text) = self
-            .rest
-            .next()
-            .ok_or_else(|| self.bad("the log is cut off: the machine did not finish"))?;
+        let (index, text) =
+            self.rest.next().ok_or_else(|| self.bad("the log is cut off: the machine did not finish"))?;
         self.line = index + 1;
         if let Some(message) = text.strip_prefix("error ") {
             return Err(self.bad(format!("the bare floor refused: {message}")));
@@ -37,18 +35,14 @@ impl<'a> Lines<'a> {
 
     fn number(&self, words: &mut SplitWhitespace<'a>) -> Result<u64> {
         let word = words.next().unwrap_or_default();
-        word.parse()
-            .map_err(|_| self.bad(format!("'{word}' is not a number")))
+        word.parse().map_err(|_| self.bad(format!("'{word}' is not a number")))
     }
 
     /// The number behind the word `key`.
     fn keyed(&self, words: &mut SplitWhitespace<'a>, key: &str) -> Result<u64> {
         match words.next() {
             Some(word) if word == key => self.number(words),
-            word => Err(self.bad(format!(
-                "'{key}' expected, found '{}'",
-                word.unwrap_or_default()
-            ))),
+            word => Err(self.bad(format!("'{key}' expected, found '{}'", word.unwrap_or_default()))),
         }
     }
 
@@ -72,11 +66,7 @@ pub fn read(path: &Path) -> Result<Recording> {
 /// # Errors
 /// As [`read`].
 pub fn parse(text: &str, path: &Path) -> Result<Recording> {
-    let mut lines = Lines {
-        path,
-        rest: text.lines().enumerate(),
-        line: 0,
-    };
+    let mut lines = Lines { path, rest: text.lines().enumerate(), line: 0 };
     if !lines.next()?.eq(["tacet-bare", "1"]) {
         return Err(lines.bad("this is not a log of the bare floor"));
     }
@@ -88,8 +78,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Recording> {
     let samples = lines.line_of("samples")? as usize;
     let iterations = lines.line_of("iterations")?;
     let warmup = lines.line_of("warmup")?;
-    let run_id = u8::try_from(lines.line_of("run")?)
-        .map_err(|_| lines.bad("a run is a number from 0 to 255"))?;
+    let run_id = u8::try_from(lines.line_of("run")?).map_err(|_| lines.bad("a run is a number from 0 to 255"))?;
     let ranks = lines.line_of("ranks")?;
     let tsc_hz = lines.line_of("tsc_hz")? as f64;
     let mut parts = Vec::new();
@@ -108,15 +97,9 @@ pub fn parse(text: &str, path: &Path) -> Result<Recording> {
             ticks.push(lines.number(&mut words)?);
         }
         parts.push(Part {
-            placement: Placement {
-                cpu: Some(core as usize),
-                ..Placement::default()
-            },
+            placement: Placement { cpu: Some(core as usize), ..Placement::default() },
             usage: None,
-            clock: Clock {
-                ticks: end - begin,
-                nanoseconds: 1,
-            },
+            clock: Clock { ticks: end - begin, nanoseconds: 1 },
             begin,
             end,
             starts,
@@ -134,10 +117,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Recording> {
             warmup,
             run_id,
             mpi: None,
-            machine: Machine {
-                kernel: "none (bare metal)".into(),
-                ..Machine::default()
-            },
+            machine: Machine { kernel: "none (bare metal)".into(), ..Machine::default() },
             tsc_hz: Some(tsc_hz),
             detour_us: DETOUR_US,
         },

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// When the ranks meet.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// StepSync: a barrier after each quantum, so the slowest rank delays all.
@@ -40,9 +38,7 @@ impl FromStr for CpuList {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let number = |word: &str| match word.parse::<usize>() {
             Ok(n) if n < libc::CPU_SETSIZE as usize => Ok(n),
-            _ => Err(format!(
-                "'{word}' is not a CPU number; a list looks like 1-3,5"
-            )),
+            _ => Err(format!("'{word}' is not a CPU number; a list looks like 1-3,5")),
         };
         let mut cpus = Vec::new();
         for part in text.split(',') {
@@ -126,11 +122,7 @@ impl WorkArgs {
         std::fs::remove_file(&probe).map_err(|e| Error::file(&probe, e))?;
         if let Some(json) = &self.json {
             let existed = json.exists();
-            std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(json)
-                .map_err(|e| Error::file(json, e))?;
+            std::fs::OpenOptions::new().append(true).create(true).open(json).map_err(|e| Error::file(json, e))?;
             if !existed {
                 remove(json)?;
             }
@@ -146,10 +138,7 @@ impl WorkArgs {
         match &self.cpus {
             None => Ok(None),
             Some(CpuList(cpus)) => cpus.get(index).copied().map(Some).ok_or_else(|| {
-                Error::Usage(format!(
-                    "--cpus names {} CPUs, rank {index} is left without one",
-                    cpus.len()
-                ))
+                Error::Usage(format!("--cpus names {} CPUs, rank {index} is left without one", cpus.len()))
             }),
         }
     }
@@ -171,15 +160,9 @@ mod tests {
 
     #[test]
     fn malformed_cpu_lists_name_the_bad_part() {
-        for (text, part) in [
-            ("", "''"),
-            ("1,,2", "''"),
-            ("3-1", "3-1"),
-            ("a", "'a'"),
-            ("1-", "''"),
-            ("-1", "''"),
-            ("99999", "99999"),
-        ] {
+        for (text, part) in
+            [("", "''"), ("1,,2", "''"), ("3-1", "3-1"), ("a", "'a'"), ("1-", "''"), ("-1", "''"), ("99999", "99999")]
+        {
             let error = text.parse::<CpuList>().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
         }

@@ -61,10 +61,7 @@ const SETTLE: u64 = 500;
 /// the sample buffer is written before; the run markers lie between barriers, so that no rank measures outside of them.
 pub fn measure(plan: &Plan, mut barrier: impl FnMut()) -> Measured {
     // A value other than zero: zeroed memory would be mapped at the first write only, inside the measurement.
-    let untouched = Times {
-        begin: u64::MAX,
-        end: u64::MAX,
-    };
+    let untouched = Times { begin: u64::MAX, end: u64::MAX };
     let mut times = vec![untouched; plan.samples];
     let mut discard = untouched;
 
@@ -103,17 +100,8 @@ pub fn measure(plan: &Plan, mut barrier: impl FnMut()) -> Measured {
     while clock.0.elapsed() < CLOCK_SPAN {
         std::hint::spin_loop();
     }
-    let clock = Clock {
-        nanoseconds: clock.0.elapsed().as_nanos() as u64,
-        ticks: ticks() - clock.1,
-    };
-    Measured {
-        times,
-        begin,
-        end,
-        usage,
-        clock,
-    }
+    let clock = Clock { nanoseconds: clock.0.elapsed().as_nanos() as u64, ticks: ticks() - clock.1 };
+    Measured { times, begin, end, usage, clock }
 }
 
 /// Iterations that take about `duration`, by the fastest of a few tries: disturbed tries are longer, never shorter.
@@ -145,11 +133,7 @@ pub struct SpinBarrier {
 
 impl SpinBarrier {
     pub fn new(members: usize) -> Self {
-        SpinBarrier {
-            members,
-            arrived: AtomicUsize::new(0),
-            phase: AtomicUsize::new(0),
-        }
+        SpinBarrier { members, arrived: AtomicUsize::new(0), phase: AtomicUsize::new(0) }
     }
 
     pub fn wait(&self) {
@@ -193,14 +177,7 @@ mod tests {
     #[test]
     fn step_meets_after_each_quantum_and_start_only_around_all() {
         for (mode, meetings) in [(Mode::Step, 3 + SETTLE + 3 + 7), (Mode::Start, 3 + 3)] {
-            let plan = Plan {
-                rank: 0,
-                run: 0,
-                mode,
-                samples: 7,
-                warmup: 3,
-                iterations: NonZeroU64::MIN,
-            };
+            let plan = Plan { rank: 0, run: 0, mode, samples: 7, warmup: 3, iterations: NonZeroU64::MIN };
             let mut met = 0;
             measure(&plan, || met += 1);
             assert_eq!(met, meetings, "{mode:?}");

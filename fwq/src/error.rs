@@ -10,17 +10,10 @@ pub enum Error {
     Usage(String),
     /// A file or folder cannot be read or written. Exit status 2 where it was named on the command line.
     #[error("{}: {reason}", path.display())]
-    File {
-        path: PathBuf,
-        reason: std::io::Error,
-    },
+    File { path: PathBuf, reason: std::io::Error },
     /// A file's content is not what it should be.
     #[error("{}, line {line}: {what}", path.display())]
-    Format {
-        path: PathBuf,
-        line: usize,
-        what: String,
-    },
+    Format { path: PathBuf, line: usize, what: String },
     /// Files that are sound each for itself contradict one another.
     #[error("{0}")]
     Mismatch(String),
@@ -31,18 +24,11 @@ pub enum Error {
 
 impl Error {
     pub fn file(path: &Path, source: std::io::Error) -> Self {
-        Error::File {
-            path: path.to_owned(),
-            reason: source,
-        }
+        Error::File { path: path.to_owned(), reason: source }
     }
 
     pub fn format(path: &Path, line: usize, what: impl Into<String>) -> Self {
-        Error::Format {
-            path: path.to_owned(),
-            line,
-            what: what.into(),
-        }
+        Error::Format { path: path.to_owned(), line, what: what.into() }
     }
 
     /// 2 for what the user can put right on the command line, 1 for the rest.

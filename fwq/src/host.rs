@@ -38,12 +38,7 @@ impl Machine {
             .unwrap_or_default();
         Machine {
             hostname: sys("hostname"),
-            kernel: format!(
-                "{} {} {}",
-                sys("ostype"),
-                sys("osrelease"),
-                std::env::consts::ARCH
-            ),
+            kernel: format!("{} {} {}", sys("ostype"), sys("osrelease"), std::env::consts::ARCH),
             kernel_build: sys("version"),
             cpu,
             cpus_online: line("/sys/devices/system/cpu/online"),
@@ -69,18 +64,9 @@ pub struct Placement {
 impl Placement {
     pub fn of_this_thread() -> Self {
         // SAFETY: three calls without arguments that read the thread's identity and place.
-        let (pid, tid, cpu) = unsafe {
-            (
-                libc::getpid(),
-                libc::syscall(libc::SYS_gettid) as i32,
-                libc::sched_getcpu(),
-            )
-        };
+        let (pid, tid, cpu) = unsafe { (libc::getpid(), libc::syscall(libc::SYS_gettid) as i32, libc::sched_getcpu()) };
         let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        let allowed = status
-            .lines()
-            .find_map(|l| l.strip_prefix("Cpus_allowed_list:"))
-            .unwrap_or_default();
+        let allowed = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
         Placement {
             pid,
             tid,
@@ -95,17 +81,11 @@ impl Placement {
 fn decoupled_core(root: &std::path::Path, tid: i32) -> Option<u32> {
     for entry in fs::read_dir(root).ok()?.flatten() {
         let name = entry.file_name();
-        let Some(core) = name
-            .to_str()
-            .and_then(|n| n.strip_prefix("core"))
-            .and_then(|n| n.parse().ok())
-        else {
+        let Some(core) = name.to_str().and_then(|n| n.strip_prefix("core")).and_then(|n| n.parse().ok()) else {
             continue;
         };
         let value = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        if value("tid").trim() == tid.to_string()
-            && matches!(value("state").trim(), "running" | "trapped")
-        {
+        if value("tid").trim() == tid.to_string() && matches!(value("state").trim(), "running" | "trapped") {
             return Some(core);
         }
     }
@@ -119,10 +99,7 @@ fn decoupled_core(root: &std::path::Path, tid: i32) -> Option<u32> {
 pub fn pin(cpu: usize) -> Result<()> {
     let online = || line("/sys/devices/system/cpu/online");
     if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(Error::Usage(format!(
-            "cannot run on CPU {cpu}: there is none; CPUs online: {}",
-            online()
-        )));
+        return Err(Error::Usage(format!("cannot run on CPU {cpu}: there is none; CPUs online: {}", online())));
     }
     // SAFETY: a CPU set is plain bits, zero is a valid value; CPU_SET stays inside, as `cpu` is bounded above; the
     // call reads the set only.

@@ -77,12 +77,8 @@ impl Fields<'_> {
     }
 
     fn signed(&mut self) -> Result<i64> {
-        let word = self
-            .words
-            .next()
-            .ok_or_else(|| self.bad("the line is too short"))?;
-        word.parse()
-            .map_err(|_| self.bad(format!("'{word}' is not a number")))
+        let word = self.words.next().ok_or_else(|| self.bad("the line is too short"))?;
+        word.parse().map_err(|_| self.bad(format!("'{word}' is not a number")))
     }
 
     fn number(&mut self) -> Result<u64> {
@@ -104,9 +100,7 @@ impl Fields<'_> {
         if n == -1 {
             return Ok(None);
         }
-        u8::try_from(n)
-            .map(Some)
-            .map_err(|_| self.bad(format!("{n} is not an id (0 to 255)")))
+        u8::try_from(n).map(Some).map_err(|_| self.bad(format!("{n} is not an id (0 to 255)")))
     }
 
     fn counts(&mut self) -> Result<Counts> {
@@ -148,11 +142,7 @@ impl Meter {
             last = index + 1;
             let mut words = line.split(',');
             let kind = words.next().unwrap_or_default();
-            let mut f = Fields {
-                path,
-                line: last,
-                words,
-            };
+            let mut f = Fields { path, line: last, words };
             if whole {
                 return Err(f.bad("there is more after the end"));
             }
@@ -188,9 +178,7 @@ impl Meter {
                     });
                 }
                 "W" => {
-                    let id = f
-                        .id()?
-                        .ok_or_else(|| f.bad("a window has an id from 0 to 255"))?;
+                    let id = f.id()?.ok_or_else(|| f.bad("a window has an id from 0 to 255"))?;
                     meter.windows.push(Window {
                         id,
                         index: f.number()? as usize,
@@ -215,20 +203,14 @@ impl Meter {
             f.finish()?;
         }
         if !whole {
-            return Err(Error::format(
-                path,
-                last,
-                "the file is cut off: QEMU was killed, or the disk is full",
-            ));
+            return Err(Error::format(path, last, "the file is cut off: QEMU was killed, or the disk is full"));
         }
         Ok(meter)
     }
 
     /// The quanta of one rank in one run, in order.
     pub fn of(&self, run: u8, rank: u8) -> impl Iterator<Item = &Quantum> {
-        self.quanta
-            .iter()
-            .filter(move |q| q.run == Some(run) && q.rank == Some(rank))
+        self.quanta.iter().filter(move |q| q.run == Some(run) && q.rank == Some(rank))
     }
 }
 
@@ -256,20 +238,14 @@ mod tests {
         assert_eq!((hit[0].counts.total(), hit[0].counts.entries), (93, 1));
         assert_eq!(hit[0].gap.unwrap().syscalls, 1);
         assert!(m.quanta[2].migrated);
-        assert_eq!(
-            (m.windows[1].id, m.windows[1].vcpu, m.windows[1].counts.user),
-            (7, 1, 5)
-        );
+        assert_eq!((m.windows[1].id, m.windows[1].vcpu, m.windows[1].counts.user), (7, 1, 5));
     }
 
     #[test]
     fn a_cut_off_file_is_refused_wherever_it_is_cut() {
         let cut = GOOD.trim_end().len() - 1;
         for end in (0..cut).filter(|e| GOOD.is_char_boundary(*e)) {
-            assert!(
-                parse(&GOOD[..end]).is_err(),
-                "accepted the first {end} bytes"
-            );
+            assert!(parse(&GOOD[..end]).is_err(), "accepted the first {end} bytes");
         }
     }
 
@@ -280,11 +256,7 @@ mod tests {
             ("tacet-meter,2,1\n", 1, "another version"),
             ("tacet-meter,1,1\nV,0,1,2,x,4,5\n", 2, "'x' is not a number"),
             ("tacet-meter,1,1\nV,0,1,2,-3,4,5\n", 2, "negative"),
-            (
-                "tacet-meter,1,1\nQ,0,0,1,0,1,1,1,1,1,1,1,1,1,1\n",
-                2,
-                "vCPU 1 of 1",
-            ),
+            ("tacet-meter,1,1\nQ,0,0,1,0,1,1,1,1,1,1,1,1,1,1\n", 2, "vCPU 1 of 1"),
             ("tacet-meter,1,1\nQ,300,0", 2, "300 is not an id"),
             ("tacet-meter,1,1\nX\n", 2, "'X' begins no record"),
             ("tacet-meter,1,1\nend,1,0\n", 2, "records are missing"),
@@ -292,10 +264,7 @@ mod tests {
             ("tacet-meter,1,0\nend,0,0\nV,0\n", 3, "more after the end"),
         ] {
             let message = parse(bad).unwrap_err().to_string();
-            assert!(
-                message.contains(&format!("m.csv, line {line}")) && message.contains(what),
-                "{bad:?}: {message}"
-            );
+            assert!(message.contains(&format!("m.csv, line {line}")) && message.contains(what), "{bad:?}: {message}");
         }
     }
 }

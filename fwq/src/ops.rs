@@ -49,22 +49,15 @@ pub struct OpRecording {
 
 impl OpRecording {
     pub fn new(samples: usize, tsc_hz: f64, placement: Placement, ops: Vec<Timed>) -> Self {
-        OpRecording {
-            format: FORMAT.into(),
-            samples,
-            tsc_hz,
-            machine: Machine::this(),
-            placement,
-            ops,
-        }
+        OpRecording { format: FORMAT.into(), samples, tsc_hz, machine: Machine::this(), placement, ops }
     }
 
     /// # Errors
     /// [`Error::File`] or [`Error::Format`].
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-        let recording: OpRecording = serde_json::from_str(&text)
-            .map_err(|e| Error::format(path, e.line(), e.to_string()))?;
+        let recording: OpRecording =
+            serde_json::from_str(&text).map_err(|e| Error::format(path, e.line(), e.to_string()))?;
         if recording.format != FORMAT {
             let what = format!("format {} where {FORMAT} is needed", recording.format);
             return Err(Error::format(path, 1, what));
@@ -75,8 +68,7 @@ impl OpRecording {
     /// # Errors
     /// [`Error::File`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string(self)
-            .map_err(|e| Error::format(path, e.line(), e.to_string()))?;
+        let text = serde_json::to_string(self).map_err(|e| Error::format(path, e.line(), e.to_string()))?;
         fs::write(path, text + "\n").map_err(|e| Error::file(path, e))
     }
 }
@@ -115,43 +107,26 @@ pub struct OpCost {
 /// [`Error::Mismatch`] if the meter holds fewer windows than the recording says.
 pub fn merge(recording: &OpRecording, meter: &Meter, nth: usize) -> Result<Vec<OpCost>> {
     let frame = windows(recording, meter, EMPTY, nth)?;
-    let empty_ticks = recording
-        .ops
-        .iter()
-        .find(|o| o.id == EMPTY)
-        .map_or(0, |o| o.ticks.median);
+    let empty_ticks = recording.ops.iter().find(|o| o.id == EMPTY).map_or(0, |o| o.ticks.median);
     recording
         .ops
         .iter()
         .filter(|o| o.id != EMPTY)
         .map(|op| {
             let samples = windows(recording, meter, op.id, nth)?;
-            let less = |f: &dyn Fn(&[Window]) -> u64| {
-                median(&samples, f).saturating_sub(median(&frame, f))
-            };
+            let less = |f: &dyn Fn(&[Window]) -> u64| median(&samples, f).saturating_sub(median(&frame, f));
             let cores = (0..meter.vcpus.len() as u32)
                 .map(|core| {
                     let on = |f: fn(&Counts) -> u64| {
-                        less(&move |w| {
-                            w.iter()
-                                .filter(|w| w.vcpu == core)
-                                .map(|w| f(&w.counts))
-                                .sum()
-                        })
+                        less(&move |w| w.iter().filter(|w| w.vcpu == core).map(|w| f(&w.counts)).sum())
                     };
-                    CoreCost {
-                        core,
-                        user: on(|c| c.user),
-                        kernel: on(|c| c.kernel),
-                        kernel_entries: on(|c| c.entries),
-                    }
+                    CoreCost { core, user: on(|c| c.user), kernel: on(|c| c.kernel), kernel_entries: on(|c| c.entries) }
                 })
                 .collect();
             Ok(OpCost {
                 name: name(op.id).into(),
                 core: samples[0][0].vcpu_begin,
-                median_ns: op.ticks.median.saturating_sub(empty_ticks) as f64 * 1e9
-                    / recording.tsc_hz,
+                median_ns: op.ticks.median.saturating_sub(empty_ticks) as f64 * 1e9 / recording.tsc_hz,
                 insns: less(&|w| w.iter().map(|w| w.counts.total()).sum()),
                 cores,
             })
@@ -160,12 +135,7 @@ pub fn merge(recording: &OpRecording, meter: &Meter, nth: usize) -> Result<Vec<O
 }
 
 /// The windows of one operation in one run: for each sample the lines of all vCPUs.
-fn windows<'a>(
-    recording: &OpRecording,
-    meter: &'a Meter,
-    id: u8,
-    nth: usize,
-) -> Result<Vec<&'a [Window]>> {
+fn windows<'a>(recording: &OpRecording, meter: &'a Meter, id: u8, nth: usize) -> Result<Vec<&'a [Window]>> {
     let samples: Vec<&[Window]> = meter
         .windows
         .chunk_by(|a, b| a.index == b.index)
@@ -195,10 +165,7 @@ mod tests {
     use super::*;
 
     fn recording() -> OpRecording {
-        let timed = |id, median| Timed {
-            id,
-            ticks: Summary::of(&[median, median]).unwrap(),
-        };
+        let timed = |id, median| Timed { id, ticks: Summary::of(&[median, median]).unwrap() };
         OpRecording {
             format: FORMAT.into(),
             samples: 2,
@@ -221,27 +188,18 @@ mod tests {
     fn costs_are_medians_less_the_empty_frame_on_each_core() {
         let meter = Meter::parse(METER, Path::new("m")).unwrap();
         let first = &merge(&recording(), &meter, 0).unwrap()[0];
-        assert_eq!(
-            (first.name.as_str(), first.core, first.insns),
-            ("getppid", 0, 305)
-        );
+        assert_eq!((first.name.as_str(), first.core, first.insns), ("getppid", 0, 305));
         assert_eq!(first.median_ns, 100.0);
         let second = &merge(&recording(), &meter, 1).unwrap()[0];
         assert_eq!((second.core, second.insns), (1, 980 + 65));
         assert_eq!((second.cores[0].user, second.cores[0].kernel), (900, 80));
-        assert_eq!(
-            (second.cores[1].total(), second.cores[1].kernel_entries),
-            (65, 1)
-        );
+        assert_eq!((second.cores[1].total(), second.cores[1].kernel_entries), (65, 1));
     }
 
     #[test]
     fn missing_windows_are_an_error() {
         let meter = Meter::parse(METER, Path::new("m")).unwrap();
         let message = merge(&recording(), &meter, 2).unwrap_err().to_string();
-        assert!(
-            message.contains("opcost run 2") && message.contains("saw 0"),
-            "{message}"
-        );
+        assert!(message.contains("opcost run 2") && message.contains("saw 0"), "{message}");
     }
 }

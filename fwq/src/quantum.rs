@@ -50,9 +50,7 @@ pub fn mark_run_end(run: u8) {
 pub fn ticks() -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: reads a register of the core; both fences are plain instructions of x86-64.
-    unsafe {
-        asm!("lfence", "rdtsc", "lfence", out("eax") low, out("edx") high, options(nostack, preserves_flags))
-    }
+    unsafe { asm!("lfence", "rdtsc", "lfence", out("eax") low, out("edx") high, options(nostack, preserves_flags)) }
     u64::from(high) << 32 | u64::from(low)
 }
 
@@ -84,10 +82,7 @@ mod tests {
             let run = stub(tables().wrapping_add(8192), 8, rank);
             assert_eq!(run, [0x0f, 0x1f, 0x80, rank as u8, 0x4a, 0x51, 0x4e, 0xc3]);
             let run_end = stub(tables().wrapping_add(10240), 8, rank);
-            assert_eq!(
-                run_end,
-                [0x0f, 0x1f, 0x80, rank as u8, 0x6a, 0x51, 0x4e, 0xc3]
-            );
+            assert_eq!(run_end, [0x0f, 0x1f, 0x80, rank as u8, 0x6a, 0x51, 0x4e, 0xc3]);
         }
     }
 

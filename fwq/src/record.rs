@@ -110,19 +110,12 @@ impl Recording {
     /// [`Error::Mismatch`] if there is no part, no sample, or their numbers differ.
     pub fn assemble(common: Common, parts: Vec<Part>) -> Result<Self> {
         let samples = parts.first().map_or(0, |p| p.ticks.len());
-        if samples == 0
-            || parts
-                .iter()
-                .any(|p| p.ticks.len() != samples || p.starts.len() != samples)
-        {
-            return Err(Error::Mismatch(
-                "the ranks did not deliver the same number of samples".into(),
-            ));
+        if samples == 0 || parts.iter().any(|p| p.ticks.len() != samples || p.starts.len() != samples) {
+            return Err(Error::Mismatch("the ranks did not deliver the same number of samples".into()));
         }
         let origin = parts.iter().map(|p| p.begin).min().unwrap_or(0);
-        let tsc_hz = common.tsc_hz.unwrap_or_else(|| {
-            parts.iter().map(|p| p.clock.rate()).sum::<f64>() / parts.len() as f64
-        });
+        let tsc_hz =
+            common.tsc_hz.unwrap_or_else(|| parts.iter().map(|p| p.clock.rate()).sum::<f64>() / parts.len() as f64);
         let threshold = (common.detour_us * tsc_hz / 1e6) as u64;
         let ranks: Vec<Rank> = parts
             .into_iter()
@@ -158,8 +151,8 @@ impl Recording {
     /// [`Error::File`] or [`Error::Format`] with the place that is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(|e| Error::file(path, e))?;
-        let recording: Recording = serde_json::from_str(&text)
-            .map_err(|e| Error::format(path, e.line(), e.to_string()))?;
+        let recording: Recording =
+            serde_json::from_str(&text).map_err(|e| Error::format(path, e.line(), e.to_string()))?;
         if recording.format != FORMAT || recording.version != VERSION {
             return Err(Error::format(
                 path,
@@ -180,16 +173,13 @@ impl Recording {
     pub fn write(&self, args: &WorkArgs) -> Result<Vec<PathBuf>> {
         let mut written = Vec::new();
         for rank in &self.ranks {
-            let path = args
-                .out
-                .join(format!("{}_{}_times.dat", self.program, rank.rank));
+            let path = args.out.join(format!("{}_{}_times.dat", self.program, rank.rank));
             let text: String = rank.ticks.iter().map(|t| format!("{t}\n")).collect();
             fs::write(&path, text).map_err(|e| Error::file(&path, e))?;
             written.push(path);
         }
         if let Some(path) = &args.json {
-            let text = serde_json::to_string(self)
-                .map_err(|e| Error::format(path, e.line(), e.to_string()))?;
+            let text = serde_json::to_string(self).map_err(|e| Error::format(path, e.line(), e.to_string()))?;
             fs::write(path, text + "\n").map_err(|e| Error::file(path, e))?;
             written.push(path.clone());
         }
@@ -261,11 +251,6 @@ impl Rank {
     }
 
     fn steps(&self) -> Steps<'_> {
-        Steps {
-            starts: &self.starts,
-            ticks: &self.ticks,
-            begin: self.begin,
-            end: self.end,
-        }
+        Steps { starts: &self.starts, ticks: &self.ticks, begin: self.begin, end: self.end }
     }
 }

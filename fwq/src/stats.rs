@@ -42,19 +42,11 @@ impl Summary {
             min,
             median: percentile(&sorted, 0.5),
             mean: real().mean(),
-            sd: if sorted.len() > 1 {
-                real().std_dev()
-            } else {
-                0.0
-            },
+            sd: if sorted.len() > 1 { real().std_dev() } else { 0.0 },
             p99: percentile(&sorted, 0.99),
             p999: percentile(&sorted, 0.999),
             max,
-            noise: if sum == 0 {
-                0.0
-            } else {
-                100.0 * excess as f64 / sum as f64
-            },
+            noise: if sum == 0 { 0.0 } else { 100.0 * excess as f64 / sum as f64 },
         })
     }
 }
@@ -72,11 +64,7 @@ impl Detours {
     pub fn of(values: &[u64], threshold: u64) -> Self {
         let min = values.iter().copied().min().unwrap_or(0);
         let delays = || values.iter().map(|v| v - min).filter(|d| *d > threshold);
-        Detours {
-            threshold,
-            count: delays().count(),
-            total: delays().sum(),
-        }
+        Detours { threshold, count: delays().count(), total: delays().sum() }
     }
 }
 
@@ -103,12 +91,7 @@ impl Steps<'_> {
     /// Ticks spent at the barriers: from each quantum's end to the next one's begin, after the last to the run's end.
     pub fn waits(&self) -> Vec<u64> {
         let next = self.starts.iter().skip(1).copied().chain([self.end]);
-        self.starts
-            .iter()
-            .zip(self.ticks)
-            .zip(next)
-            .map(|((s, t), next)| next.saturating_sub(s + t))
-            .collect()
+        self.starts.iter().zip(self.ticks).zip(next).map(|((s, t), next)| next.saturating_sub(s + t)).collect()
     }
 }
 
@@ -119,14 +102,9 @@ impl StepCost {
         let min = ranks.iter().flat_map(|r| r.ticks).copied().min()?;
         let begin = ranks.iter().map(|r| r.begin).min()?;
         let end = ranks.iter().map(|r| r.end).max()?;
-        let slowest: u64 = (0..n)
-            .map(|i| ranks.iter().map(|r| r.ticks[i]).max().unwrap_or(0))
-            .sum();
+        let slowest: u64 = (0..n).map(|i| ranks.iter().map(|r| r.ticks[i]).max().unwrap_or(0)).sum();
         let ideal = n as f64 * min as f64;
-        Some(StepCost {
-            slowdown: (end - begin) as f64 / ideal,
-            slowdown_work: slowest as f64 / ideal,
-        })
+        Some(StepCost { slowdown: (end - begin) as f64 / ideal, slowdown_work: slowest as f64 / ideal })
     }
 }
 
@@ -178,18 +156,8 @@ mod tests {
     #[test]
     fn barrier_waits_and_slowdown_of_two_ranks() {
         // Steps of 10 ticks; rank 1's second quantum takes 15; the barrier itself takes 1.
-        let a = Steps {
-            starts: &[0, 11, 27],
-            ticks: &[10, 10, 10],
-            begin: 0,
-            end: 38,
-        };
-        let b = Steps {
-            starts: &[0, 11, 27],
-            ticks: &[10, 15, 10],
-            begin: 0,
-            end: 38,
-        };
+        let a = Steps { starts: &[0, 11, 27], ticks: &[10, 10, 10], begin: 0, end: 38 };
+        let b = Steps { starts: &[0, 11, 27], ticks: &[10, 15, 10], begin: 0, end: 38 };
         assert_eq!(a.waits(), [1, 6, 1]);
         assert_eq!(b.waits(), [1, 1, 1]);
         let cost = StepCost::of(&[a, b]).unwrap();

@@ -17,15 +17,12 @@ impl Lab {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let run =
-            |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+        let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
         run(Command::new("gcc")
             .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"])
             .arg(dir.path().join("meter.so"))
             .arg(source.join("plugin/meter.c")));
-        run(Command::new("sh")
-            .arg(source.join("bare/build.sh"))
-            .arg(dir.path().join("bare.elf")));
+        run(Command::new("sh").arg(source.join("bare/build.sh")).arg(dir.path().join("bare.elf")));
         Lab { dir }
     }
 
@@ -35,16 +32,7 @@ impl Lab {
 
     fn boot(&self, cores: u32, words: &str, meter: &str) -> Output {
         Command::new("qemu-system-x86_64")
-            .args([
-                "-M",
-                "q35",
-                "-cpu",
-                "max,-cx16",
-                "-accel",
-                "tcg,thread=multi",
-                "-m",
-                "512M",
-            ])
+            .args(["-M", "q35", "-cpu", "max,-cx16", "-accel", "tcg,thread=multi", "-m", "512M"])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial"])
             .arg(format!("file:{}", self.path("log").display()))
@@ -66,29 +54,13 @@ fn nothing_is_stolen_where_there_is_no_system() {
     let lab = Lab::new();
     for mode in [Mode::Step, Mode::Start] {
         let word = if mode == Mode::Step { "step" } else { "start" };
-        let out = lab.boot(
-            3,
-            &format!("mode={word} samples=200 work=8 warmup=3 run=5"),
-            &lab.out(),
-        );
-        assert_eq!(
-            out.status.code(),
-            Some(1),
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
+        let out = lab.boot(3, &format!("mode={word} samples=200 work=8 warmup=3 run=5"), &lab.out());
+        assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
         let recording = bare::read(&lab.path("log")).unwrap();
         let meter = Meter::read(&lab.path("meter.csv")).unwrap();
         // 200 measured and 3 of warm-up on each of two ranks.
         assert_eq!(meter.quanta.len(), 2 * 203);
-        let run = Run::merge(
-            System::Bare,
-            Activity::Quiet,
-            &recording,
-            Some(&meter),
-            Vec::new(),
-        )
-        .unwrap();
+        let run = Run::merge(System::Bare, Activity::Quiet, &recording, Some(&meter), Vec::new()).unwrap();
         assert_eq!(run.mode, mode);
         for (rank, core) in run.ranks.iter().zip(1..) {
             assert_eq!((rank.core, &rank.cores[..]), (Some(core), &[core][..]));
@@ -112,10 +84,7 @@ fn the_floor_refuses_what_it_does_not_understand() {
         let out = lab.boot(cores, words, &lab.out());
         assert_eq!(out.status.code(), Some(3), "{words}");
         let message = bare::read(&lab.path("log")).unwrap_err().to_string();
-        assert!(
-            message.contains("refused") && message.contains(what),
-            "{words}: {message}"
-        );
+        assert!(message.contains("refused") && message.contains(what), "{words}: {message}");
     }
 }
 
@@ -129,10 +98,7 @@ fn the_meter_refuses_to_load_without_a_place_for_its_counts() {
     ] {
         let out = lab.boot(2, "samples=1 work=3", arguments);
         let message = String::from_utf8_lossy(&out.stderr);
-        assert!(
-            !out.status.success() && out.status.code() != Some(3),
-            "{arguments}"
-        );
+        assert!(!out.status.success() && out.status.code() != Some(3), "{arguments}");
         assert!(message.contains(what), "{arguments}: {message}");
     }
 }

@@ -28,34 +28,19 @@ fn harness() -> &'static Path {
 /// Run the events on two vCPUs. `begin V R` and `end V R` stand for a rank marker and a quantum marker in one block.
 fn meter(events: &str) -> Meter {
     let mut script = String::new();
-    for event in events
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
+    for event in events.lines().map(str::trim).filter(|line| !line.is_empty()) {
         match event.split(' ').collect::<Vec<_>>()[..] {
             [what @ ("begin" | "end"), v, rank] => {
                 let letter = if what == "begin" { 'B' } else { 'E' };
-                script +=
-                    &format!("b {v} 1 0 0\nm {v} {rank} R 0\nb {v} 1 0 0\nm {v} {letter} S 0\n");
+                script += &format!("b {v} 1 0 0\nm {v} {rank} R 0\nb {v} 1 0 0\nm {v} {letter} S 0\n");
             }
             _ => script += &format!("{event}\n"),
         }
     }
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("meter.csv");
-    let mut child = Command::new(harness())
-        .arg(&out)
-        .arg("2")
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(script.as_bytes())
-        .unwrap();
+    let mut child = Command::new(harness()).arg(&out).arg("2").stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
     Meter::read(&out).unwrap()
 }
@@ -76,16 +61,7 @@ fn kernel_blocks_count_as_one_entry_until_user_code_runs_again() {
     let m = meter(
         "m 0 1 J 0\n begin 0 0\n b 0 10 0 0\n b 0 5 1 0\n b 0 6 1 0\n b 0 10 0 1\n b 0 7 1 0\n i 0\n b 0 1 0 0\n end 0 0",
     );
-    assert_eq!(
-        m.quanta[0].counts,
-        Counts {
-            user: 10 + 10 + 1 + 2,
-            kernel: 18,
-            entries: 2,
-            syscalls: 1,
-            idles: 1
-        }
-    );
+    assert_eq!(m.quanta[0].counts, Counts { user: 10 + 10 + 1 + 2, kernel: 18, entries: 2, syscalls: 1, idles: 1 });
 }
 
 #[test]
@@ -119,8 +95,7 @@ fn ranks_that_share_a_core_keep_their_quanta_apart() {
 
 #[test]
 fn a_rank_marker_that_does_not_stand_directly_before_is_not_believed() {
-    let m =
-        meter("m 0 1 J 0\n b 0 1 0 0\n m 0 4 R 0\n b 0 3 0 0\n m 0 B S 0\n b 0 10 0 0\n m 0 E S 0");
+    let m = meter("m 0 1 J 0\n b 0 1 0 0\n m 0 4 R 0\n b 0 3 0 0\n m 0 B S 0\n b 0 10 0 0\n m 0 E S 0");
     assert_eq!(m.quanta.len(), 1);
     assert_eq!((m.quanta[0].rank, m.quanta[0].counts.total()), (None, 10));
 }
@@ -143,10 +118,7 @@ fn gaps_lie_between_quanta_of_one_run_only() {
     assert_eq!(m.quanta[1].gap, None);
     let gap = m.quanta[2].gap.unwrap();
     // 20 and 1 of the program, its next rank and begin markers; the kernel's 8.
-    assert_eq!(
-        (gap.user, gap.kernel, gap.entries, gap.syscalls),
-        (23, 8, 1, 1)
-    );
+    assert_eq!((gap.user, gap.kernel, gap.entries, gap.syscalls), (23, 8, 1, 1));
     assert_eq!((m.quanta[3].run, m.quanta[3].gap), (None, None));
 }
 
@@ -157,20 +129,12 @@ fn an_end_without_a_begin_is_no_quantum() {
 
 #[test]
 fn windows_count_on_every_core() {
-    let m = meter(
-        "b 1 3 1 0\n b 0 2 0 0\n m 0 7 W 0\n b 0 10 0 1\n b 1 100 1 0\n b 0 20 1 0\n m 0 7 w 1\n m 0 7 w 1",
-    );
+    let m = meter("b 1 3 1 0\n b 0 2 0 0\n m 0 7 W 0\n b 0 10 0 1\n b 1 100 1 0\n b 0 20 1 0\n m 0 7 w 1\n m 0 7 w 1");
     assert_eq!(m.windows.len(), 2);
     let [here, there] = [m.windows[0], m.windows[1]];
-    assert_eq!(
-        (here.id, here.vcpu, here.counts.user, here.counts.kernel),
-        (7, 0, 10, 20)
-    );
+    assert_eq!((here.id, here.vcpu, here.counts.user, here.counts.kernel), (7, 0, 10, 20));
     assert_eq!((here.counts.entries, here.counts.syscalls), (1, 1));
-    assert_eq!(
-        (there.vcpu, there.counts.kernel, there.counts.entries),
-        (1, 100, 0)
-    );
+    assert_eq!((there.vcpu, there.counts.kernel, there.counts.entries), (1, 100, 0));
 }
 
 #[test]

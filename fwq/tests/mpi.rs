@@ -8,14 +8,7 @@ use fwq::record::Recording;
 
 fn mpirun(dir: &Path, args: &[&str]) -> Output {
     Command::new("mpirun")
-        .args([
-            "-n",
-            "2",
-            "--oversubscribe",
-            "--bind-to",
-            "none",
-            env!("CARGO_BIN_EXE_mpi-fwq"),
-        ])
+        .args(["-n", "2", "--oversubscribe", "--bind-to", "none", env!("CARGO_BIN_EXE_mpi-fwq")])
         .args(args)
         .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
         .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
@@ -32,24 +25,9 @@ fn two_ranks_measure_in_both_modes() {
         let dir = tempfile::tempdir().unwrap();
         let out = mpirun(
             dir.path(),
-            &[
-                "--mode",
-                mode,
-                "--samples",
-                "30",
-                "--work",
-                "8",
-                "--warmup",
-                "5",
-                "--json",
-                "r.json",
-            ],
+            &["--mode", mode, "--samples", "30", "--work", "8", "--warmup", "5", "--json", "r.json"],
         );
-        assert!(
-            out.status.success(),
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let r = Recording::read(&dir.path().join("r.json")).unwrap();
         assert_eq!((r.ranks.len(), r.samples), (2, 30));
         assert!(r.mpi.unwrap().contains("Open MPI"));
@@ -58,12 +36,7 @@ fn two_ranks_measure_in_both_modes() {
         for rank in &r.ranks {
             let name = format!("mpi-fwq_{}_times.dat", rank.rank);
             let times = std::fs::read_to_string(dir.path().join(name)).unwrap();
-            assert!(
-                times
-                    .lines()
-                    .map(|l| l.parse::<u64>().unwrap())
-                    .eq(rank.ticks.iter().copied())
-            );
+            assert!(times.lines().map(|l| l.parse::<u64>().unwrap()).eq(rank.ticks.iter().copied()));
         }
     }
 }

@@ -7,11 +7,7 @@ use std::process::{Command, Output};
 use fwq::record::Recording;
 
 fn fwq(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_fwq"))
-        .args(args)
-        .current_dir(dir)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_fwq")).args(args).current_dir(dir).output().unwrap()
 }
 
 fn refused(args: &[&str], what: &str) {
@@ -20,36 +16,20 @@ fn refused(args: &[&str], what: &str) {
     let message = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(2), "{args:?}: {message}");
     assert!(message.contains(what), "{args:?}: {message}");
-    assert_eq!(
-        fs::read_dir(dir.path()).unwrap().count(),
-        0,
-        "{args:?} left a file"
-    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{args:?} left a file");
 }
 
 #[test]
 fn a_measurement_leaves_one_tick_count_a_line_and_a_recording() {
     let dir = tempfile::tempdir().unwrap();
-    let out = fwq(
-        dir.path(),
-        &[
-            "-n", "50", "-w", "8", "--warmup", "1", "--json", "r.json", "--run-id", "9", "-o",
-            "sub",
-        ],
-    );
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
+    let out =
+        fwq(dir.path(), &["-n", "50", "-w", "8", "--warmup", "1", "--json", "r.json", "--run-id", "9", "-o", "sub"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let times = fs::read_to_string(dir.path().join("sub/fwq_0_times.dat")).unwrap();
     let times: Vec<u64> = times.lines().map(|l| l.parse().unwrap()).collect();
     let recording = Recording::read(&dir.path().join("r.json")).unwrap();
     assert_eq!(recording.ranks[0].ticks, times);
-    assert_eq!(
-        (times.len(), recording.samples, recording.run_id),
-        (50, 50, 9)
-    );
+    assert_eq!((times.len(), recording.samples, recording.run_id), (50, 50, 9));
     assert_eq!(recording.own_insns, 66 * 256 + 17);
     assert!(!recording.machine.kernel.is_empty());
 }
@@ -57,20 +37,13 @@ fn a_measurement_leaves_one_tick_count_a_line_and_a_recording() {
 #[test]
 fn threads_step_together() {
     let dir = tempfile::tempdir().unwrap();
-    let args = [
-        "-t", "2", "--mode", "step", "-n", "20", "-w", "6", "--warmup", "1", "--json", "r.json",
-    ];
+    let args = ["-t", "2", "--mode", "step", "-n", "20", "-w", "6", "--warmup", "1", "--json", "r.json"];
     assert!(fwq(dir.path(), &args).status.success());
     let r = Recording::read(&dir.path().join("r.json")).unwrap();
     assert!(r.step_cost.unwrap().slowdown >= 1.0);
     for i in 0..19 {
         // Nobody begins step i + 1 before everybody has ended step i.
-        let last_end = r
-            .ranks
-            .iter()
-            .map(|k| k.starts[i] + k.ticks[i])
-            .max()
-            .unwrap();
+        let last_end = r.ranks.iter().map(|k| k.starts[i] + k.ticks[i]).max().unwrap();
         let first_begin = r.ranks.iter().map(|k| k.starts[i + 1]).min().unwrap();
         assert!(first_begin >= last_end, "step {i}");
     }
@@ -95,31 +68,16 @@ fn bad_numbers_are_refused_before_anything_happens() {
 #[test]
 fn bad_placement_is_refused() {
     refused(&["--cpus", "3-1", "-n", "1", "-w", "3"], "runs backwards");
-    refused(
-        &["--cpus", "0", "-t", "2", "-n", "1", "-w", "3"],
-        "rank 1 is left without one",
-    );
-    refused(
-        &["--cpus", "1000", "-n", "1", "-w", "3"],
-        "cannot run on CPU 1000",
-    );
+    refused(&["--cpus", "0", "-t", "2", "-n", "1", "-w", "3"], "rank 1 is left without one");
+    refused(&["--cpus", "1000", "-n", "1", "-w", "3"], "cannot run on CPU 1000");
     // One thread of two cannot be placed: both end.
-    refused(
-        &["--cpus", "0,1000", "-t", "2", "-n", "1", "-w", "3"],
-        "cannot run on CPU 1000",
-    );
+    refused(&["--cpus", "0,1000", "-t", "2", "-n", "1", "-w", "3"], "cannot run on CPU 1000");
 }
 
 #[test]
 fn outputs_that_cannot_be_written_are_found_first() {
-    refused(
-        &["-o", "/proc/no/such", "-n", "10000000", "-w", "30"],
-        "/proc/no",
-    );
-    refused(
-        &["--json", "/dev/null/x.json", "-n", "10000000", "-w", "30"],
-        "/dev/null/x.json",
-    );
+    refused(&["-o", "/proc/no/such", "-n", "10000000", "-w", "30"], "/proc/no");
+    refused(&["--json", "/dev/null/x.json", "-n", "10000000", "-w", "30"], "/dev/null/x.json");
 }
 
 #[test]
@@ -144,10 +102,7 @@ fn opcost_refuses_bad_numbers_and_places() {
         (["--cpu", "9999"], "cannot run on CPU 9999"),
         (["--json", "/proc/no/such"], "/proc/no/such"),
     ] {
-        let out = Command::new(env!("CARGO_BIN_EXE_opcost"))
-            .args(args)
-            .output()
-            .unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_opcost")).args(args).output().unwrap();
         let message = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(2), "{args:?}: {message}");
         assert!(message.contains(what), "{args:?}: {message}");

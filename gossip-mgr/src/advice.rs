@@ -86,32 +86,15 @@ pub enum Advice {
 impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::GiveWork {
-                to,
-                why: Why::Load,
-                demand,
-                mean,
-                their_demand,
-                ..
-            } => write!(
+            Self::GiveWork { to, why: Why::Load, demand, mean, their_demand, .. } => write!(
                 f,
                 "give work to {to}: programs want {demand:.0} % of the cores here, {their_demand:.0} % \
                  there, {mean:.0} % on average"
             ),
-            Self::GiveWork {
-                to,
-                their_memory_mib,
-                ..
-            } => write!(
-                f,
-                "give work to {to}: memory runs out here, {their_memory_mib} MiB are available there"
-            ),
-            Self::TakeWork {
-                from,
-                why: Why::Load,
-                demand,
-                their_demand,
-            } => write!(
+            Self::GiveWork { to, their_memory_mib, .. } => {
+                write!(f, "give work to {to}: memory runs out here, {their_memory_mib} MiB are available there")
+            }
+            Self::TakeWork { from, why: Why::Load, demand, their_demand } => write!(
                 f,
                 "take work from {from}: programs want {their_demand:.0} % of the cores there, \
                  {demand:.0} % here"
@@ -119,25 +102,14 @@ impl fmt::Display for Advice {
             Self::TakeWork { from, .. } => {
                 write!(f, "take work from {from}: memory runs out there")
             }
-            Self::ReserveCores { to, free, cores } => write!(
-                f,
-                "start new ranks on {to}: no compute core is free here, {free} there ({cores})"
-            ),
-            Self::Drain {
-                hot,
-                memory_low,
-                sensors_failed,
-            } => {
-                let reasons = [
-                    (hot, "too hot"),
-                    (memory_low, "memory runs out"),
-                    (sensors_failed, "a sensor cannot be read"),
-                ];
-                let reasons: Vec<&str> = reasons
-                    .iter()
-                    .filter(|(holds, _)| **holds)
-                    .map(|&(_, reason)| reason)
-                    .collect();
+            Self::ReserveCores { to, free, cores } => {
+                write!(f, "start new ranks on {to}: no compute core is free here, {free} there ({cores})")
+            }
+            Self::Drain { hot, memory_low, sensors_failed } => {
+                let reasons =
+                    [(hot, "too hot"), (memory_low, "memory runs out"), (sensors_failed, "a sensor cannot be read")];
+                let reasons: Vec<&str> =
+                    reasons.iter().filter(|(holds, _)| **holds).map(|&(_, reason)| reason).collect();
                 write!(f, "give no new work to this node: {}", reasons.join(", "))
             }
         }
@@ -181,11 +153,7 @@ pub fn decide(
     if own.compute_free.as_ref().is_some_and(CoreSet::is_empty)
         && let Some((to, free)) = most_cores.filter(|(_, free)| !free.is_empty())
     {
-        advice.push(Advice::ReserveCores {
-            to,
-            free: free.len(),
-            cores: free.to_string(),
-        });
+        advice.push(Advice::ReserveCores { to, free: free.len(), cores: free.to_string() });
     }
     advice
 }
@@ -205,10 +173,7 @@ fn share_work(known: &[(SocketAddr, &Report)], me: SocketAddr, threshold: f64) -
             (report.demand() > mean + threshold).then_some(Why::Load)
         }
     };
-    let mut givers: Vec<_> = known
-        .iter()
-        .filter_map(|&(node, report)| Some((node, report, why(report)?)))
-        .collect();
+    let mut givers: Vec<_> = known.iter().filter_map(|&(node, report)| Some((node, report, why(report)?))).collect();
     givers.sort_by(|a, b| b.1.demand().total_cmp(&a.1.demand()));
     let mut takers: Vec<_> = known
         .iter()
@@ -228,12 +193,7 @@ fn share_work(known: &[(SocketAddr, &Report)], me: SocketAddr, threshold: f64) -
             });
         }
         if *taker == me {
-            return Some(Advice::TakeWork {
-                from: giver,
-                why,
-                demand: report.demand(),
-                their_demand: theirs.demand(),
-            });
+            return Some(Advice::TakeWork { from: giver, why, demand: report.demand(), their_demand: theirs.demand() });
         }
     }
     None
@@ -259,11 +219,7 @@ pub struct Adviser {
 impl Adviser {
     /// An adviser with nothing on its mind.
     pub fn new(config: AdviceSection) -> Self {
-        Self {
-            config,
-            last: Vec::new(),
-            log_failed: false,
-        }
+        Self { config, last: Vec::new(), log_failed: false }
     }
 
     /// The advice that holds now.
@@ -277,22 +233,11 @@ impl Adviser {
         let same = |a: &Advice, b: &Advice| std::mem::discriminant(a) == std::mem::discriminant(b);
         let mut failures = 0;
         let last = std::mem::take(&mut self.last);
-        for new in advice
-            .iter()
-            .filter(|new| !last.iter().any(|old| same(old, new)))
-        {
+        for new in advice.iter().filter(|new| !last.iter().any(|old| same(old, new))) {
             let acted = !self.config.dry_run && self.config.hook.is_some();
             info!(acted, "advice: {new}");
-            let unix_ms = std::time::UNIX_EPOCH
-                .elapsed()
-                .unwrap_or_default()
-                .as_millis();
-            let record = Record {
-                unix_ms,
-                node: me,
-                acted,
-                advice: new,
-            };
+            let unix_ms = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+            let record = Record { unix_ms, node: me, acted, advice: new };
             let line = serde_json::to_string(&record).unwrap_or_default();
             failures += u64::from(!self.log(&line));
             if let (true, Some(hook)) = (acted, &self.config.hook) {
@@ -361,27 +306,13 @@ mod tests {
         for (i, report) in others.into_iter().enumerate() {
             let node = addr(2 + i as u16);
             let (incarnation, version, age, urgent) = (1, 1, 0, false);
-            board.merge(
-                0,
-                Notice {
-                    node,
-                    incarnation,
-                    version,
-                    age,
-                    urgent,
-                    report,
-                },
-                0,
-            );
+            board.merge(0, Notice { node, incarnation, version, age, urgent, report }, 0);
         }
         board
     }
 
     fn loaded(load: u8) -> Report {
-        Report {
-            core_load: vec![load],
-            ..Report::default()
-        }
+        Report { core_load: vec![load], ..Report::default() }
     }
 
     fn at(board: &Board<SocketAddr, Report>, now: Micros) -> Vec<Advice> {
@@ -401,20 +332,14 @@ mod tests {
         let given = at(&board(busy.clone(), vec![some.clone(), idle.clone()]), 0);
         assert_eq!(gives_to(&given), Some(addr(3)));
         let taken = at(&board(idle, vec![busy, some]), 0);
-        let [Advice::TakeWork { from, why, .. }] = taken[..] else {
-            panic!("{taken:?}")
-        };
+        let [Advice::TakeWork { from, why, .. }] = taken[..] else { panic!("{taken:?}") };
         assert_eq!((from, why), (addr(2), Why::Load));
     }
 
     #[test]
     fn load_is_per_core() {
         // Eight runnable threads are much for two cores and little for 64.
-        let threads = |cores| Report {
-            core_load: vec![50; cores],
-            load_average: 800,
-            ..Report::default()
-        };
+        let threads = |cores| Report { core_load: vec![50; cores], load_average: 800, ..Report::default() };
         let (small, large) = (threads(2), threads(64));
         let advice = at(&board(small.clone(), vec![large.clone()]), 0);
         assert_eq!(gives_to(&advice), Some(addr(2)));
@@ -433,11 +358,7 @@ mod tests {
     fn nobody_gives_to_a_node_that_is_unwell_short_of_memory_or_suspected() {
         let mut hot = loaded(0);
         hot.health.hot = true;
-        let full = Report {
-            memory_total: 1_000,
-            memory_free: 90,
-            ..loaded(1)
-        };
+        let full = Report { memory_total: 1_000, memory_free: 90, ..loaded(1) };
         let board = board(loaded(95), vec![hot, full, loaded(2), loaded(20)]);
         let advice = decide(&board, addr(1), 25.0, 1_000, 0, |node| node != addr(4));
         assert_eq!(gives_to(&advice), Some(addr(5)));
@@ -448,9 +369,7 @@ mod tests {
         let mut starved = loaded(0);
         starved.health.memory_low = true;
         let advice = at(&board(starved, vec![loaded(0)]), 0);
-        let [Advice::Drain { .. }, Advice::GiveWork { why, to, .. }] = advice[..] else {
-            panic!("{advice:?}")
-        };
+        let [Advice::Drain { .. }, Advice::GiveWork { why, to, .. }] = advice[..] else { panic!("{advice:?}") };
         assert_eq!((why, to), (Why::Memory, addr(2)));
     }
 
@@ -462,37 +381,19 @@ mod tests {
 
     #[test]
     fn a_full_node_points_to_free_compute_cores() {
-        let cores = |free: &[u16]| Report {
-            compute_free: Some(free.iter().copied().collect()),
-            ..Report::default()
-        };
+        let cores = |free: &[u16]| Report { compute_free: Some(free.iter().copied().collect()), ..Report::default() };
         let others = vec![cores(&[1]), cores(&[2, 3, 5]), Report::default()];
         let advice = at(&board(cores(&[]), others), 0);
-        let expected = Advice::ReserveCores {
-            to: addr(3),
-            free: 3,
-            cores: "2-3,5".into(),
-        };
+        let expected = Advice::ReserveCores { to: addr(3), free: 3, cores: "2-3,5".into() };
         assert_eq!(advice, [expected]);
     }
 
     #[test]
     fn an_unwritable_audit_log_is_counted() {
-        let config = AdviceSection {
-            audit_log: Some("/dev/full".into()),
-            ..AdviceSection::default()
-        };
+        let config = AdviceSection { audit_log: Some("/dev/full".into()), ..AdviceSection::default() };
         let mut adviser = Adviser::new(config);
-        let advice = vec![Advice::ReserveCores {
-            to: addr(2),
-            free: 1,
-            cores: "1".into(),
-        }];
+        let advice = vec![Advice::ReserveCores { to: addr(2), free: 1, cores: "1".into() }];
         assert_eq!(adviser.take(addr(1), advice.clone()), 1);
-        assert_eq!(
-            adviser.take(addr(1), advice),
-            0,
-            "unchanged advice is not written again"
-        );
+        assert_eq!(adviser.take(addr(1), advice), 0, "unchanged advice is not written again");
     }
 }

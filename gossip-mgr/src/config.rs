@@ -77,12 +77,7 @@ pub struct NodeSection {
 impl Default for NodeSection {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 7600));
-        Self {
-            listen,
-            advertise: None,
-            seeds: Vec::new(),
-            key_file: None,
-        }
+        Self { listen, advertise: None, seeds: Vec::new(), key_file: None }
     }
 }
 
@@ -104,13 +99,7 @@ pub struct GossipSection {
 
 impl Default for GossipSection {
     fn default() -> Self {
-        Self {
-            interval_ms: 256,
-            window: 8,
-            colony: 1_024,
-            masters: 3,
-            payload: 1_300,
-        }
+        Self { interval_ms: 256, window: 8, colony: 1_024, masters: 3, payload: 1_300 }
     }
 }
 
@@ -132,21 +121,8 @@ pub struct DetectionSection {
 
 impl Default for DetectionSection {
     fn default() -> Self {
-        let Tuning {
-            period,
-            shortest,
-            longest,
-            confirmations,
-            phi,
-            ..
-        } = Tuning::default();
-        Self {
-            period_ms: period / 1_000,
-            shortest,
-            longest,
-            confirmations,
-            phi,
-        }
+        let Tuning { period, shortest, longest, confirmations, phi, .. } = Tuning::default();
+        Self { period_ms: period / 1_000, shortest, longest, confirmations, phi }
     }
 }
 
@@ -163,9 +139,7 @@ impl Default for ControlSection {
         // A login of root has a folder of its own, in which the daemon that systemd started is not.
         let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !nix::unistd::geteuid().is_root());
         let dir = own.map_or_else(|| "/run".into(), PathBuf::from);
-        Self {
-            socket: dir.join("gossip-mgr.sock"),
-        }
+        Self { socket: dir.join("gossip-mgr.sock") }
     }
 }
 
@@ -193,12 +167,7 @@ pub struct SensorsSection {
 
 impl Default for SensorsSection {
     fn default() -> Self {
-        Self {
-            interval_ms: 1_000,
-            max_temperature: 90,
-            proc: "/proc".into(),
-            sys: "/sys".into(),
-        }
+        Self { interval_ms: 1_000, max_temperature: 90, proc: "/proc".into(), sys: "/sys".into() }
     }
 }
 
@@ -222,14 +191,7 @@ pub struct AdviceSection {
 
 impl Default for AdviceSection {
     fn default() -> Self {
-        Self {
-            interval_s: 10,
-            threshold: 25.0,
-            dry_run: true,
-            audit_log: None,
-            hook: None,
-            hook_timeout_s: 10,
-        }
+        Self { interval_s: 10, threshold: 25.0, dry_run: true, audit_log: None, hook: None, hook_timeout_s: 10 }
     }
 }
 
@@ -239,10 +201,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
-            path: path.into(),
-            error,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.into(), error })?;
         Self::parse(&text, path)
     }
 
@@ -251,29 +210,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Parse {
-            path: path.into(),
-            error: Box::new(error),
-        })?;
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::Parse { path: path.into(), error: Box::new(error) })?;
         config.check(path)?;
         Ok(config)
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let DetectionSection {
-            period_ms,
-            shortest,
-            longest,
-            phi,
-            ..
-        } = self.detection;
-        let GossipSection {
-            interval_ms,
-            window,
-            colony,
-            payload,
-            ..
-        } = self.gossip;
+        let DetectionSection { period_ms, shortest, longest, phi, .. } = self.detection;
+        let GossipSection { interval_ms, window, colony, payload, .. } = self.gossip;
         let advertised = self.advertised();
         let lonely = self.node.seeds.is_empty() && self.node.listen.ip().is_loopback();
         let rules = [
@@ -283,24 +228,9 @@ impl Config {
                 interval_ms.to_string(),
                 "10 to 60000 are allowed",
             ),
-            (
-                (1..=1_000).contains(&window),
-                "gossip.window",
-                window.to_string(),
-                "1 to 1000 are allowed",
-            ),
-            (
-                (2..=65_536).contains(&colony),
-                "gossip.colony",
-                colony.to_string(),
-                "2 to 65536 are allowed",
-            ),
-            (
-                (512..=8_000).contains(&payload),
-                "gossip.payload",
-                payload.to_string(),
-                "512 to 8000 bytes are allowed",
-            ),
+            ((1..=1_000).contains(&window), "gossip.window", window.to_string(), "1 to 1000 are allowed"),
+            ((2..=65_536).contains(&colony), "gossip.colony", colony.to_string(), "2 to 65536 are allowed"),
+            ((512..=8_000).contains(&payload), "gossip.payload", payload.to_string(), "512 to 8000 bytes are allowed"),
             (
                 (50..=600_000).contains(&period_ms),
                 "detection.period_ms",
@@ -325,12 +255,7 @@ impl Config {
                 longest.to_string(),
                 "detection.shortest to 1000 periods are allowed",
             ),
-            (
-                (0.1..=100.0).contains(&phi),
-                "detection.phi",
-                phi.to_string(),
-                "0.1 to 100 are allowed",
-            ),
+            ((0.1..=100.0).contains(&phi), "detection.phi", phi.to_string(), "0.1 to 100 are allowed"),
             (
                 !advertised.ip().is_unspecified() && advertised.port() != 0,
                 "node.advertise",
@@ -365,12 +290,7 @@ impl Config {
         ];
         match rules.into_iter().find(|(fine, ..)| !fine) {
             None => Ok(()),
-            Some((_, key, value, allowed)) => Err(ConfigError::Value {
-                path: path.into(),
-                key,
-                value,
-                allowed,
-            }),
+            Some((_, key, value, allowed)) => Err(ConfigError::Value { path: path.into(), key, value, allowed }),
         }
     }
 
@@ -381,38 +301,12 @@ impl Config {
 
     /// What the core needs to know.
     pub fn settings(&self) -> Settings {
-        let GossipSection {
-            interval_ms,
-            window,
-            colony,
-            masters,
-            payload,
-        } = self.gossip;
-        let DetectionSection {
-            period_ms,
-            shortest,
-            longest,
-            confirmations,
-            phi,
-        } = self.detection;
+        let GossipSection { interval_ms, window, colony, masters, payload } = self.gossip;
+        let DetectionSection { period_ms, shortest, longest, confirmations, phi } = self.detection;
         let period = period_ms * 1_000;
-        let detection = Tuning {
-            period,
-            shortest,
-            longest,
-            confirmations,
-            phi,
-            answer: period / 4,
-        };
+        let detection = Tuning { period, shortest, longest, confirmations, phi, answer: period / 4 };
         let gossip_interval = interval_ms * 1_000;
-        Settings {
-            gossip_interval,
-            window,
-            colony,
-            masters,
-            payload,
-            detection,
-        }
+        Settings { gossip_interval, window, colony, masters, payload, detection }
     }
 }
 
@@ -421,9 +315,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> String {
-        Config::parse(text, Path::new("g.toml"))
-            .unwrap_err()
-            .to_string()
+        Config::parse(text, Path::new("g.toml")).unwrap_err().to_string()
     }
 
     #[test]
@@ -436,14 +328,8 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error = error("[gossip]\nwindow = 8\nintervall_ms = 3\n");
-        assert!(
-            error.contains("g.toml") && error.contains("intervall_ms"),
-            "{error}"
-        );
-        assert!(
-            error.contains("line 3") && error.contains("interval_ms"),
-            "{error}"
-        );
+        assert!(error.contains("g.toml") && error.contains("intervall_ms"), "{error}");
+        assert!(error.contains("line 3") && error.contains("interval_ms"), "{error}");
     }
 
     #[test]
@@ -458,9 +344,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        let error = Config::load(Path::new("/nonexistent/g.toml"))
-            .unwrap_err()
-            .to_string();
+        let error = Config::load(Path::new("/nonexistent/g.toml")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/g.toml"));
     }
 }

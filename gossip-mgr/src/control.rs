@@ -51,9 +51,7 @@ pub fn ask(socket: &Path, request: &Request) -> anyhow::Result<Response> {
     line.push('\n');
     stream.write_all(line.as_bytes())?;
     let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .context("the daemon does not answer")?;
+    BufReader::new(stream).read_line(&mut answer).context("the daemon does not answer")?;
     match serde_json::from_str(&answer).context("the daemon's answer is not understood")? {
         Response::Error(error) => anyhow::bail!(error),
         response => Ok(response),

@@ -87,21 +87,16 @@ pub fn run(config: Config) -> Result<(), RunError> {
         Some(path) => key::load(path)?,
         None => key::lonely()?,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let local = tokio::task::LocalSet::new();
     Ok(local.block_on(&runtime, serve(config, key))?)
 }
 
 async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()> {
-    let socket = UdpSocket::bind(config.node.listen).await.with_context(|| {
-        format!(
-            "node.listen: cannot bind UDP {}: is it in use?",
-            config.node.listen
-        )
-    })?;
+    let socket = UdpSocket::bind(config.node.listen)
+        .await
+        .with_context(|| format!("node.listen: cannot bind UDP {}: is it in use?", config.node.listen))?;
     let (control, _guard) = listen_control(&config.control.socket)?;
     let socket_path = config.control.socket.display().to_string();
     let metrics = Metrics::default();
@@ -112,12 +107,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
     let addr = config.advertised();
     let me = Member { addr, incarnation };
     let mut sensors = Sensors::new(config.sensors.clone());
-    let mut node = Node::new(
-        config.settings(),
-        me,
-        incarnation ^ u64::from(std::process::id()),
-        0,
-    );
+    let mut node = Node::new(config.settings(), me, incarnation ^ u64::from(std::process::id()), 0);
     node.set_report(sensors.read());
     info!(node = %addr, incarnation, seeds = ?config.node.seeds, control = socket_path, "started");
 
@@ -222,18 +212,12 @@ impl Drop for SocketFile {
 fn listen_control(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
     use std::os::unix::fs::PermissionsExt;
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        anyhow::bail!(
-            "control.socket: another gossip-mgr answers at {}",
-            path.display()
-        );
+        anyhow::bail!("control.socket: another gossip-mgr answers at {}", path.display());
     }
     // Left behind by one that was killed.
     let _ = std::fs::remove_file(path);
     let listener = UnixListener::bind(path).with_context(|| {
-        format!(
-            "control.socket: cannot listen at {}: choose another in the configuration",
-            path.display()
-        )
+        format!("control.socket: cannot listen at {}: choose another in the configuration", path.display())
     })?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok((listener, SocketFile(path.into())))
@@ -243,10 +227,7 @@ fn listen_control(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
 /// went back.
 fn next_incarnation(control: &Path) -> u64 {
     let file = control.with_extension("incarnation");
-    let last: u64 = std::fs::read_to_string(&file)
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0);
+    let last: u64 = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let clock = UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64;
     let incarnation = clock.max(last + 1);
     if let Err(error) = std::fs::write(&file, format!("{incarnation}\n")) {
@@ -263,9 +244,7 @@ impl Daemon {
     fn receive(&mut self, datagram: &[u8]) {
         let now = self.now();
         let opened = self.opener.open(datagram).and_then(|(from, payload)| {
-            Packet::decode(payload)
-                .map(|packet| (from, packet))
-                .ok_or(Rejected::Malformed)
+            Packet::decode(payload).map(|packet| (from, packet)).ok_or(Rejected::Malformed)
         });
         match opened {
             Ok((from, packet)) => {
@@ -303,10 +282,7 @@ impl Daemon {
             self.collect();
             self.joins += 1;
             if self.joins == JOINS_BEFORE_WARNING {
-                warn!(
-                    ?seeds,
-                    "no seed has answered: is gossip-mgr running there, with the same key? Asking on"
-                );
+                warn!(?seeds, "no seed has answered: is gossip-mgr running there, with the same key? Asking on");
             }
         } else {
             self.joins = 0;
@@ -314,14 +290,9 @@ impl Daemon {
         let status = self.status();
         for what in ["alive", "suspect", "dead"] {
             let count = status.nodes.iter().filter(|n| n.state == what).count();
-            self.metrics
-                .nodes
-                .get_or_create(&Label { what })
-                .set(count as i64);
+            self.metrics.nodes.get_or_create(&Label { what }).set(count as i64);
         }
-        self.metrics
-            .mean_age
-            .set(status.mean_age_s.unwrap_or_default());
+        self.metrics.mean_age.set(status.mean_age_s.unwrap_or_default());
         self.metrics.local_health.set(status.local_health.into());
     }
 
@@ -339,19 +310,11 @@ impl Daemon {
         let now = self.now();
         let me = self.node.me().addr;
         let stale = 30 * self.config.settings().gossip_interval + 5_000_000;
-        let advice = decide(
-            self.node.board(),
-            me,
-            self.config.advice.threshold,
-            stale,
-            now,
-            |node| self.node.verdict(node) == Some(&Verdict::Alive),
-        );
+        let advice = decide(self.node.board(), me, self.config.advice.threshold, stale, now, |node| {
+            self.node.verdict(node) == Some(&Verdict::Alive)
+        });
         let failures = self.adviser.take(me, advice);
-        self.metrics
-            .failures
-            .get_or_create(&Label { what: "audit_log" })
-            .inc_by(failures);
+        self.metrics.failures.get_or_create(&Label { what: "audit_log" }).inc_by(failures);
     }
 
     /// Takes what the node wants sent and what it says.
@@ -395,47 +358,29 @@ impl Daemon {
         let me = self.node.me();
         let board = self.node.board();
         let seconds = |micros: Micros| micros as f64 / 1e6;
-        let everybody = self
-            .known
-            .iter()
-            .map(|(&addr, &incarnation)| Member { addr, incarnation });
+        let everybody = self.known.iter().map(|(&addr, &incarnation)| Member { addr, incarnation });
         let nodes: Vec<NodeStatus> = std::iter::once(me)
             .chain(everybody)
-            .map(
-                |Member {
-                     addr: node,
-                     incarnation,
-                 }| {
-                    let entry = board.get(&node);
-                    NodeStatus {
-                        node,
-                        incarnation,
-                        state: if node == me.addr {
-                            "alive"
-                        } else {
-                            self.state(node)
-                        }
-                        .into(),
-                        age_s: entry.map(|e| seconds(now.saturating_sub(e.made_at))),
-                        report: entry.map(|e| e.report.clone()),
-                    }
-                },
-            )
+            .map(|Member { addr: node, incarnation }| {
+                let entry = board.get(&node);
+                NodeStatus {
+                    node,
+                    incarnation,
+                    state: if node == me.addr { "alive" } else { self.state(node) }.into(),
+                    age_s: entry.map(|e| seconds(now.saturating_sub(e.made_at))),
+                    report: entry.map(|e| e.report.clone()),
+                }
+            })
             .collect();
         // A master has other colonies' reports too, which are older than the model says.
         let near: std::collections::BTreeSet<SocketAddr> = self.node.colony_members().collect();
-        let ages: Vec<f64> = nodes
-            .iter()
-            .filter(|n| near.contains(&n.node))
-            .filter_map(|n| n.age_s)
-            .collect();
+        let ages: Vec<f64> = nodes.iter().filter(|n| near.contains(&n.node)).filter_map(|n| n.age_s).collect();
         let settings = self.config.settings();
         let interval = seconds(settings.gossip_interval);
         let mean = ages.iter().sum::<f64>() / ages.len().max(1) as f64;
         // The model counts the own entry, of age 0, among the n.
         let n = ages.len() as u32 + 1;
-        let expected = expected_age(n, settings.window, 0.0) * interval * f64::from(n)
-            / f64::from(n - 1).max(1.0);
+        let expected = expected_age(n, settings.window, 0.0) * interval * f64::from(n) / f64::from(n - 1).max(1.0);
         Status {
             node: me.addr,
             incarnation: me.incarnation,
@@ -491,9 +436,7 @@ async fn answer(stream: UnixStream, daemon: Rc<RefCell<Daemon>>) {
     let work = async {
         let (reader, mut writer) = stream.into_split();
         let mut line = String::new();
-        BufReader::new(reader.take(4_096))
-            .read_line(&mut line)
-            .await?;
+        BufReader::new(reader.take(4_096)).read_line(&mut line).await?;
         let response = match serde_json::from_str(&line) {
             Ok(Request::Status) => Response::Status(Box::new(daemon.borrow().status())),
             Ok(Request::Explain { node }) => daemon.borrow().explain(node),

@@ -114,9 +114,7 @@ fn load(path: Option<&PathBuf>) -> Result<Config, ExitCode> {
 fn run_daemon(config: Option<PathBuf>, log_json: bool) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if log_json {
         log.json().init();
     } else {
@@ -149,29 +147,15 @@ fn show(how: &Ask, form: impl Fn(&Status) -> String) -> ExitCode {
         let status = match ask(&socket, &Request::Status) {
             Ok(Response::Status(status)) => status,
             Ok(_) => {
-                return fail(
-                    &anyhow::anyhow!("the daemon answered something else"),
-                    FAILED,
-                );
+                return fail(&anyhow::anyhow!("the daemon answered something else"), FAILED);
             }
             Err(error) => return fail(&error, NO_DAEMON),
         };
-        let text = if how.json {
-            serde_json::to_string(&status).unwrap_or_default() + "\n"
-        } else {
-            form(&status)
-        };
+        let text = if how.json { serde_json::to_string(&status).unwrap_or_default() + "\n" } else { form(&status) };
         // Clears the screen and goes to its beginning.
-        let begin = if how.watch.is_some() && !how.json {
-            "\x1b[2J\x1b[H"
-        } else {
-            ""
-        };
+        let begin = if how.watch.is_some() && !how.json { "\x1b[2J\x1b[H" } else { "" };
         let mut out = std::io::stdout();
-        if write!(out, "{begin}{text}")
-            .and_then(|()| out.flush())
-            .is_err()
-        {
+        if write!(out, "{begin}{text}").and_then(|()| out.flush()).is_err() {
             // Nobody reads on: `gossip-mgr status --watch | head`.
             return ExitCode::SUCCESS;
         }
@@ -196,10 +180,7 @@ fn explain(node: SocketAddr, how: &Ask) -> ExitCode {
             print!("{}", explained.sentences());
             ExitCode::SUCCESS
         }
-        Ok(_) => fail(
-            &anyhow::anyhow!("the daemon answered something else"),
-            FAILED,
-        ),
+        Ok(_) => fail(&anyhow::anyhow!("the daemon answered something else"), FAILED),
         Err(error) if socket.exists() => fail(&error, FAILED),
         Err(error) => fail(&error, NO_DAEMON),
     }

@@ -52,42 +52,14 @@ impl Metrics {
     fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("gossip_mgr");
         registry.register("nodes", "Nodes by state", self.nodes.clone());
-        registry.register(
-            "board_mean_age_seconds",
-            "Mean age of the board",
-            self.mean_age.clone(),
-        );
-        registry.register(
-            "local_health",
-            "0 is good, 8 is bad",
-            self.local_health.clone(),
-        );
+        registry.register("board_mean_age_seconds", "Mean age of the board", self.mean_age.clone());
+        registry.register("local_health", "0 is good, 8 is bad", self.local_health.clone());
         registry.register("datagrams_sent", "Datagrams sent", self.sent.clone());
-        registry.register(
-            "datagrams_received",
-            "Datagrams accepted",
-            self.received.clone(),
-        );
-        registry.register(
-            "datagrams_dropped",
-            "Datagrams dropped",
-            self.dropped.clone(),
-        );
-        registry.register(
-            "deaths",
-            "Nodes declared dead by this one",
-            self.deaths.clone(),
-        );
-        registry.register(
-            "suspicions",
-            "Suspicions of this node",
-            self.suspicions.clone(),
-        );
-        registry.register(
-            "failures",
-            "Failures that did not stop gossip",
-            self.failures.clone(),
-        );
+        registry.register("datagrams_received", "Datagrams accepted", self.received.clone());
+        registry.register("datagrams_dropped", "Datagrams dropped", self.dropped.clone());
+        registry.register("deaths", "Nodes declared dead by this one", self.deaths.clone());
+        registry.register("suspicions", "Suspicions of this node", self.suspicions.clone());
+        registry.register("failures", "Failures that did not stop gossip", self.failures.clone());
         registry
     }
 

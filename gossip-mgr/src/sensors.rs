@@ -17,10 +17,7 @@ pub struct Sensors {
 impl Sensors {
     /// Sensors below the configured folders.
     pub fn new(config: SensorsSection) -> Self {
-        Self {
-            config,
-            last: Vec::new(),
-        }
+        Self { config, last: Vec::new() }
     }
 
     /// Measures. What cannot be read is left out and flagged.
@@ -37,12 +34,9 @@ impl Sensors {
         report.core_load = stat.unwrap_or_default();
         report.load_average = load.unwrap_or_default();
         (report.memory_total, report.memory_free) = memory.unwrap_or_default();
-        report.health.memory_low =
-            report.memory_total > 0 && report.memory_free < report.memory_total / 20;
+        report.health.memory_low = report.memory_total > 0 && report.memory_free < report.memory_total / 20;
         report.temperature = temperature(&self.config.sys.join("class/hwmon"));
-        report.health.hot = report
-            .temperature
-            .is_some_and(|t| t >= self.config.max_temperature.saturating_mul(10));
+        report.health.hot = report.temperature.is_some_and(|t| t >= self.config.max_temperature.saturating_mul(10));
         if let Some((free, used)) = compute_cores(&self.config.sys.join("kernel/decouple")) {
             (report.compute_free, report.compute_used) = (Some(free), Some(used));
         }
@@ -62,11 +56,7 @@ impl Sensors {
             if name == "cpu" {
                 continue;
             }
-            let ticks: Vec<u64> = fields
-                .take(8)
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .ok()?;
+            let ticks: Vec<u64> = fields.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
             let total: u64 = ticks.iter().sum();
             let idle = ticks.get(3)? + ticks.get(4).unwrap_or(&0);
             now.push((total - idle, total));
@@ -127,9 +117,7 @@ fn compute_cores(folder: &Path) -> Option<(CoreSet, u16)> {
     let (mut free, mut used) = (Vec::new(), 0);
     for entry in std::fs::read_dir(folder).ok()?.flatten() {
         let name = entry.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("core")?.parse().ok());
+        let number = name.to_str().and_then(|name| name.strip_prefix("core")?.parse().ok());
         if let (Some(core), Some(state)) = (number, text(&entry.path().join("state"))) {
             match state.trim() {
                 "idle" => free.push(core),
@@ -154,51 +142,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (proc, sys) = (dir.path().join("proc"), dir.path().join("sys"));
         put(&proc.join("sys/kernel/hostname"), "n1\n");
-        put(
-            &proc.join("stat"),
-            "cpu 0\ncpu0 10 0 10 80 0 0 0 0\ncpu1 0 0 0 100 0 0 0 0\nintr 5\n",
-        );
+        put(&proc.join("stat"), "cpu 0\ncpu0 10 0 10 80 0 0 0 0\ncpu1 0 0 0 100 0 0 0 0\nintr 5\n");
         put(&proc.join("loadavg"), "1.25 0.5 0.1 1/100 1234\n");
-        put(
-            &proc.join("meminfo"),
-            "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\n",
-        );
+        put(&proc.join("meminfo"), "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 40 kB\n");
         put(&sys.join("class/hwmon/hwmon0/temp1_input"), "91500\n");
         put(&sys.join("kernel/decouple/cores"), "1-2\n");
         put(&sys.join("kernel/decouple/core1/state"), "idle\n");
         put(&sys.join("kernel/decouple/core2/state"), "running\n");
-        let config = SensorsSection {
-            proc: proc.clone(),
-            sys,
-            ..SensorsSection::default()
-        };
+        let config = SensorsSection { proc: proc.clone(), sys, ..SensorsSection::default() };
         let mut sensors = Sensors::new(config);
         let report = sensors.read();
         assert_eq!((report.name.as_str(), report.load_average), ("n1", 125));
         assert_eq!(report.core_load, [20, 0]);
         assert_eq!(
-            (
-                report.compute_free.map(|free| free.to_string()),
-                report.compute_used
-            ),
+            (report.compute_free.map(|free| free.to_string()), report.compute_used),
             (Some("1".into()), Some(1))
         );
         assert_eq!(report.temperature, Some(915));
         assert!(report.health.hot && report.health.memory_low && !report.health.sensors_failed);
-        put(
-            &proc.join("stat"),
-            "cpu 0\ncpu0 110 0 10 80 0 0 0 0\ncpu1 50 0 0 150 0 0 0 0\n",
-        );
+        put(&proc.join("stat"), "cpu 0\ncpu0 110 0 10 80 0 0 0 0\ncpu1 50 0 0 150 0 0 0 0\n");
         assert_eq!(sensors.read().core_load, [100, 50]);
     }
 
     #[test]
     fn what_is_missing_is_flagged() {
-        let nowhere = SensorsSection {
-            proc: "/nonexistent".into(),
-            sys: "/nonexistent".into(),
-            ..SensorsSection::default()
-        };
+        let nowhere =
+            SensorsSection { proc: "/nonexistent".into(), sys: "/nonexistent".into(), ..SensorsSection::default() };
         let report = Sensors::new(nowhere).read();
         assert!(report.health.sensors_failed);
         assert_eq!((report.compute_free, report.temperature), (None, None));

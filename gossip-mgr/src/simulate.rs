@@ -197,18 +197,11 @@ fn parse_mesh(text: &str) -> Result<Mesh, String> {
 /// If plots cannot be written, or parameters are absurd.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     if let Some(folder) = &args.plots {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     let plots = args.plots.as_deref();
     match &args.experiment {
-        Experiment::Broadcast {
-            processes,
-            runs,
-            dead,
-            online,
-            faults,
-        } => collectives::broadcast(
+        Experiment::Broadcast { processes, runs, dead, online, faults } => collectives::broadcast(
             &collectives::Broadcasts {
                 processes: *processes,
                 runs: *runs,
@@ -218,51 +211,23 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             },
             plots,
         ),
-        Experiment::FailProof {
-            processes,
-            faults,
-            starts,
-            any_losses,
-        } => {
-            let losses = if *any_losses {
-                Losses::Any
-            } else {
-                Losses::Useful
-            };
+        Experiment::FailProof { processes, faults, starts, any_losses } => {
+            let losses = if *any_losses { Losses::Any } else { Losses::Useful };
             collectives::fail_proof(*processes, *faults, *starts, losses, plots)
         }
         Experiment::Allreduce { timeout } => collectives::allreduces(*timeout, plots),
-        Experiment::Board { window, rounds } => {
-            nodes::board_ages(*window, *rounds, args.seed, plots)
+        Experiment::Board { window, rounds } => nodes::board_ages(*window, *rounds, args.seed, plots),
+        Experiment::Colonies { nodes, colony, whole, window } => {
+            nodes::colonies(*nodes, *colony, *whole, *window, args.seed, plots)
         }
-        Experiment::Colonies {
-            nodes,
-            colony,
-            whole,
-            window,
-        } => nodes::colonies(*nodes, *colony, *whole, *window, args.seed, plots),
-        Experiment::Overhead {
-            peers,
-            seconds,
-            interval_ms,
-            cores,
-        } => overhead::run(peers, *seconds, *interval_ms, *cores, args.seed, plots),
+        Experiment::Overhead { peers, seconds, interval_ms, cores } => {
+            overhead::run(peers, *seconds, *interval_ms, *cores, args.seed, plots)
+        }
         Experiment::Detection { nodes, deaths } => {
             nodes::detection(*nodes as usize, *deaths as usize, args.seed, plots)
         }
-        Experiment::Shock {
-            parts,
-            mesh,
-            steps,
-            samples,
-            alone,
-            width,
-            tolerance,
-        } => {
-            ensure!(
-                (0.001..=1.0).contains(tolerance),
-                "--tolerance must be 0.001 to 1"
-            );
+        Experiment::Shock { parts, mesh, steps, samples, alone, width, tolerance } => {
+            ensure!((0.001..=1.0).contains(tolerance), "--tolerance must be 0.001 to 1");
             ensure!((0.0..=80.0).contains(width), "--width must be 0 to 80");
             let mut good = true;
             for &parts in parts {
@@ -279,19 +244,9 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             }
             Ok(good)
         }
-        Experiment::Stalls {
-            nodes,
-            hours,
-            periods,
-        } => {
-            ensure!(
-                *hours > 0.0 && *hours <= 10_000.0,
-                "--hours must be above 0, at most 10000"
-            );
-            ensure!(
-                *periods > 0.0 && *periods <= 100.0,
-                "--periods must be above 0, at most 100"
-            );
+        Experiment::Stalls { nodes, hours, periods } => {
+            ensure!(*hours > 0.0 && *hours <= 10_000.0, "--hours must be above 0, at most 10000");
+            ensure!(*periods > 0.0 && *periods <= 100.0, "--periods must be above 0, at most 100");
             nodes::stalled(*nodes as usize, *hours, *periods, args.seed, plots)
         }
     }

@@ -22,13 +22,7 @@ pub struct UdpTransport {
 impl UdpTransport {
     /// The transport of the process `rank`, on the socket that is bound to its address in `peers`.
     /// `session` must grow from run to run.
-    pub fn new(
-        socket: UdpSocket,
-        rank: Rank,
-        peers: Vec<SocketAddr>,
-        key: &Key,
-        session: u64,
-    ) -> Self {
+    pub fn new(socket: UdpSocket, rank: Rank, peers: Vec<SocketAddr>, key: &Key, session: u64) -> Self {
         let me = peers[rank as usize];
         Self {
             socket,
@@ -65,8 +59,7 @@ impl Transport for UdpTransport {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // A time-out of zero would mean none.
-            self.socket
-                .set_read_timeout(Some(left.max(Duration::from_micros(1))))?;
+            self.socket.set_read_timeout(Some(left.max(Duration::from_micros(1))))?;
             match self.socket.recv(&mut buffer) {
                 Ok(length) => {
                     if let Ok((from, payload)) = self.opener.open(&buffer[..length])

@@ -81,18 +81,13 @@ pub struct Explained {
 impl Explained {
     /// The explanation in sentences.
     pub fn sentences(&self) -> String {
-        let mut text = format!(
-            "{} is {}.\nThe newest evidence of life is {:.2} s old",
-            self.node, self.state, self.silence_s
-        );
+        let mut text =
+            format!("{} is {}.\nThe newest evidence of life is {:.2} s old", self.node, self.state, self.silence_s);
         if let Some(gap) = self.mean_gap_s {
             text += &format!("; usually it comes every {gap:.2} s (phi {:.2})", self.phi);
         }
-        text += &format!(
-            ".\nIt answered {} of {} pushes and pings in time.\n",
-            self.answered,
-            self.answered + self.missed
-        );
+        text +=
+            &format!(".\nIt answered {} of {} pushes and pings in time.\n", self.answered, self.answered + self.missed);
         if let Some(left) = self.dies_in_s {
             text += &format!(
                 "{} other nodes suspect it too. It will be declared dead in {left:.1} s unless it \
@@ -134,11 +129,7 @@ impl Status {
             text += &format!("mean age of the board {age:.2} s, expected {expected:.2} s\n");
         }
         if !self.unanswered_seeds.is_empty() {
-            let seeds: Vec<String> = self
-                .unanswered_seeds
-                .iter()
-                .map(ToString::to_string)
-                .collect();
+            let seeds: Vec<String> = self.unanswered_seeds.iter().map(ToString::to_string).collect();
             text += &format!(
                 "alone: no seed has answered ({}); is gossip-mgr running there, with the same key?\n",
                 seeds.join(", ")
@@ -152,12 +143,7 @@ impl Status {
                 masters.join(", ")
             );
         }
-        let Counters {
-            malformed,
-            not_authentic,
-            replayed,
-            ..
-        } = self.counters;
+        let Counters { malformed, not_authentic, replayed, .. } = self.counters;
         if malformed + not_authentic + replayed > 0 {
             text += &format!(
                 "dropped datagrams: {not_authentic} not authentic (another key?), {replayed} replayed, \
@@ -176,9 +162,7 @@ impl Status {
         let rows = self.nodes.iter().map(|n| {
             vec![
                 n.node.to_string(),
-                n.report
-                    .as_ref()
-                    .map_or_else(|| "-".into(), |r| r.name.clone()),
+                n.report.as_ref().map_or_else(|| "-".into(), |r| r.name.clone()),
                 n.state.clone(),
                 n.incarnation.to_string(),
             ]
@@ -208,16 +192,7 @@ impl Status {
             }
             row
         });
-        let header = [
-            "NODE",
-            "STATE",
-            "AGE s",
-            "LOAD %",
-            "LOADAVG",
-            "CORES FREE",
-            "MEM FREE MiB",
-            "TEMP C",
-        ];
+        let header = ["NODE", "STATE", "AGE s", "LOAD %", "LOADAVG", "CORES FREE", "MEM FREE MiB", "TEMP C"];
         table(&header, rows)
     }
 }

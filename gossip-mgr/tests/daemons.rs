@@ -16,9 +16,7 @@ fn sixteen_daemons_find_each_other_and_notice_death_stop_and_restart() {
     let mut cluster = Cluster::new(16, "");
     for i in [0, 7, 15] {
         cluster.wait_alive(i, 16);
-        cluster.wait(i, "a full board", |s| {
-            s.nodes.iter().all(|n| n.report.is_some())
-        });
+        cluster.wait(i, "a full board", |s| s.nodes.iter().all(|n| n.report.is_some()));
     }
 
     cluster.kill(3);
@@ -26,21 +24,15 @@ fn sixteen_daemons_find_each_other_and_notice_death_stop_and_restart() {
     let gone = |s: &Status| state_of(s, dead) == Some("dead");
     cluster.wait(0, "death of node 3", gone);
     cluster.wait(12, "death of node 3", gone);
-    let explained: Explained = serde_json::from_slice(
-        &cluster
-            .ask(0, &["explain", &dead.to_string(), "--json"])
-            .stdout,
-    )
-    .unwrap();
+    let explained: Explained =
+        serde_json::from_slice(&cluster.ask(0, &["explain", &dead.to_string(), "--json"]).stdout).unwrap();
     assert_eq!(explained.state, "dead");
     assert!(explained.silence_s > 1.0, "{explained:?}");
 
     let before = cluster.wait(0, "old life", |_| true);
     let old = incarnation_of(&before, dead);
     cluster.start(3);
-    cluster.wait(0, "new life of node 3", |s| {
-        alive(s) == 16 && incarnation_of(s, dead) > old
-    });
+    cluster.wait(0, "new life of node 3", |s| alive(s) == 16 && incarnation_of(s, dead) > old);
 
     cluster.signal(5, Signal::SIGSTOP);
     let stopped = cluster.addrs[5];
@@ -67,9 +59,7 @@ fn garbage_and_a_wrong_key_are_counted_and_change_nothing() {
         socket.send_to(&garbage, cluster.addrs[0]).unwrap();
     }
     socket.send_to(&[1; 60_000], cluster.addrs[0]).unwrap();
-    let status = cluster.wait(0, "counted garbage", |s| {
-        s.counters.malformed + s.counters.not_authentic > 100
-    });
+    let status = cluster.wait(0, "counted garbage", |s| s.counters.malformed + s.counters.not_authentic > 100);
     assert_eq!(alive(&status), 3);
 
     cluster.kill(2);
@@ -89,10 +79,7 @@ fn garbage_and_a_wrong_key_are_counted_and_change_nothing() {
 fn metrics_are_served_and_a_broken_audit_log_and_hook_stop_nothing() {
     let mut cluster = Cluster::new(2, "");
     cluster.wait_alive(0, 2);
-    let metrics = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     cluster.kill(0);
     let hot = cluster.path("sys/class/hwmon/hwmon0");
     std::fs::create_dir_all(&hot).unwrap();
@@ -106,11 +93,7 @@ fn metrics_are_served_and_a_broken_audit_log_and_hook_stop_nothing() {
     cluster.start(0);
     let status = cluster.wait(0, "advice", |s| alive(s) == 2 && !s.advice.is_empty());
     assert!(matches!(status.advice[0], Advice::Drain { hot: true, .. }));
-    let hot_seen = |s: &Status| {
-        s.nodes
-            .iter()
-            .any(|n| n.report.as_ref().is_some_and(|r| r.health.hot))
-    };
+    let hot_seen = |s: &Status| s.nodes.iter().any(|n| n.report.as_ref().is_some_and(|r| r.health.hot));
     cluster.wait(1, "the hot node on the other's board", hot_seen);
 
     wait_for("both figures in the metrics", || {
@@ -128,15 +111,8 @@ fn a_hook_gets_the_advice_and_one_that_hangs_is_ended_while_gossip_goes_on() {
     let hot = cluster.path("sys/class/hwmon/hwmon0");
     std::fs::create_dir_all(&hot).unwrap();
     std::fs::write(hot.join("temp1_input"), "99000\n").unwrap();
-    let (hook, got, audit) = (
-        cluster.path("hook"),
-        cluster.path("got"),
-        cluster.path("audit"),
-    );
-    let script = format!(
-        "#!/bin/sh\necho $$ >{0}.pid; cat >{0}\nexec sleep 1000\n",
-        got.display()
-    );
+    let (hook, got, audit) = (cluster.path("hook"), cluster.path("got"), cluster.path("audit"));
+    let script = format!("#!/bin/sh\necho $$ >{0}.pid; cat >{0}\nexec sleep 1000\n", got.display());
     std::fs::write(&hook, script).unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let more = format!(
@@ -149,31 +125,17 @@ fn a_hook_gets_the_advice_and_one_that_hangs_is_ended_while_gossip_goes_on() {
     cluster.kill(0);
     cluster.configure(0, "key", &more);
     cluster.start(0);
-    let line = wait_for("the hook's input", || {
-        std::fs::read_to_string(&got)
-            .ok()
-            .filter(|text| text.ends_with('}'))
-    });
+    let line = wait_for("the hook's input", || std::fs::read_to_string(&got).ok().filter(|text| text.ends_with('}')));
     let told: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(
-        (&told["kind"], &told["hot"]),
-        (&"drain".into(), &true.into())
-    );
-    assert_eq!(
-        std::fs::read_to_string(&audit).unwrap().lines().next(),
-        Some(line.as_str())
-    );
+    assert_eq!((&told["kind"], &told["hot"]), (&"drain".into(), &true.into()));
+    assert_eq!(std::fs::read_to_string(&audit).unwrap().lines().next(), Some(line.as_str()));
     let pid = std::fs::read_to_string(cluster.path("got.pid")).unwrap();
     wait_for("the end of the hook", || {
         let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         state.is_err().then_some(())
     });
     cluster.wait_alive(0, 2);
-    assert!(
-        std::fs::read_to_string(cluster.log(0))
-            .unwrap()
-            .contains("took too long")
-    );
+    assert!(std::fs::read_to_string(cluster.log(0)).unwrap().contains("took too long"));
 }
 
 fn http_get(addr: SocketAddr) -> String {
@@ -191,10 +153,7 @@ fn http_get(addr: SocketAddr) -> String {
 /// Runs the program to its end; its status and standard error.
 fn run(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(BINARY).args(args).output().unwrap();
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[test]
@@ -210,18 +169,12 @@ fn wrong_input_is_explained() {
     let sock = dir.path().join("s").display().to_string();
 
     let (status, text) = run(&["run", "--config", &file("a", "[gossip]\nwindo = 1\n")]);
-    assert!(
-        status == Some(3) && text.contains("windo") && text.contains("line 2"),
-        "{text}"
-    );
+    assert!(status == Some(3) && text.contains("windo") && text.contains("line 2"), "{text}");
     let open = file("b", &format!("[node]\nkey_file = '{key}'\n"));
     let (status, text) = run(&["run", "--config", &open]);
     assert!(status == Some(3) && text.contains("chmod 600"), "{text}");
     let used = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let taken = format!(
-        "[node]\nlisten = '{}'\n[control]\nsocket = '{sock}'\n",
-        used.local_addr().unwrap()
-    );
+    let taken = format!("[node]\nlisten = '{}'\n[control]\nsocket = '{sock}'\n", used.local_addr().unwrap());
     let (status, text) = run(&["run", "--config", &file("c", &taken)]);
     assert!(status == Some(1) && text.contains("in use"), "{text}");
     let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -231,19 +184,13 @@ fn wrong_input_is_explained() {
         common::free_addrs(1)[0].port()
     );
     let (status, text) = run(&["run", "--config", &file("d", &taken)]);
-    assert!(
-        status == Some(1) && text.contains("metrics.listen"),
-        "{text}"
-    );
+    assert!(status == Some(1) && text.contains("metrics.listen"), "{text}");
     let (status, text) = run(&["status", "--socket", &sock]);
     assert!(status == Some(4) && text.contains("run"), "{text}");
     let (status, text) = run(&["simulate", "broadcast", "--processes", "99999999999"]);
     assert!(status == Some(2) && text.contains("--processes"), "{text}");
     let (status, text) = run(&["simulate", "--plots", "/proc/nowhere", "board"]);
-    assert!(
-        status == Some(1) && text.contains("/proc/nowhere"),
-        "{text}"
-    );
+    assert!(status == Some(1) && text.contains("/proc/nowhere"), "{text}");
 }
 
 #[test]
@@ -251,25 +198,13 @@ fn a_short_experiment_prints_a_table_and_draws_a_plot() {
     let dir = tempfile::tempdir().unwrap();
     let plots = dir.path().join("plots");
     let output = Command::new(BINARY)
-        .args([
-            "simulate",
-            "broadcast",
-            "--processes",
-            "512",
-            "--runs",
-            "3",
-            "--plots",
-        ])
+        .args(["simulate", "broadcast", "--processes", "512", "--runs", "3", "--plots"])
         .arg(&plots)
         .output()
         .unwrap();
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("optimal, phased checked"));
-    assert!(
-        std::fs::read_to_string(plots.join("broadcast.svg"))
-            .unwrap()
-            .contains("</svg>")
-    );
+    assert!(std::fs::read_to_string(plots.join("broadcast.svg")).unwrap().contains("</svg>"));
 }
 
 #[test]
@@ -279,11 +214,7 @@ fn the_systemd_unit_is_one_that_systemd_takes() {
     assert!(unit.contains("ExecStart=/usr/local/bin/gossip-mgr run"));
     let path = dir.path().join("gossip-mgr.service");
     std::fs::write(&path, unit.replace("/usr/local/bin/gossip-mgr", BINARY)).unwrap();
-    let Ok(output) = Command::new("systemd-analyze")
-        .arg("verify")
-        .arg(&path)
-        .output()
-    else {
+    let Ok(output) = Command::new("systemd-analyze").arg("verify").arg(&path).output() else {
         eprintln!("skipped: no systemd-analyze here");
         return;
     };

@@ -23,9 +23,7 @@ fn ip(arguments: &str) -> bool {
 impl Network {
     /// A switch and `NODES` nodes at 10.77.0.1 and so on; none where that is not allowed.
     fn new() -> Option<Self> {
-        let network = Self {
-            name: format!("gossip-{}", std::process::id()),
-        };
+        let network = Self { name: format!("gossip-{}", std::process::id()) };
         let switch = network.switch();
         if !ip(&format!("netns add {switch}")) {
             return None;
@@ -35,9 +33,7 @@ impl Network {
         for i in 0..NODES {
             let node = network.node(i);
             must(&format!("netns add {node}"));
-            must(&format!(
-                "-n {switch} link add port{i} type veth peer name eth0 netns {node}"
-            ));
+            must(&format!("-n {switch} link add port{i} type veth peer name eth0 netns {node}"));
             must(&format!("-n {switch} link set port{i} master bridge"));
             must(&format!("-n {node} addr add 10.77.0.{}/24 dev eth0", i + 1));
             must(&format!("-n {node} link set eth0 up"));

@@ -37,20 +37,14 @@ fn nodes_find_each_other_and_notice_death_although_datagrams_are_lost() {
     proxy.lose(0.15);
     let mut cluster = behind(&proxy);
     for i in 0..8 {
-        cluster.wait(i, "all on the board", |s| {
-            alive(s) == 8 && s.nodes.iter().all(|n| n.report.is_some())
-        });
+        cluster.wait(i, "all on the board", |s| alive(s) == 8 && s.nodes.iter().all(|n| n.report.is_some()));
     }
     cluster.kill(5);
     let dead = cluster.addrs[5];
     for i in [0, 7] {
         cluster.wait(i, "death of node 5", |s| state_of(s, dead) == Some("dead"));
     }
-    assert!(
-        proxy.lost() > 100,
-        "{} lost: the test must try",
-        proxy.lost()
-    );
+    assert!(proxy.lost() > 100, "{} lost: the test must try", proxy.lost());
 }
 
 #[test]
@@ -64,9 +58,7 @@ fn replayed_datagrams_are_counted_and_raise_nobody_from_the_dead() {
     let before = cluster.wait(0, "some traffic", heard);
     assert_eq!(before.counters.replayed, 0);
     let replayed = proxy.replay(2, 0);
-    cluster.wait(0, "all replays counted", |s| {
-        s.counters.replayed >= replayed
-    });
+    cluster.wait(0, "all replays counted", |s| s.counters.replayed >= replayed);
 
     cluster.kill(2);
     let dead = cluster.addrs[2];
@@ -74,9 +66,7 @@ fn replayed_datagrams_are_counted_and_raise_nobody_from_the_dead() {
     cluster.wait(0, "death of node 2", gone);
     let so_far = cluster.wait(0, "status", |_| true).counters.replayed;
     let replayed = proxy.replay(2, 0);
-    let after = cluster.wait(0, "all replays counted", |s| {
-        s.counters.replayed >= so_far + replayed
-    });
+    let after = cluster.wait(0, "all replays counted", |s| s.counters.replayed >= so_far + replayed);
     assert!(gone(&after), "{after:?}");
 }
 
@@ -84,11 +74,7 @@ fn replayed_datagrams_are_counted_and_raise_nobody_from_the_dead() {
 fn jumping_clock(cluster: &Cluster) -> (std::path::PathBuf, std::path::PathBuf) {
     let (library, offset) = (cluster.path("clock.so"), cluster.path("offset"));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jumping_clock.c");
-    let built = Command::new("gcc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&library)
-        .arg(source)
-        .status();
+    let built = Command::new("gcc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
     assert!(built.unwrap().success(), "gcc is needed to build {source}");
     std::fs::write(&offset, "0").unwrap();
     (library, offset)
@@ -96,10 +82,7 @@ fn jumping_clock(cluster: &Cluster) -> (std::path::PathBuf, std::path::PathBuf) 
 
 #[test]
 fn a_clock_that_jumps_kills_nobody_and_a_restart_with_a_clock_set_back_is_a_new_life() {
-    let places = common::free_addrs(4).into_iter().map(|addr| common::Place {
-        listen: addr,
-        advertise: addr,
-    });
+    let places = common::free_addrs(4).into_iter().map(|addr| common::Place { listen: addr, advertise: addr });
     // Windows long enough that no load of this machine gives anybody up.
     let mut cluster = Cluster::at(places.collect(), 2_000, "");
     let (library, offset) = jumping_clock(&cluster);
@@ -107,9 +90,7 @@ fn a_clock_that_jumps_kills_nobody_and_a_restart_with_a_clock_set_back_is_a_new_
     cluster.wrapper = Box::new(move |i| {
         let mut command = Command::new(BINARY);
         if i == 1 {
-            command
-                .env("LD_PRELOAD", &library)
-                .env("CLOCK_OFFSET_FILE", &file);
+            command.env("LD_PRELOAD", &library).env("CLOCK_OFFSET_FILE", &file);
         }
         command
     });
@@ -139,30 +120,20 @@ fn a_clock_that_jumps_kills_nobody_and_a_restart_with_a_clock_set_back_is_a_new_
     let future = incarnation_of(&cluster.wait(0, "status", |_| true), jumper);
     cluster.kill(1);
     cluster.start(1);
-    cluster.wait(0, "a life after the one in the future", |s| {
-        alive(s) == 4 && incarnation_of(s, jumper) > future
-    });
+    cluster.wait(0, "a life after the one in the future", |s| alive(s) == 4 && incarnation_of(s, jumper) > future);
 }
 
 #[test]
 fn colonies_have_boards_of_their_own_and_masters_have_all() {
     let more = "colony = 4\nmasters = 2\n";
     let mut cluster = Cluster::new(12, more);
-    let reports =
-        |s: &gossip_mgr::view::Status| s.nodes.iter().filter(|n| n.report.is_some()).count();
+    let reports = |s: &gossip_mgr::view::Status| s.nodes.iter().filter(|n| n.report.is_some()).count();
     for i in [0, 1] {
-        cluster.wait(i, "a master with all boards", |s| {
-            alive(s) == 12 && reports(s) == 12
-        });
+        cluster.wait(i, "a master with all boards", |s| alive(s) == 12 && reports(s) == 12);
     }
     for i in [3, 4, 8, 11] {
-        let status = cluster.wait(i, "the colony's board", |s| {
-            alive(s) == 12 && reports(s) == 4
-        });
-        assert_eq!(
-            (status.colony, &status.masters[..]),
-            (4, &cluster.addrs[..2])
-        );
+        let status = cluster.wait(i, "the colony's board", |s| alive(s) == 12 && reports(s) == 4);
+        assert_eq!((status.colony, &status.masters[..]), (4, &cluster.addrs[..2]));
     }
     // A death in another colony, noticed there, is known here.
     cluster.kill(10);
@@ -174,10 +145,7 @@ fn colonies_have_boards_of_their_own_and_masters_have_all() {
 
 #[test]
 fn seeds_that_do_not_answer_are_named() {
-    let places = common::free_addrs(2).into_iter().map(|addr| common::Place {
-        listen: addr,
-        advertise: addr,
-    });
+    let places = common::free_addrs(2).into_iter().map(|addr| common::Place { listen: addr, advertise: addr });
     let mut cluster = Cluster::at(places.collect(), 400, "");
     cluster.start(0);
     let status = cluster.wait(0, "status", |_| true);

@@ -13,21 +13,12 @@ use gossip_core::seal::Key;
 use gossip_mgr::udp::UdpTransport;
 
 const P: u32 = 8;
-const LOGP: LogP = LogP {
-    latency: 2,
-    overhead: 1,
-    gap: 1,
-};
+const LOGP: LogP = LogP { latency: 2, overhead: 1, gap: 1 };
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `process` for each live rank on a thread of its own, ranks in `dead` have a closed socket.
-fn with_processes<R: Send>(
-    dead: &[u32],
-    process: impl Fn(u32, UdpTransport) -> R + Sync,
-) -> Vec<R> {
-    let sockets: Vec<UdpSocket> = (0..P)
-        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
-        .collect();
+fn with_processes<R: Send>(dead: &[u32], process: impl Fn(u32, UdpTransport) -> R + Sync) -> Vec<R> {
+    let sockets: Vec<UdpSocket> = (0..P).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let peers: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
     let key = Key::derive(&[1; 32]);
     let (process, peers, key) = (&process, &peers, &key);
@@ -40,10 +31,7 @@ fn with_processes<R: Send>(
                 scope.spawn(move || process(rank, transport))
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
@@ -51,13 +39,7 @@ fn with_processes<R: Send>(
 fn a_checked_broadcast_reaches_every_live_process() {
     for dead in [vec![], vec![1, 5]] {
         let tree = Tree::new(TreeKind::Binomial, P, LOGP).unwrap();
-        let plan = Plan::new(
-            P,
-            Dissemination::Tree(tree),
-            CorrectionKind::Checked,
-            Phasing::Overlapped,
-        )
-        .unwrap();
+        let plan = Plan::new(P, Dissemination::Tree(tree), CorrectionKind::Checked, Phasing::Overlapped).unwrap();
         let delivered = with_processes(&dead, |rank, mut transport| {
             let payload = (rank == 0).then(|| b"news".to_vec());
             let linger = Duration::from_millis(300);
@@ -80,11 +62,7 @@ fn an_allreduce_gives_all_the_same_sum_and_says_whose() {
         });
         let live: u64 = (0..P).filter(|r| !dead.contains(r)).map(|r| 1 << r).sum();
         for result in results {
-            assert_eq!(
-                result.value,
-                result.contributors.words()[0],
-                "a sum of its contributors"
-            );
+            assert_eq!(result.value, result.contributors.words()[0], "a sum of its contributors");
             assert_eq!(result.value, live, "dead {dead:?}");
         }
     }
@@ -120,10 +98,7 @@ impl Transport for Lossy {
 fn an_allreduce_repairs_the_loss_of_datagrams() {
     let tree = Tree::new(TreeKind::Binomial, P, LOGP).unwrap();
     let results = with_processes(&[], |rank, below| {
-        let mut transport = Lossy {
-            below,
-            met: Vec::new(),
-        };
+        let mut transport = Lossy { below, met: Vec::new() };
         let add: fn(&mut u64, &u64) = |a, b| *a += b;
         let (value, timeout) = (1 << rank, Duration::from_secs(3));
         allreduce(&mut transport, &tree, rank, 1, value, add, timeout, LIMIT).unwrap()

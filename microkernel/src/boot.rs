@@ -75,20 +75,25 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     smp::start_others(&mut boot.free, platform.cores());
     match (platform.cores().len() + platform.cores_left_out).saturating_sub(core_count()) {
         0 => {}
-        off => klog!("{off} cores stay off: beyond {}, or with an APIC id that xAPIC mode cannot address", acpi::MAX_CORES),
+        off => {
+            klog!("{off} cores stay off: beyond {}, or with an APIC id that xAPIC mode cannot address", acpi::MAX_CORES)
+        }
     }
     memory::drop_identity_map();
     // SAFETY: the module lies in RAM (checked by loader::build) and is never given out.
-    let archive = unsafe {
-        slice::from_raw_parts(to_virtual(boot.module.start), (boot.module.end - boot.module.start) as usize)
-    };
+    let archive =
+        unsafe { slice::from_raw_parts(to_virtual(boot.module.start), (boot.module.end - boot.module.start) as usize) };
     if let Ok(Some(text)) = kcore::cpio::find(archive, "symbols") {
         panic::set_symbols(text);
     }
     klog!(
         "{} cores ({}), TSC {}.{:03} MHz, {} MiB free, boot archive {} KiB",
-        core_count(), apic::mode_name(), time::tsc_hz() / 1_000_000, time::tsc_hz() / 1000 % 1000,
-        boot.free.regions().iter().map(|r| r.end - r.start).sum::<u64>() >> 20, archive.len() >> 10
+        core_count(),
+        apic::mode_name(),
+        time::tsc_hz() / 1_000_000,
+        time::tsc_hz() / 1000 % 1000,
+        boot.free.regions().iter().map(|r| r.end - r.start).sum::<u64>() >> 20,
+        archive.len() >> 10
     );
     start_root(boot, &platform, archive);
     sched::run()
@@ -190,7 +195,9 @@ impl<I: Iterator<Item = Span<u64>>> CollectSorted for I {
         for (slot, region) in list.iter_mut().zip(self) {
             *slot = Some(region);
         }
-        list.sort_unstable_by_key(|r: &Option<Span<u64>>| core::cmp::Reverse(r.as_ref().map_or(0, |r| r.end - r.start)));
+        list.sort_unstable_by_key(|r: &Option<Span<u64>>| {
+            core::cmp::Reverse(r.as_ref().map_or(0, |r| r.end - r.start))
+        });
         list
     }
 }

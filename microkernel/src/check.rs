@@ -145,11 +145,23 @@ impl Audit {
     /// What a core refers to.
     fn core(&mut self, core: &Core) {
         // SAFETY: these pointers are counted, and nothing changes meanwhile.
-        let (current, task, owner) = unsafe { (core.current.get().as_ref(), core.task().as_ref(), core.fpu_owner.get().as_ref()) };
+        let (current, task, owner) =
+            unsafe { (core.current.get().as_ref(), core.task().as_ref(), core.fpu_owner.get().as_ref()) };
         if let Some(thread) = current {
             self.reference_to(thread);
-            holds!(thread.header(), thread.state() == State::Running, "current on core {} but {:?}", core.index, thread.state());
-            holds!(thread.header(), thread.core().is_some_and(|c| c.index == core.index), "current on core {}, not its own", core.index);
+            holds!(
+                thread.header(),
+                thread.state() == State::Running,
+                "current on core {} but {:?}",
+                core.index,
+                thread.state()
+            );
+            holds!(
+                thread.header(),
+                thread.core().is_some_and(|c| c.index == core.index),
+                "current on core {}, not its own",
+                core.index
+            );
         }
         if let Some(task) = task {
             self.reference_to(task);
@@ -249,15 +261,21 @@ impl Audit {
             Kind::Thread => self.judge_thread(unsafe { &*entry.object.cast() }, entry.queued),
             // SAFETY: as above.
             Kind::Task => self.judge_task(unsafe { &*entry.object.cast() }),
-            Kind::Untyped if !reserve.is(
-                // SAFETY: as above.
-                unsafe { &*entry.object.cast() },
-            ) =>
+            Kind::Untyped
+                if !reserve.is(
+                    // SAFETY: as above.
+                    unsafe { &*entry.object.cast() },
+                ) =>
             {
                 // SAFETY: as above.
                 let untyped: &Untyped = unsafe { &*entry.object.cast() };
                 let given = untyped.total_bytes() - untyped.free_bytes();
-                holds!(object, given == entry.paid * 4096, "{given:#x} bytes are given out, objects own {:#x}", entry.paid * 4096);
+                holds!(
+                    object,
+                    given == entry.paid * 4096,
+                    "{given:#x} bytes are given out, objects own {:#x}",
+                    entry.paid * 4096
+                );
             }
             _ => {}
         }
@@ -270,15 +288,24 @@ impl Audit {
             State::Ready | State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification
         );
         holds!(thread.header(), queued == u32::from(in_queue), "in {queued} queues, though its state is {state:?}");
-        let current = (0..core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.current.get(), thread)).count();
-        holds!(thread.header(), current == usize::from(state == State::Running), "current on {current} cores, its state is {state:?}");
+        let current =
+            (0..core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.current.get(), thread)).count();
+        holds!(
+            thread.header(),
+            current == usize::from(state == State::Running),
+            "current on {current} cores, its state is {state:?}"
+        );
         holds!(thread.header(), state != State::Configuring, "left in configuration");
         if state == State::WaitVcpu {
             // SAFETY: a vCPU's page lives as long as the vCPU.
             let pending = unsafe { (*thread.vcpu_page()).pending.load(Ordering::SeqCst) };
             holds!(thread.header(), pending == 0, "sleeps with signals {pending:#x}");
         }
-        holds!(thread.header(), !thread.in_user.get() || thread.kind() != ThreadKind::Ordinary, "an ordinary thread has no user context");
+        holds!(
+            thread.header(),
+            !thread.in_user.get() || thread.kind() != ThreadKind::Ordinary,
+            "an ordinary thread has no user context"
+        );
     }
 
     fn judge_task(&self, task: &Task) {
@@ -286,7 +313,9 @@ impl Audit {
             let Met::Page { address, physical, bytes, flags } = met else { return };
             holds!(task.header(), flags & USER != 0, "{address:#x} is mapped for the kernel");
             let owned = |page: u64| self.pages.get((page >> 12) as usize) == Some(&Use::Range);
-            let foreign = self.foreign[..self.foreign_count].iter().any(|&(start, end)| physical >= start && physical + bytes <= end);
+            let foreign = self.foreign[..self.foreign_count]
+                .iter()
+                .any(|&(start, end)| physical >= start && physical + bytes <= end);
             let mapped = foreign || boot::is_reserve(physical) || (physical..physical + bytes).step_by(4096).all(owned);
             holds!(task.header(), mapped, "{address:#x} is mapped to {physical:#x}, which is no Range's");
         });

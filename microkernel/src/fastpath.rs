@@ -107,7 +107,11 @@ pub fn report_fault(core: &Core, thread: &Thread, endpoint: &Endpoint, badge: u6
 /// Give `caller`'s message to the thread that waits at `endpoint`, which then is current; the caller waits for its answer.
 #[inline(always)]
 fn deliver<'a>(
-    core: &Core, caller: &Thread, endpoint: &Endpoint, badge: u64, transfer: impl Fn(&Thread, &Thread, u64),
+    core: &Core,
+    caller: &Thread,
+    endpoint: &Endpoint,
+    badge: u64,
+    transfer: impl Fn(&Thread, &Thread, u64),
 ) -> Option<&'a Thread> {
     let mut waiters = endpoint.waiters.lock();
     // SAFETY: counted by the queue, then by `current`.
@@ -177,7 +181,8 @@ fn reply_receive(core: &Core, server: &Thread, regs: &Regs, transfer: impl Fn(&T
         arch::return_from_other_syscall(caller.regs())
     }
     caller.fault_pending.set(false);
-    let caller = answer(core, server, endpoint, waiters, bound, caller, waiting, |from, to, _| ipc::answer_fault(from, to));
+    let caller =
+        answer(core, server, endpoint, waiters, bound, caller, waiting, |from, to, _| ipc::answer_fault(from, to));
     drop(space);
     caller.load_bases();
     arch::return_to_current()
@@ -187,8 +192,14 @@ fn reply_receive(core: &Core, server: &Thread, regs: &Regs, transfer: impl Fn(&T
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // one function in two parts, the second of which there is twice
 fn answer<'a>(
-    core: &Core, server: &Thread, endpoint: &Endpoint, mut waiters: Guard<Waiters>, mut bound: Guard<Option<Ref<Thread>>>,
-    caller: &Thread, mut waiting: Guard<Waiting>, transfer: impl Fn(&Thread, &Thread, u64),
+    core: &Core,
+    server: &Thread,
+    endpoint: &Endpoint,
+    mut waiters: Guard<Waiters>,
+    mut bound: Guard<Option<Ref<Thread>>>,
+    caller: &Thread,
+    mut waiting: Guard<Waiting>,
+    transfer: impl Fn(&Thread, &Thread, u64),
 ) -> &'a Thread {
     transfer(server, caller, 0);
     server.save_bases();

@@ -59,7 +59,12 @@ fn report(thread: &Thread, trap: Trap) -> ! {
         None => {
             klog!(
                 "thread {}: exception {} error {:#x} address {:#x} at rip {:#x} rsp {:#x}",
-                thread.name(), trap.number, trap.error, trap.address, regs.rip, regs.rsp
+                thread.name(),
+                trap.number,
+                trap.error,
+                trap.address,
+                regs.rip,
+                regs.rsp
             );
             sched::kill(thread, "nobody handles its fault");
         }

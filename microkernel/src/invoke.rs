@@ -6,8 +6,8 @@ use abi::{Error, Regs};
 
 use crate::arch::{self, Core, core_at, ioapic, memory};
 use crate::object::{
-    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Object, Parent, Range, Ref, Reply,
-    Target, Task, Thread, ThreadKind, Untyped, claim_vector, create, create_child,
+    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Object, Parent,
+    Range, Ref, Reply, Target, Task, Thread, ThreadKind, Untyped, claim_vector, create, create_child,
 };
 use crate::{boot, decoupled, log, panic, sched};
 
@@ -60,7 +60,6 @@ impl Call<'_> {
     fn parent(&self) -> Result<Parent<'_>, Error> {
         Ok(Parent { space: self.cspace()?, index: self.handle, object: self.object })
     }
-
 }
 
 /// Invoke a capability. Words 0 and 1 of the answer.
@@ -231,7 +230,9 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
             let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
             let register = |core: &Core| if sched::add_vcpu(core, &thread) { Ok(()) } else { Err(Error::Busy) };
             thread.share(ThreadKind::Vcpu, range, b, register).map_err(of_page(1))?;
-            if thread.is_dead() && let Some(core) = thread.core() {
+            if thread.is_dead()
+                && let Some(core) = thread.core()
+            {
                 sched::remove_vcpu(core, &thread); // deleted when it was no vCPU yet
             }
         }

@@ -89,7 +89,13 @@ fn transfer_cap(from: &Thread, to: &Thread) -> Result<(), Error> {
 }
 
 /// Send without waiting for an answer. The status for the sender, or None while it waits.
-pub fn send(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u64, poll: bool) -> Option<Result<(), Error>> {
+pub fn send(
+    thread: &Ref<Thread>,
+    endpoint: Ref<Endpoint>,
+    badge: u64,
+    rights: u64,
+    poll: bool,
+) -> Option<Result<(), Error>> {
     deliver(thread, endpoint, badge, rights, poll, false)
 }
 
@@ -98,7 +104,14 @@ pub fn call(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u
     let _ = deliver(thread, endpoint, badge, rights, false, true);
 }
 
-fn deliver(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u64, poll: bool, reply_expected: bool) -> Option<Result<(), Error>> {
+fn deliver(
+    thread: &Ref<Thread>,
+    endpoint: Ref<Endpoint>,
+    badge: u64,
+    rights: u64,
+    poll: bool,
+    reply_expected: bool,
+) -> Option<Result<(), Error>> {
     let mut waiters = endpoint.waiters.lock();
     if let Some(receiver) = waiters.receivers.pop() {
         drop(waiters);
@@ -135,14 +148,21 @@ fn await_reply(caller: &Ref<Thread>, reply: Ref<Reply>) {
     *caller.waiting.lock() = Waiting::Reply { reply: reply.clone() };
     if !reply.bind(caller.clone()) {
         caller.fail(Error::Deleted);
-    } else if caller.is_dead() && let Some(caller) = reply.take_if(caller) {
+    } else if caller.is_dead()
+        && let Some(caller) = reply.take_if(caller)
+    {
         // Deleted while it was in neither queue: it did not find itself there.
         caller.fail(Error::Cancelled);
     }
 }
 
 /// Receive from an endpoint: the status for the receiver, or None while it waits (or when its message is complete).
-pub fn receive(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, reply: Option<Ref<Reply>>, poll: bool) -> Result<(), Error> {
+pub fn receive(
+    thread: &Ref<Thread>,
+    endpoint: Ref<Endpoint>,
+    reply: Option<Ref<Reply>>,
+    poll: bool,
+) -> Result<(), Error> {
     loop {
         let mut waiters = endpoint.waiters.lock();
         let Some(sender) = waiters.senders.pop() else {

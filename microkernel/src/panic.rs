@@ -114,8 +114,26 @@ fn print_registers(r: &Regs) {
         "rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\nrax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
          rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\nr9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
          r13 {:016x} r14 {:016x} r15 {:016x}\ncr2 {:016x} cr3 {root:016x}\n",
-        r.rip, r.rsp, r.rflags, r.cs, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.r8, r.r9, r.r10, r.r11, r.r12,
-        r.r13, r.r14, r.r15, arch::fault_address()
+        r.rip,
+        r.rsp,
+        r.rflags,
+        r.cs,
+        r.rax,
+        r.rbx,
+        r.rcx,
+        r.rdx,
+        r.rsi,
+        r.rdi,
+        r.rbp,
+        r.r8,
+        r.r9,
+        r.r10,
+        r.r11,
+        r.r12,
+        r.r13,
+        r.r14,
+        r.r15,
+        arch::fault_address()
     );
 }
 

@@ -48,13 +48,23 @@ impl RunQueue {
 impl RunQueue {
     pub fn audit(&self, audit: &mut crate::check::Audit, core: &Core) {
         self.ready.audit(audit, State::Ready, |thread| {
-            crate::holds!(thread.header(), thread.core().is_some_and(|c| c.index == core.index), "ready on core {}, not its own", core.index);
+            crate::holds!(
+                thread.header(),
+                thread.core().is_some_and(|c| c.index == core.index),
+                "ready on core {}, not its own",
+                core.index
+            );
         });
         // SAFETY: the run queue counts its vCPUs.
         for thread in self.vcpus.iter().filter_map(|v| unsafe { v.as_ref() }) {
             audit.reference_to(thread);
             let at_home = thread.kind() == ThreadKind::Vcpu && thread.core().is_some_and(|c| c.index == core.index);
-            crate::holds!(thread.header(), at_home, "core {} serves its timer, but it is no vCPU of that core", core.index);
+            crate::holds!(
+                thread.header(),
+                at_home,
+                "core {} serves its timer, but it is no vCPU of that core",
+                core.index
+            );
         }
     }
 }
@@ -111,7 +121,10 @@ pub fn timer_expired(core: &Core) {
     let now = time::tsc();
     for thread in vcpus_of(core).iter().flatten() {
         let deadline = thread.deadline.load(Ordering::Acquire);
-        if deadline != 0 && deadline <= now && thread.deadline.compare_exchange(deadline, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        if deadline != 0
+            && deadline <= now
+            && thread.deadline.compare_exchange(deadline, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        {
             signal::vcpu(thread, abi::PENDING_TIMER);
         }
     }

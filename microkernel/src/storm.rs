@@ -48,7 +48,10 @@ pub fn served(core: &Core, vector: u8, start: u64) {
     apic::hold_devices(true);
     core.reschedule.store(true, Ordering::Relaxed); // which arms the timer
     if !storm.told.replace(true) {
-        klog!("core {}: a storm of interrupts, of vector {vector:#x} among others: they are held back from time to time", core.index);
+        klog!(
+            "core {}: a storm of interrupts, of vector {vector:#x} among others: they are held back from time to time",
+            core.index
+        );
     }
 }
 

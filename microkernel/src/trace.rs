@@ -34,14 +34,22 @@ pub fn refused(thread: &Thread, regs: &Regs, error: Error, argument: u64) {
         abi::SYS_CALL => {
             let called = Method(method);
             match words.get(argument as usize) {
-                Some(word) => crate::klog!("refused: {error:?}: thread {name}: {called} on {object}: argument {argument} is {word:#x}"),
+                Some(word) => crate::klog!(
+                    "refused: {error:?}: thread {name}: {called} on {object}: argument {argument} is {word:#x}"
+                ),
                 None => crate::klog!("refused: {error:?}: thread {name}: {called} on {object}: {words:x?}"),
             }
         }
-        abi::SYS_REPLY_RECV => crate::klog!("refused: {error:?}: thread {name}: REPLY_RECV on {object}, Reply in slot {}", regs.rbx),
+        abi::SYS_REPLY_RECV => {
+            crate::klog!("refused: {error:?}: thread {name}: REPLY_RECV on {object}, Reply in slot {}", regs.rbx)
+        }
         abi::SYS_SEND => crate::klog!("refused: {error:?}: thread {name}: SEND on {object}, tag {:#x}", regs.rsi),
-        abi::SYS_RECV => crate::klog!("refused: {error:?}: thread {name}: RECV on {object}, Reply in slot {}", regs.rbx),
-        abi::SYS_VCPU_RESUME => crate::klog!("refused: {error:?}: thread {name}: VCPU_RESUME, operation {:#x}", regs.rdi),
+        abi::SYS_RECV => {
+            crate::klog!("refused: {error:?}: thread {name}: RECV on {object}, Reply in slot {}", regs.rbx)
+        }
+        abi::SYS_VCPU_RESUME => {
+            crate::klog!("refused: {error:?}: thread {name}: VCPU_RESUME, operation {:#x}", regs.rdi)
+        }
         number => crate::klog!("refused: {error:?}: thread {name}: there is no system call {number:#x}"),
     }
 }
@@ -74,10 +82,38 @@ impl fmt::Display for Method {
             };
         }
         names!(
-            UNTYPED_RETYPE, UNTYPED_FREE, CSPACE_COPY, CSPACE_DELETE, CSPACE_REVOKE, CSPACE_PUT, CSPACE_MOVE, TASK_MAP, TASK_UNMAP,
-            OBJECT_NAME, THREAD_CONFIGURE, THREAD_BIND, THREAD_START, THREAD_STOP, THREAD_RESUME, THREAD_VCPU, THREAD_TIMER,
-            THREAD_DECOUPLE, THREAD_RUN, THREAD_WAKE, THREAD_CANCEL, IRQ_BIND, IRQ_ACK, IRQ_MSI, MACHINE_MSI, MACHINE_GSI,
-            MACHINE_DEVICE, MACHINE_EXIT, LOG_WRITE, LOG_READ, RANGE_ADDRESS, CPU_ID,
+            UNTYPED_RETYPE,
+            UNTYPED_FREE,
+            CSPACE_COPY,
+            CSPACE_DELETE,
+            CSPACE_REVOKE,
+            CSPACE_PUT,
+            CSPACE_MOVE,
+            TASK_MAP,
+            TASK_UNMAP,
+            OBJECT_NAME,
+            THREAD_CONFIGURE,
+            THREAD_BIND,
+            THREAD_START,
+            THREAD_STOP,
+            THREAD_RESUME,
+            THREAD_VCPU,
+            THREAD_TIMER,
+            THREAD_DECOUPLE,
+            THREAD_RUN,
+            THREAD_WAKE,
+            THREAD_CANCEL,
+            IRQ_BIND,
+            IRQ_ACK,
+            IRQ_MSI,
+            MACHINE_MSI,
+            MACHINE_GSI,
+            MACHINE_DEVICE,
+            MACHINE_EXIT,
+            LOG_WRITE,
+            LOG_READ,
+            RANGE_ADDRESS,
+            CPU_ID,
         )
     }
 }

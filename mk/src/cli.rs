@@ -64,7 +64,9 @@ enum Verb {
         document: doc::Document,
     },
     /// Remove what was built
-    #[command(after_help = "Examples:\n  mk clean          everything but what takes long to fetch: the Debian image and vendor Linux\n  mk clean --all    the whole cache, the shell's disk too")]
+    #[command(
+        after_help = "Examples:\n  mk clean          everything but what takes long to fetch: the Debian image and vendor Linux\n  mk clean --all    the whole cache, the shell's disk too"
+    )]
     Clean {
         /// The Debian image, vendor Linux and the shell's disk, too
         #[arg(long)]

@@ -92,26 +92,50 @@ impl Abi {
                         text.push_str("\n| constant | value | |\n|---|---|---|\n");
                         in_table = true;
                     }
-                    text.push_str(&format!("| `{}` | {} | {} |\n", item.ident, number(value, &item.expr), cell(&item.attrs)));
+                    text.push_str(&format!(
+                        "| `{}` | {} | {} |\n",
+                        item.ident,
+                        number(value, &item.expr),
+                        cell(&item.attrs)
+                    ));
                     continue;
                 }
                 Item::Enum(item) => {
-                    text.push_str(&format!("\n### `{}`\n\n{}\n| value | name | |\n|---|---|---|\n", item.ident, paragraphs(&item.attrs)));
+                    text.push_str(&format!(
+                        "\n### `{}`\n\n{}\n| value | name | |\n|---|---|---|\n",
+                        item.ident,
+                        paragraphs(&item.attrs)
+                    ));
                     for variant in &item.variants {
                         let (_, value) = variant.discriminant.as_ref().context("a variant without a number")?;
-                        text.push_str(&format!("| {} | `{}` | {} |\n", self.value(value)?, variant.ident, cell(&variant.attrs)));
+                        text.push_str(&format!(
+                            "| {} | `{}` | {} |\n",
+                            self.value(value)?,
+                            variant.ident,
+                            cell(&variant.attrs)
+                        ));
                     }
                 }
                 Item::Struct(item) => text.push_str(&self.structure(item).with_context(|| item.ident.to_string())?),
                 Item::Fn(item) => {
-                    let arguments: Vec<String> = item.sig.inputs.iter().map(|input| match input {
-                        syn::FnArg::Typed(typed) => match &*typed.pat {
-                            syn::Pat::Ident(pattern) => pattern.ident.to_string(),
-                            _ => String::new(),
-                        },
-                        syn::FnArg::Receiver(_) => String::new(),
-                    }).collect();
-                    text.push_str(&format!("\n### `{}({})`\n\n{}", item.sig.ident, arguments.join(", "), paragraphs(&item.attrs)));
+                    let arguments: Vec<String> = item
+                        .sig
+                        .inputs
+                        .iter()
+                        .map(|input| match input {
+                            syn::FnArg::Typed(typed) => match &*typed.pat {
+                                syn::Pat::Ident(pattern) => pattern.ident.to_string(),
+                                _ => String::new(),
+                            },
+                            syn::FnArg::Receiver(_) => String::new(),
+                        })
+                        .collect();
+                    text.push_str(&format!(
+                        "\n### `{}({})`\n\n{}",
+                        item.sig.ident,
+                        arguments.join(", "),
+                        paragraphs(&item.attrs)
+                    ));
                 }
                 _ => continue, // imports, assertions, methods: nothing that another language must know
             }
@@ -121,7 +145,8 @@ impl Abi {
     }
 
     fn structure(&mut self, item: &syn::ItemStruct) -> Result<String> {
-        if !item.attrs.iter().any(|a| a.path().is_ident("repr") && a.parse_args::<syn::Ident>().is_ok_and(|i| i == "C")) {
+        if !item.attrs.iter().any(|a| a.path().is_ident("repr") && a.parse_args::<syn::Ident>().is_ok_and(|i| i == "C"))
+        {
             bail!("not repr(C): its layout is not defined");
         }
         let Fields::Named(fields) = &item.fields else { bail!("a structure without named fields") };
@@ -132,7 +157,10 @@ impl Abi {
             let layout = self.layout(&field.ty).with_context(|| name.to_string())?;
             let offset = whole.size.next_multiple_of(layout.align);
             rows.push_str(&format!(
-                "| {offset:#x} | {} | `{name}` | `{}` | {} |\n", layout.size, self.type_name(&field.ty)?, cell(&field.attrs)
+                "| {offset:#x} | {} | `{name}` | `{}` | {} |\n",
+                layout.size,
+                self.type_name(&field.ty)?,
+                cell(&field.attrs)
             ));
             whole = Layout { size: offset + layout.size, align: whole.align.max(layout.align) };
         }
@@ -140,7 +168,8 @@ impl Abi {
         self.structures.insert(item.ident.to_string(), whole);
         let about = paragraphs(&item.attrs);
         Ok(format!(
-            "\n### `{}`: {} bytes\n\n{about}\n| offset | bytes | field | type | |\n|---|---|---|---|---|\n{rows}", item.ident, whole.size
+            "\n### `{}`: {} bytes\n\n{about}\n| offset | bytes | field | type | |\n|---|---|---|---|---|\n{rows}",
+            item.ident, whole.size
         ))
     }
 
@@ -157,7 +186,13 @@ impl Abi {
                     "u16" => 2,
                     "u32" | "AtomicU32" => 4,
                     "u64" | "AtomicU64" => 8,
-                    _ => return self.structures.get(&name).copied().with_context(|| format!("the layout of {name} is not known")),
+                    _ => {
+                        return self
+                            .structures
+                            .get(&name)
+                            .copied()
+                            .with_context(|| format!("the layout of {name} is not known"));
+                    }
                 };
                 Ok(Layout { size, align: size })
             }
@@ -194,11 +229,14 @@ impl Abi {
                 }
             }
             Expr::Path(path) => {
-                let segments: Vec<String> = path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+                let segments: Vec<String> =
+                    path.path.segments.iter().map(|segment| segment.ident.to_string()).collect();
                 let name = segments.last().context("an empty name")?;
                 match (segments.first().map(String::as_str), name.as_str()) {
                     (Some("u64"), "MAX") => u64::MAX,
-                    _ => *self.constants.get(name).with_context(|| format!("{name} is not defined before it is used"))?,
+                    _ => {
+                        *self.constants.get(name).with_context(|| format!("{name} is not defined before it is used"))?
+                    }
                 }
             }
             _ => bail!("an expression that mk does not know"),
@@ -208,7 +246,8 @@ impl Abi {
 
 /// In hexadecimal where the source has it so, and for what nobody would say in decimal.
 fn number(value: u64, source: &Expr) -> String {
-    let hexadecimal = matches!(source, Expr::Lit(literal) if matches!(&literal.lit, Lit::Int(n) if n.to_string().starts_with("0x")));
+    let hexadecimal =
+        matches!(source, Expr::Lit(literal) if matches!(&literal.lit, Lit::Int(n) if n.to_string().starts_with("0x")));
     if hexadecimal || value > 0xffff { format!("{value:#x}") } else { value.to_string() }
 }
 
@@ -267,7 +306,11 @@ mod tests {
         let chapter = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
         let code = |cell: &str| Some(cell.trim().strip_prefix('`')?.strip_suffix('`')?.to_owned());
         let mut steps = 0;
-        for line in chapter.lines().skip_while(|line| !line.contains("The path of one exception")).take_while(|l| !l.contains("From the loader")) {
+        for line in chapter
+            .lines()
+            .skip_while(|line| !line.contains("The path of one exception"))
+            .take_while(|l| !l.contains("From the loader"))
+        {
             let cells: Vec<&str> = line.split('|').collect();
             let [_, file, function, ..] = cells[..] else { continue };
             let (Some(file), Some(function)) = (code(file), code(function)) else { continue };
@@ -276,7 +319,8 @@ mod tests {
                 None => root().join("microkernel/src").join(&file),
             };
             let source = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
-            let forms = [format!("fn {function}("), format!("{function}:"), format!(" {function}("), format!("({function})")];
+            let forms =
+                [format!("fn {function}("), format!("{function}:"), format!(" {function}("), format!("({function})")];
             assert!(forms.iter().any(|form| source.contains(form)), "{file} has no `{function}`");
             steps += 1;
         }
@@ -306,7 +350,13 @@ mod tests {
         let source = "//! About.\n\n// Bits.\n\n/// One of [`crate::Two`].\npub const ONE: u64 = 1 << 16 | 1;\n\
                       #[repr(C)]\npub struct Two { pub a: u32, /** a|b */ pub b: [u64; 2] }\nconst _: () = assert!(true);\n";
         let text = Abi::default().section(source).unwrap();
-        for expected in ["About.\n", "\nBits.\n", "| `ONE` | 0x10001 | One of `Two`. |", "`Two`: 24 bytes", "| 0x8 | 16 | `b` | `[u64; 2]` | a\\|b |"] {
+        for expected in [
+            "About.\n",
+            "\nBits.\n",
+            "| `ONE` | 0x10001 | One of `Two`. |",
+            "`Two`: 24 bytes",
+            "| 0x8 | 16 | `b` | `[u64; 2]` | a\\|b |",
+        ] {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
     }

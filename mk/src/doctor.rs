@@ -32,7 +32,8 @@ pub fn run(builder: &Builder) -> Result<ExitCode> {
         Err(error) => line(false, "packages", &format!("{error:#}")),
     }
     if let Ok(missing) = setup::missing(true) {
-        let absent = if missing.is_empty() { "all installed" } else { "not all installed; they are when an ISO is made" };
+        let absent =
+            if missing.is_empty() { "all installed" } else { "not all installed; they are when an ISO is made" };
         println!("        packages for ISOs  {absent}");
     }
     match Toolchain::find() {
@@ -87,8 +88,12 @@ fn kvm(builder: &Builder) -> Result<String> {
     let started = Instant::now();
     let running = Running::start(&mut command, "QEMU with KVM")?;
     Ok(match running.wait_until(started + KVM_PATIENCE, || {})? {
-        Some(status) if status.code() == Some(1) => format!("usable ({:.1} s for the probe)", started.elapsed().as_secs_f64()),
+        Some(status) if status.code() == Some(1) => {
+            format!("usable ({:.1} s for the probe)", started.elapsed().as_secs_f64())
+        }
         Some(status) => format!("not usable: QEMU with KVM ended with {status}"),
-        None => format!("not usable: the probe took more than {} s, so this KVM emulates ring 0", KVM_PATIENCE.as_secs()),
+        None => {
+            format!("not usable: the probe took more than {} s, so this KVM emulates ring 0", KVM_PATIENCE.as_secs())
+        }
     })
 }

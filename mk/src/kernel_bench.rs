@@ -81,12 +81,17 @@ pub fn measure(builder: &Builder, kernel: &Kernel, plugin: &Path) -> Result<Meas
         bail!("the kernel's bench did not end in order ({status:?}):\n{log}");
     }
     let meter = Meter::read(&counts)?;
-    let mut measured =
-        Measured { figures: Vec::new(), names: Vec::new(), traces: kernel_trace::read(&trace)?, listing: Listing::make(kernel)? };
+    let mut measured = Measured {
+        figures: Vec::new(),
+        names: Vec::new(),
+        traces: kernel_trace::read(&trace)?,
+        listing: Listing::make(kernel)?,
+    };
     let empty = medians(&meter, EMPTY).context("the meter saw no empty window")?;
     for line in log.lines().filter_map(|line| line.strip_prefix("kbench ")) {
         let (line, time) = line.trim().rsplit_once(": ").with_context(|| format!("unexpected line: {line}"))?;
-        let median_ns = time.strip_suffix(" ns").and_then(|ns| ns.parse().ok()).with_context(|| format!("{line}: {time}"))?;
+        let median_ns =
+            time.strip_suffix(" ns").and_then(|ns| ns.parse().ok()).with_context(|| format!("{line}: {time}"))?;
         let (id, name) = line.split_once(' ').with_context(|| format!("unexpected line: {line}"))?;
         let id = u8::from_str_radix(id, 16).with_context(|| format!("unexpected line: {line}"))?;
         measured.names.push((id, name.to_owned()));
@@ -94,7 +99,8 @@ pub fn measure(builder: &Builder, kernel: &Kernel, plugin: &Path) -> Result<Meas
             EMPTY => {}
             FORWARDED => measured.add_forwarded()?,
             _ => {
-                let (user, kernel) = medians(&meter, id).with_context(|| format!("the meter saw no window of {name}"))?;
+                let (user, kernel) =
+                    medians(&meter, id).with_context(|| format!("the meter saw no window of {name}"))?;
                 measured.add(name, Some(median_ns), user.saturating_sub(empty.0), kernel.saturating_sub(empty.1));
             }
         }
@@ -136,7 +142,9 @@ impl Measured {
             // the second time ended the look before the last one.
             let begin = (first..=last).rev().take_while(waits).last().unwrap_or(first);
             let repeated = (begin..=last).rev().find(|&i| addresses[begin..i].contains(&addresses[i]));
-            let look = repeated.and_then(|end| (begin..end).rev().find(|&i| addresses[i] == addresses[end])).map_or(begin, |i| i + 1);
+            let look = repeated
+                .and_then(|end| (begin..end).rev().find(|&i| addresses[i] == addresses[end]))
+                .map_or(begin, |i| i + 1);
             trapped.push(&addresses[..first]);
             answered.push(&addresses[look..]);
         }
@@ -161,13 +169,21 @@ impl Measured {
 
     /// The table.
     pub fn print(&self) {
-        println!("{:62}{:>6}{:>8}{:>6}{:>6}{:>9}{:>11}", "kernel operation: instructions", "all", "kernel", "user", "seL4", "at most", "median ns");
+        println!(
+            "{:62}{:>6}{:>8}{:>6}{:>6}{:>9}{:>11}",
+            "kernel operation: instructions", "all", "kernel", "user", "seL4", "at most", "median ns"
+        );
         let number = |value: Option<u64>| value.map_or("-".into(), |value| value.to_string());
         for figure in &self.figures {
             let all = figure.user + figure.kernel;
             println!(
                 "{:62}{all:6}{:8}{:6}{:>6}{:>9}{:>11}{}",
-                figure.operation, figure.kernel, figure.user, number(figure.sel4), number(figure.at_most), number(figure.median_ns),
+                figure.operation,
+                figure.kernel,
+                figure.user,
+                number(figure.sel4),
+                number(figure.at_most),
+                number(figure.median_ns),
                 if figure.at_most.is_some_and(|most| all > most) { "  missed" } else { "" }
             );
         }
@@ -182,7 +198,9 @@ impl Measured {
             // A name that is the beginning of others means itself.
             _ => match matching.iter().find(|(_, name)| name == wanted) {
                 Some(one) => one,
-                None if matching.is_empty() => bail!("--trace {wanted}: no operation has this in its name; there are:{}", names()),
+                None if matching.is_empty() => {
+                    bail!("--trace {wanted}: no operation has this in its name; there are:{}", names())
+                }
                 None => bail!("--trace {wanted}: several operations have this in their names; there are:{}", names()),
             },
         };

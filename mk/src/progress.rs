@@ -46,13 +46,15 @@ impl Step {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(1000);
             bar.set_style(
-                ProgressStyle::with_template("{spinner} {prefix:32} {bar:30} {msg}").expect("the template is well formed"),
+                ProgressStyle::with_template("{spinner} {prefix:32} {bar:30} {msg}")
+                    .expect("the template is well formed"),
             );
             bar.set_prefix(name.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        let step = Self { name: name.to_owned(), started: Instant::now(), expected, bar, told: Instant::now(), history, log };
+        let step =
+            Self { name: name.to_owned(), started: Instant::now(), expected, bar, told: Instant::now(), history, log };
         match &step.bar {
             Some(bar) => bar.set_message(format!("about {}", duration(step.expected.seconds))),
             None => eprintln!("mk: {name}: about {}", duration(step.expected.seconds)),

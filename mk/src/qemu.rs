@@ -71,7 +71,9 @@ impl Machine {
     /// The common part of the command line, for the report.
     pub fn line(&self) -> String {
         let command = self.command(Path::new("LOG"));
-        let words: Vec<String> = command.get_args().chain(self.extra.iter().map(std::ffi::OsStr::new))
+        let words: Vec<String> = command
+            .get_args()
+            .chain(self.extra.iter().map(std::ffi::OsStr::new))
             .map(|word| word.to_string_lossy().into_owned())
             .collect();
         format!("qemu-system-x86_64 {}", words.join(" "))
@@ -93,9 +95,12 @@ pub fn disk(command: &mut Command, name: &str, file: &Path, options: &str) {
 
 /// Adds the console hvc0 on QEMU's standard input and output.
 pub fn console(command: &mut Command) {
-    command
-        .args(["-device", "virtio-serial-pci,iommu_platform=on,disable-legacy=on"])
-        .args(["-chardev", "stdio,id=c0,signal=off", "-device", "virtconsole,chardev=c0"]);
+    command.args(["-device", "virtio-serial-pci,iommu_platform=on,disable-legacy=on"]).args([
+        "-chardev",
+        "stdio,id=c0,signal=off",
+        "-device",
+        "virtconsole,chardev=c0",
+    ]);
 }
 
 /// Adds the network, with the host's `port` on the loopback address forwarded to ssh where one is given.

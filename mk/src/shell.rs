@@ -78,7 +78,11 @@ impl Arguments {
     /// Refuses what needs no build to be refused.
     pub fn check(&self) -> Result<()> {
         if !(1..=64).contains(&self.cores) || self.service == 0 || self.service > self.cores {
-            bail!("--cores {} --service {}: 1 to 64 cores, at least one and at most all of them service cores", self.cores, self.service);
+            bail!(
+                "--cores {} --service {}: 1 to 64 cores, at least one and at most all of them service cores",
+                self.cores,
+                self.service
+            );
         }
         if self.system == Which::Vendor && self.wants_iso() {
             bail!("--loader is for Tacet: vendor Linux is loaded by QEMU");
@@ -105,13 +109,15 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     };
     let log = builder.cache().work("logs")?.join("shell-serial.log");
     // Free now; QEMU says so if somebody takes it first.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).context("no free TCP port")?.port();
+    let port =
+        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).context("no free TCP port")?.port();
     let mut command = machine.command(&log);
     qemu::disk(&mut command, "d0", &disk, "");
     qemu::console(&mut command);
     qemu::network(&mut command, Some(port));
     let words = format!("tacet_ssh {}", terminal_words());
-    let folder = tempfile::Builder::new().prefix("tacet-shell-").tempdir().context("cannot create a temporary folder")?;
+    let folder =
+        tempfile::Builder::new().prefix("tacet-shell-").tempdir().context("cannot create a temporary folder")?;
     match options.system {
         Which::Tacet => {
             let (kernel, archive) = builder.tacet_archive()?;
@@ -133,7 +139,9 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         }
     }
     command.args(&machine.extra);
-    eprintln!("mk: booting; `exit` powers off, Ctrl-] switches off; ssh -p {port} root@127.0.0.1 from another terminal");
+    eprintln!(
+        "mk: booting; `exit` powers off, Ctrl-] switches off; ssh -p {port} root@127.0.0.1 from another terminal"
+    );
     let code = attach(command)?;
     match (options.system, code) {
         (_, Some(0 | 1)) => Ok(ExitCode::SUCCESS),
@@ -253,7 +261,10 @@ fn attach(mut command: Command) -> Result<Option<i32>> {
             if count == 0 {
                 break;
             }
-            stdout().write_all(&buffer[..count]).and_then(|()| stdout().flush()).context("cannot write to the terminal")?;
+            stdout()
+                .write_all(&buffer[..count])
+                .and_then(|()| stdout().flush())
+                .context("cannot write to the terminal")?;
         }
         if from_keys {
             let count = stdin().lock().read(&mut buffer).unwrap_or(0);

@@ -32,9 +32,7 @@ fn run(args: &Args) -> Result<()> {
     work.check_outputs()?;
     let threads = usize::from(args.threads);
     work.cpu_of(threads - 1)?;
-    let iterations = work
-        .fixed_iterations()
-        .unwrap_or_else(|| calibrate(work.duration()));
+    let iterations = work.fixed_iterations().unwrap_or_else(|| calibrate(work.duration()));
     let barrier = SpinBarrier::new(threads);
     // Pinning comes first and for all: a thread that gave up alone would leave the others at the barrier.
     let pinned = SpinBarrier::new(threads);
@@ -44,9 +42,7 @@ fn run(args: &Args) -> Result<()> {
             .map(|rank| {
                 let (barrier, pinned, failed) = (&barrier, &pinned, &failed);
                 scope.spawn(move || {
-                    let placed = work
-                        .cpu_of(usize::from(rank))
-                        .and_then(|cpu| cpu.map_or(Ok(()), pin));
+                    let placed = work.cpu_of(usize::from(rank)).and_then(|cpu| cpu.map_or(Ok(()), pin));
                     failed.fetch_or(placed.is_err(), Ordering::SeqCst);
                     pinned.wait();
                     placed?;
@@ -66,13 +62,7 @@ fn run(args: &Args) -> Result<()> {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|t| {
-                t.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
+        threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
     let parts: Result<Vec<Part>> = parts.into_iter().filter_map(Result::transpose).collect();
     let recording = Recording::assemble(

@@ -50,27 +50,16 @@ fn is_first_by_environment() -> bool {
 
 /// Agree on the outcome of a step that each rank took by itself: the first failing rank's error is told by rank 0.
 fn agree<C: Communicator>(world: &C, outcome: Result<()>) -> Result<()> {
-    let code = outcome
-        .as_ref()
-        .err()
-        .map_or(0, |e| i32::from(e.exit_code()));
+    let code = outcome.as_ref().err().map_or(0, |e| i32::from(e.exit_code()));
     let mut worst = 0;
     world.all_reduce_into(&code, &mut worst, SystemOperation::max());
     if worst == 0 {
         return Ok(());
     }
-    let mine = if code == 0 {
-        world.size()
-    } else {
-        world.rank()
-    };
+    let mine = if code == 0 { world.size() } else { world.rank() };
     let mut first = 0;
     world.all_reduce_into(&mine, &mut first, SystemOperation::min());
-    let mut message = outcome
-        .err()
-        .map(|e| e.to_string())
-        .unwrap_or_default()
-        .into_bytes();
+    let mut message = outcome.err().map(|e| e.to_string()).unwrap_or_default().into_bytes();
     let mut length = message.len() as u64;
     let root = world.process_at_rank(first);
     root.broadcast_into(&mut length);
@@ -87,8 +76,7 @@ fn agree<C: Communicator>(world: &C, outcome: Result<()>) -> Result<()> {
 /// Bring all parts to rank 0; the others get none.
 fn gather<C: Communicator>(world: &C, part: Part) -> Result<Option<Vec<Part>>> {
     let root = world.process_at_rank(0);
-    let bad =
-        |e: serde_json::Error| Error::Mismatch(format!("a rank sent what cannot be read: {e}"));
+    let bad = |e: serde_json::Error| Error::Mismatch(format!("a rank sent what cannot be read: {e}"));
     if world.rank() != 0 {
         let circumstances = Circumstances {
             placement: part.placement,
@@ -124,9 +112,8 @@ fn run<C: Communicator>(args: &Args, world: &C) -> Result<()> {
     let work = &args.work;
     let rank = world.rank();
     let prepare = || {
-        let id = u8::try_from(rank).map_err(|_| {
-            Error::Usage(format!("{} ranks; the meter tells 256 apart", world.size()))
-        })?;
+        let id = u8::try_from(rank)
+            .map_err(|_| Error::Usage(format!("{} ranks; the meter tells 256 apart", world.size())))?;
         if rank == 0 {
             work.check_outputs()?;
         }

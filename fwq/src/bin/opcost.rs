@@ -124,9 +124,7 @@ fn run(args: &Args) -> Result<()> {
         );
     }
     let recording = OpRecording::new(times.len(), tsc_hz, Placement::of_this_thread(), ops);
-    args.json
-        .as_deref()
-        .map_or(Ok(()), |path| recording.write(path))
+    args.json.as_deref().map_or(Ok(()), |path| recording.write(path))
 }
 
 fn main() -> ExitCode {

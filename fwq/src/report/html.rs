@@ -68,22 +68,16 @@ fn explanation(system: System) -> &'static str {
         }
         System::Tacet => "our Linux on the microkernel, both ranks share its one service core",
         System::TacetDecoupled => "our Linux, each rank's thread alone on a compute core",
-        System::Bare => {
-            "the same work loop with no operating system: what the emulator alone does to the clock"
-        }
+        System::Bare => "the same work loop with no operating system: what the emulator alone does to the clock",
     }
 }
 
 /// Modes and activities in the order of the report, with their runs.
 fn groups(report: &Report) -> Vec<(Mode, Activity, Vec<&Run>)> {
-    let keys: BTreeSet<(Mode, Activity)> =
-        report.runs.iter().map(|r| (r.mode, r.activity)).collect();
+    let keys: BTreeSet<(Mode, Activity)> = report.runs.iter().map(|r| (r.mode, r.activity)).collect();
     keys.into_iter()
         .map(|(mode, activity)| {
-            let runs = report
-                .runs
-                .iter()
-                .filter(|r| r.mode == mode && r.activity == activity);
+            let runs = report.runs.iter().filter(|r| r.mode == mode && r.activity == activity);
             (mode, activity, runs.collect())
         })
         .collect()
@@ -101,12 +95,7 @@ fn main_rows(report: &Report) -> Vec<Row> {
             for (i, rank) in run.ranks.iter().enumerate() {
                 let mut cells = table::cells(run, rank);
                 cells.drain(1..3);
-                rows.push(Row {
-                    cells,
-                    colour: hex(run.system),
-                    first: i == 0,
-                    group: group.take(),
-                });
+                rows.push(Row { cells, colour: hex(run.system), first: i == 0, group: group.take() });
             }
         }
     }
@@ -127,22 +116,13 @@ fn step_rows(report: &Report) -> Vec<Row> {
                     rank.wait.map_or_else(none, |w| ms(w.median as f64)),
                     rank.wait.map_or_else(none, |w| ms(w.mean)),
                     rank.wait.map_or_else(none, |w| ms(w.max as f64)),
-                    run.step_cost
-                        .map_or_else(none, |c| format!("{:.3}", c.slowdown)),
-                    run.step_cost
-                        .map_or_else(none, |c| format!("{:.3}", c.slowdown_work)),
-                    rank.gaps
-                        .map_or_else(none, |g| table_number(g.kernel_entries)),
+                    run.step_cost.map_or_else(none, |c| format!("{:.3}", c.slowdown)),
+                    run.step_cost.map_or_else(none, |c| format!("{:.3}", c.slowdown_work)),
+                    rank.gaps.map_or_else(none, |g| table_number(g.kernel_entries)),
                     rank.gaps.map_or_else(none, |g| table_number(g.syscalls)),
-                    rank.usage
-                        .map_or_else(none, |u| (u.minor_faults + u.major_faults).to_string()),
+                    rank.usage.map_or_else(none, |u| (u.minor_faults + u.major_faults).to_string()),
                 ];
-                rows.push(Row {
-                    cells,
-                    colour: hex(run.system),
-                    first: i == 0,
-                    group: group.take(),
-                });
+                rows.push(Row { cells, colour: hex(run.system), first: i == 0, group: group.take() });
             }
         }
     }
@@ -185,16 +165,9 @@ fn guests(report: &Report) -> Vec<Guest> {
 /// Storm systems, and a row for each activity that any of them names. Operations of several runs are added.
 fn storm(report: &Report) -> (Vec<&'static str>, Vec<StormRow>) {
     let stormy = |system: System| {
-        report
-            .runs
-            .iter()
-            .filter(move |r| r.system == system && r.activity == Activity::Storm)
-            .flat_map(|r| &r.storm)
+        report.runs.iter().filter(move |r| r.system == system && r.activity == Activity::Storm).flat_map(|r| &r.storm)
     };
-    let columns: Vec<System> = systems(report)
-        .into_iter()
-        .filter(|s| stormy(*s).next().is_some())
-        .collect();
+    let columns: Vec<System> = systems(report).into_iter().filter(|s| stormy(*s).next().is_some()).collect();
     let mut names: Vec<&str> = Vec::new();
     for item in columns.iter().flat_map(|s| stormy(*s)) {
         if !names.contains(&item.name.as_str()) {
@@ -205,11 +178,7 @@ fn storm(report: &Report) -> (Vec<&'static str>, Vec<StormRow>) {
         let items: Vec<&StormItem> = stormy(system).filter(|i| i.name == name).collect();
         let ran = items.iter().any(|i| i.ran);
         let ops: u64 = items.iter().map(|i| i.ops).sum();
-        let note = items
-            .iter()
-            .map(|i| i.note.as_str())
-            .find(|n| !n.is_empty())
-            .unwrap_or_default();
+        let note = items.iter().map(|i| i.note.as_str()).find(|n| !n.is_empty()).unwrap_or_default();
         let text = match (ran, note) {
             (true, "") => table_number(ops),
             (true, note) => format!("{} ({note})", table_number(ops)),
@@ -220,10 +189,7 @@ fn storm(report: &Report) -> (Vec<&'static str>, Vec<StormRow>) {
     };
     let rows = names
         .iter()
-        .map(|name| StormRow {
-            name: (*name).to_owned(),
-            cells: columns.iter().map(|s| cell(*s, name)).collect(),
-        })
+        .map(|name| StormRow { name: (*name).to_owned(), cells: columns.iter().map(|s| cell(*s, name)).collect() })
         .collect();
     (columns.iter().map(|s| s.title()).collect(), rows)
 }
@@ -231,28 +197,17 @@ fn storm(report: &Report) -> (Vec<&'static str>, Vec<StormRow>) {
 /// What must be said beside such figures, as far as it applies to this report.
 fn notes(report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
-    let tuned = || {
-        report
-            .runs
-            .iter()
-            .filter(|r| r.system == System::VendorTuned)
-    };
+    let tuned = || report.runs.iter().filter(|r| r.system == System::VendorTuned);
     let worst = |activity: Activity| {
-        let ranks = tuned()
-            .filter(move |r| r.activity == activity)
-            .flat_map(|r| &r.ranks);
-        ranks
-            .filter_map(|r| r.stolen_ppm)
-            .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
+        let ranks = tuned().filter(move |r| r.activity == activity).flat_map(|r| &r.ranks);
+        ranks.filter_map(|r| r.stolen_ppm).fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))))
     };
     if let Some(quiet) = worst(Activity::Quiet) {
         let storm = match worst(Activity::Storm) {
             Some(storm) if storm > 2.0 * quiet => {
                 format!(" Under the storm it loses up to {storm:.1} ppm: there is the difference.")
             }
-            Some(storm) => format!(
-                " Under the storm of this report it loses {storm:.1} ppm at most, hardly more."
-            ),
+            Some(storm) => format!(" Under the storm of this report it loses {storm:.1} ppm at most, hardly more."),
             None => String::new(),
         };
         notes.push(format!(
@@ -281,12 +236,7 @@ fn notes(report: &Report) -> Vec<String> {
                 .into(),
         );
     }
-    let migrated: usize = report
-        .runs
-        .iter()
-        .flat_map(|r| &r.ranks)
-        .filter_map(|r| r.migrated)
-        .sum();
+    let migrated: usize = report.runs.iter().flat_map(|r| &r.ranks).filter_map(|r| r.migrated).sum();
     if migrated > 0 {
         notes.push(format!(
             "{migrated} quanta began on one core and ended on another. They count as hit; their instructions cannot be \
@@ -324,11 +274,7 @@ pub(super) fn render(report: &Report) -> Result<String> {
     let counts: BTreeSet<usize> = report.runs.iter().map(|r| r.samples).collect();
     let samples = match (counts.first(), counts.last()) {
         (Some(&few), Some(&many)) if few < many => {
-            format!(
-                "{} to {}",
-                table_number(few as u64),
-                table_number(many as u64)
-            )
+            format!("{} to {}", table_number(few as u64), table_number(many as u64))
         }
         (_, many) => table_number(many.copied().unwrap_or(0) as u64),
     };
@@ -343,11 +289,7 @@ pub(super) fn render(report: &Report) -> Result<String> {
         own: table_number(own.unwrap_or(0)),
         legend: systems(report)
             .into_iter()
-            .map(|s| Legend {
-                name: s.title(),
-                colour: hex(s),
-                what: explanation(s),
-            })
+            .map(|s| Legend { name: s.title(), colour: hex(s), what: explanation(s) })
             .collect(),
         // Mode and activity head the groups of rows.
         heads: [&table::HEADS[..1], &table::HEADS[3..]].concat(),
@@ -361,11 +303,6 @@ pub(super) fn render(report: &Report) -> Result<String> {
     };
     let mut environment = Environment::new();
     let fail = |e: minijinja::Error| Error::Plot(e.to_string());
-    environment
-        .add_template("report.html", include_str!("../../templates/report.html"))
-        .map_err(fail)?;
-    environment
-        .get_template("report.html")
-        .and_then(|t| t.render(Serde(&page)))
-        .map_err(fail)
+    environment.add_template("report.html", include_str!("../../templates/report.html")).map_err(fail)?;
+    environment.get_template("report.html").and_then(|t| t.render(Serde(&page))).map_err(fail)
 }

@@ -114,10 +114,7 @@ pub struct Report {
 
 impl Report {
     pub fn new(machine: Machine) -> Self {
-        Report {
-            machine,
-            runs: Vec::new(),
-        }
+        Report { machine, runs: Vec::new() }
     }
 
     /// Add a run; runs are kept in the order systems are compared in.
@@ -133,8 +130,7 @@ impl Report {
     pub fn write(&self, dir: &Path) -> Result<()> {
         fs::create_dir_all(dir).map_err(|e| Error::file(dir, e))?;
         let path = dir.join("report.json");
-        let json = serde_json::to_string(self)
-            .map_err(|e| Error::format(&path, e.line(), e.to_string()))?;
+        let json = serde_json::to_string(self).map_err(|e| Error::format(&path, e.line(), e.to_string()))?;
         fs::write(&path, json + "\n").map_err(|e| Error::file(&path, e))?;
         let path = dir.join("report.html");
         fs::write(&path, html::render(self)?).map_err(|e| Error::file(&path, e))

@@ -22,9 +22,7 @@ pub(super) fn colour(system: System) -> RGBColor {
     }
 }
 
-fn drawn<E: std::error::Error + Send + Sync>(
-    result: std::result::Result<(), DrawingAreaErrorKind<E>>,
-) -> Result<()> {
+fn drawn<E: std::error::Error + Send + Sync>(result: std::result::Result<(), DrawingAreaErrorKind<E>>) -> Result<()> {
     result.map_err(|e| Error::Plot(e.to_string()))
 }
 
@@ -62,17 +60,11 @@ pub(super) enum Over {
 impl Over {
     fn points(self, run: &Run, rank: &RankResult) -> Vec<(f64, f64)> {
         let all = |curve: &Curve, x: &dyn Fn(u64) -> f64| -> Vec<(f64, f64)> {
-            curve
-                .iter()
-                .map(|&(v, p)| (x(v), p))
-                .filter(|(x, _)| *x > 0.0)
-                .collect()
+            curve.iter().map(|&(v, p)| (x(v), p)).filter(|(x, _)| *x > 0.0).collect()
         };
         match self {
             Over::Stolen => all(&rank.stolen_curve, &|v| v as f64),
-            Over::Delay => all(&rank.ticks_curve, &|v| {
-                (v - rank.cycles.min) as f64 * 1e6 / run.tsc_hz
-            }),
+            Over::Delay => all(&rank.ticks_curve, &|v| (v - rank.cycles.min) as f64 * 1e6 / run.tsc_hz),
         }
     }
 }
@@ -81,19 +73,11 @@ impl Over {
 pub(super) fn distribution(runs: &[&Run], over: Over) -> Result<String> {
     let lines: Vec<(System, Vec<(f64, f64)>)> = runs
         .iter()
-        .flat_map(|run| {
-            run.ranks
-                .iter()
-                .map(|rank| (run.system, over.points(run, rank)))
-        })
+        .flat_map(|run| run.ranks.iter().map(|rank| (run.system, over.points(run, rank))))
         .filter(|(_, points)| !points.is_empty())
         .collect();
     let samples = runs.iter().map(|r| r.samples).max().unwrap_or(1);
-    let most = lines
-        .iter()
-        .flat_map(|(_, l)| l)
-        .map(|p| p.0)
-        .fold(10.0, f64::max);
+    let most = lines.iter().flat_map(|(_, l)| l).map(|p| p.0).fold(10.0, f64::max);
     let (from, x_desc) = match over {
         Over::Stolen => (1.0, "stolen instructions in a quantum, x"),
         Over::Delay => (0.1, "delay over the fastest quantum, x µs"),
@@ -130,14 +114,7 @@ pub(super) fn distribution(runs: &[&Run], over: Over) -> Result<String> {
         for (system, points) in floor_first.chain(lines.iter().filter(|l| l.0 != System::Bare)) {
             let width = if *system == System::Bare { 1 } else { 2 };
             let stairs = staircase(points, from);
-            drawn(
-                chart
-                    .draw_series([PathElement::new(
-                        stairs,
-                        colour(*system).stroke_width(width),
-                    )])
-                    .map(drop),
-            )?;
+            drawn(chart.draw_series([PathElement::new(stairs, colour(*system).stroke_width(width))]).map(drop))?;
         }
         if lines.is_empty() {
             let style = text(15.0).pos(Pos::new(HPos::Center, VPos::Center));
@@ -162,13 +139,8 @@ fn staircase(points: &[(f64, f64)], from: f64) -> Vec<(f64, f64)> {
 
 /// White over yellow to dark red, on a logarithmic scale from 1 to 1,000,000.
 fn heat(value: u64) -> RGBColor {
-    const STOPS: [(u8, u8, u8); 5] = [
-        (0xff, 0xed, 0xa0),
-        (0xfe, 0xb2, 0x4c),
-        (0xf0, 0x3b, 0x20),
-        (0xa5, 0x00, 0x26),
-        (0x3b, 0x00, 0x1f),
-    ];
+    const STOPS: [(u8, u8, u8); 5] =
+        [(0xff, 0xed, 0xa0), (0xfe, 0xb2, 0x4c), (0xf0, 0x3b, 0x20), (0xa5, 0x00, 0x26), (0x3b, 0x00, 0x1f)];
     let position = ((value.max(1) as f64).log10() / 6.0).clamp(0.0, 1.0) * (STOPS.len() - 1) as f64;
     let low = (position as usize).min(STOPS.len() - 2);
     let part = position - low as f64;
@@ -183,10 +155,8 @@ pub(super) fn heat_map(runs: &[&Run]) -> Result<String> {
     const WIDTH: i32 = 800;
     const ROW: i32 = 22;
     const TOP: i32 = 6;
-    let rows: Vec<(&Run, &RankResult)> = runs
-        .iter()
-        .flat_map(|run| run.ranks.iter().map(move |rank| (*run, rank)))
-        .collect();
+    let rows: Vec<(&Run, &RankResult)> =
+        runs.iter().flat_map(|run| run.ranks.iter().map(move |rank| (*run, rank))).collect();
     let bottom = TOP + rows.len() as i32 * ROW;
     let mut svg = String::new();
     {
@@ -203,19 +173,10 @@ pub(super) fn heat_map(runs: &[&Run]) -> Result<String> {
             let n = rank.bins.len() as i32;
             let x = |k: i32| LEFT + k * WIDTH / n.max(1);
             // A rank that ends before the others leaves the rest of its row white.
-            let used = rank
-                .bins
-                .iter()
-                .rposition(|b| b.quanta > 0)
-                .map_or(0, |last| last + 1);
+            let used = rank.bins.iter().rposition(|b| b.quanta > 0).map_or(0, |last| last + 1);
             let row = [(LEFT, y + 1), (x(used as i32), y + ROW - 2)];
             drawn(area.draw(&Rectangle::new(row, EMPTY.filled())))?;
-            for (k, bin) in rank
-                .bins
-                .iter()
-                .enumerate()
-                .filter(|(_, b)| b.stolen_max > 0)
-            {
+            for (k, bin) in rank.bins.iter().enumerate().filter(|(_, b)| b.stolen_max > 0) {
                 let cell = [(x(k as i32), y + 1), (x(k as i32 + 1), y + ROW - 2)];
                 drawn(area.draw(&Rectangle::new(cell, heat(bin.stolen_max).filled())))?;
             }
@@ -226,17 +187,10 @@ pub(super) fn heat_map(runs: &[&Run]) -> Result<String> {
         let below = text(12.0).pos(Pos::new(HPos::Center, VPos::Top));
         for percent in [0, 25, 50, 75, 100] {
             let x = LEFT + WIDTH * percent / 100;
-            drawn(area.draw(&PathElement::new(
-                [(x, bottom), (x, bottom + 4)],
-                INK.mix(0.6),
-            )))?;
+            drawn(area.draw(&PathElement::new([(x, bottom), (x, bottom + 4)], INK.mix(0.6))))?;
             drawn(area.draw_text(&format!("{percent} %"), &below, (x, bottom + 7)))?;
         }
-        drawn(area.draw_text(
-            "of the run's time",
-            &below,
-            (LEFT + WIDTH * 5 / 8, bottom + 7),
-        ))?;
+        drawn(area.draw_text("of the run's time", &below, (LEFT + WIDTH * 5 / 8, bottom + 7)))?;
         // The scale: six decades.
         let (x0, y0, step) = (LEFT, bottom + 40, 4);
         for k in 0..60 {
@@ -244,10 +198,7 @@ pub(super) fn heat_map(runs: &[&Run]) -> Result<String> {
             let cell = [(x0 + k * step, y0), (x0 + (k + 1) * step, y0 + 12)];
             drawn(area.draw(&Rectangle::new(cell, heat(value).filled())))?;
         }
-        for (decade, name) in ["1", "10", "100", "1k", "10k", "100k", "1M+"]
-            .iter()
-            .enumerate()
-        {
+        for (decade, name) in ["1", "10", "100", "1k", "10k", "100k", "1M+"].iter().enumerate() {
             drawn(area.draw_text(name, &below, (x0 + decade as i32 * 10 * step, y0 + 15)))?;
         }
         let beside = text(12.0).pos(Pos::new(HPos::Left, VPos::Center));
@@ -273,18 +224,9 @@ pub(super) fn time_series(runs: &[&Run], series: Series) -> Result<String> {
         Series::Stolen => bin.stolen_max as f64,
         Series::Longest => bin.ticks_max as f64 * 1e3 / run.tsc_hz,
     };
-    let all = || {
-        runs.iter().flat_map(|r| {
-            r.ranks
-                .iter()
-                .flat_map(|k| k.bins.iter().map(|b| value(r, b)))
-        })
-    };
+    let all = || runs.iter().flat_map(|r| r.ranks.iter().flat_map(|k| k.bins.iter().map(|b| value(r, b))));
     let most = all().fold(0.0, f64::max);
-    let least = runs
-        .iter()
-        .flat_map(|r| r.ranks.iter().map(|k| k.ms_min))
-        .fold(f64::INFINITY, f64::min);
+    let least = runs.iter().flat_map(|r| r.ranks.iter().map(|k| k.ms_min)).fold(f64::INFINITY, f64::min);
     let range = match series {
         Series::Stolen => 1.0..most.max(10.0) * 1.6,
         Series::Longest => least * 0.8..most.max(least) * 1.6,
@@ -292,13 +234,9 @@ pub(super) fn time_series(runs: &[&Run], series: Series) -> Result<String> {
     const STRIP: u32 = 118;
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (560, STRIP * runs.len() as u32 + 4))
-            .into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (560, STRIP * runs.len() as u32 + 4)).into_drawing_area();
         for (strip, run) in area.split_evenly((runs.len(), 1)).iter().zip(runs) {
-            let span = run
-                .ranks
-                .first()
-                .map_or(1.0, |r| r.bin_s * r.bins.len() as f64);
+            let span = run.ranks.first().map_or(1.0, |r| r.bin_s * r.bins.len() as f64);
             let mut chart = ChartBuilder::on(strip)
                 .margin_right(12)
                 .margin_top(22)
@@ -331,13 +269,8 @@ pub(super) fn time_series(runs: &[&Run], series: Series) -> Result<String> {
                     .map(|(x, v)| PathElement::new([(x, base), (x, v)], style));
                 drawn(chart.draw_series(bars).map(drop))?;
             }
-            let nothing = matches!(series, Series::Stolen)
-                && run.ranks.iter().all(|r| r.stolen_insns == Some(0));
-            let title = format!(
-                "{}{}",
-                run.system.title(),
-                if nothing { ": nothing stolen" } else { "" }
-            );
+            let nothing = matches!(series, Series::Stolen) && run.ranks.iter().all(|r| r.stolen_insns == Some(0));
+            let title = format!("{}{}", run.system.title(), if nothing { ": nothing stolen" } else { "" });
             drawn(strip.draw_text(&title, &text(13.0), (52, 4)))?;
         }
         drawn(area.present())?;

@@ -135,15 +135,9 @@ impl Run {
             .ranks
             .iter()
             .map(|rank| {
-                let quanta: Option<Vec<&Quantum>> =
-                    meter.map(|m| m.of(recording.run_id, rank.rank).collect());
-                RankResult::of(recording, rank, quanta.as_deref(), span).map_err(|text| {
-                    Error::Mismatch(format!(
-                        "{}, run {}: {text}",
-                        system.title(),
-                        recording.run_id
-                    ))
-                })
+                let quanta: Option<Vec<&Quantum>> = meter.map(|m| m.of(recording.run_id, rank.rank).collect());
+                RankResult::of(recording, rank, quanta.as_deref(), span)
+                    .map_err(|text| Error::Mismatch(format!("{}, run {}: {text}", system.title(), recording.run_id)))
             })
             .collect::<Result<_>>()?;
         Ok(Run {
@@ -192,10 +186,7 @@ impl RankResult {
         let ms = |ticks: u64| ticks as f64 * 1e3 / recording.tsc_hz;
         let mut result = RankResult {
             rank: rank.rank,
-            core: rank
-                .placement
-                .decoupled_core
-                .or(rank.placement.cpu.map(|c| c as u32)),
+            core: rank.placement.decoupled_core.or(rank.placement.cpu.map(|c| c as u32)),
             samples: s.samples,
             own_insns: recording.own_insns * s.samples as u64,
             stolen_insns: None,
@@ -238,11 +229,7 @@ impl RankResult {
     }
 
     /// Fill in the meter's figures; returns the stolen instructions of each quantum.
-    fn add_counts(
-        &mut self,
-        own: u64,
-        quanta: &[&Quantum],
-    ) -> std::result::Result<Vec<Option<u64>>, String> {
+    fn add_counts(&mut self, own: u64, quanta: &[&Quantum]) -> std::result::Result<Vec<Option<u64>>, String> {
         if quanta.len() != self.samples {
             return Err(format!(
                 "rank {}: the program measured {} quanta, the meter saw {} of them",
@@ -264,18 +251,11 @@ impl RankResult {
 
         let mut cores: Vec<u32> = quanta.iter().map(|q| q.vcpu).collect();
         cores.sort_unstable();
-        self.core = cores
-            .chunk_by(|a, b| a == b)
-            .max_by_key(|c| c.len())
-            .map(|c| c[0]);
+        self.core = cores.chunk_by(|a, b| a == b).max_by_key(|c| c.len()).map(|c| c[0]);
         cores.dedup();
         self.cores = cores;
         self.stolen_insns = Some(sum);
-        self.stolen_ppm = Some(if executed == 0 {
-            0.0
-        } else {
-            sum as f64 * 1e6 / executed as f64
-        });
+        self.stolen_ppm = Some(if executed == 0 { 0.0 } else { sum as f64 * 1e6 / executed as f64 });
         self.stolen_max = Some(known.iter().copied().max().unwrap_or(0));
         self.quanta_hit = Some(migrated + known.iter().filter(|s| **s > 0).count());
         self.kernel_entries = Some(total(|c| c.entries));
@@ -306,13 +286,8 @@ fn curve(mut values: Vec<u64>) -> Curve {
         }
     };
     // Ranks from the top that grow geometrically, walked downwards: index n - 1 is the maximum.
-    let mut ranks: Vec<usize> = (0..CURVE_POINTS)
-        .map(|i| {
-            (n as f64)
-                .powf(i as f64 / (CURVE_POINTS - 1) as f64)
-                .round() as usize
-        })
-        .collect();
+    let mut ranks: Vec<usize> =
+        (0..CURVE_POINTS).map(|i| (n as f64).powf(i as f64 / (CURVE_POINTS - 1) as f64).round() as usize).collect();
     ranks.dedup();
     for from_top in ranks.iter().rev() {
         if (1..=n).contains(from_top) {
@@ -328,11 +303,7 @@ fn bins(rank: &Rank, stolen: &[Option<u64>], span: u64) -> Vec<Bin> {
         let index = (u128::from(start) * BINS as u128 / u128::from(span.max(1))) as usize;
         let bin = &mut bins[index.min(BINS - 1)];
         let stolen = stolen.unwrap_or(0);
-        bin.ticks_min = if bin.quanta == 0 {
-            ticks
-        } else {
-            bin.ticks_min.min(ticks)
-        };
+        bin.ticks_min = if bin.quanta == 0 { ticks } else { bin.ticks_min.min(ticks) };
         bin.ticks_max = bin.ticks_max.max(ticks);
         bin.quanta += 1;
         bin.stolen += stolen;

@@ -19,11 +19,7 @@ pub(super) fn cells(run: &Run, rank: &RankResult) -> Vec<String> {
         rank.rank.to_string(),
         match &rank.cores[..] {
             [] => optional(rank.core, |c| c.to_string()),
-            cores => cores
-                .iter()
-                .map(u32::to_string)
-                .collect::<Vec<_>>()
-                .join("+"),
+            cores => cores.iter().map(u32::to_string).collect::<Vec<_>>().join("+"),
         },
         table_number(rank.samples as u64),
         optional(rank.stolen_ppm, ppm),

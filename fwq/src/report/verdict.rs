@@ -14,17 +14,9 @@ impl Verdict {
     /// One sentence for the head of the report.
     pub fn sentence(&self, report: &Report) -> String {
         if !self.failures.is_empty() {
-            return format!(
-                "Not silent: {} of the conditions on decoupled ranks are not met.",
-                self.failures.len()
-            );
+            return format!("Not silent: {} of the conditions on decoupled ranks are not met.", self.failures.len());
         }
-        let decoupled = || {
-            report
-                .runs
-                .iter()
-                .filter(|r| r.system == System::TacetDecoupled)
-        };
+        let decoupled = || report.runs.iter().filter(|r| r.system == System::TacetDecoupled);
         let quanta: usize = decoupled().flat_map(|r| &r.ranks).map(|r| r.samples).sum();
         format!(
             "Silent: zero stolen instructions and zero kernel entries in each of {} quanta of the decoupled ranks ({} runs).",
@@ -50,11 +42,7 @@ pub(super) fn table_number(n: u64) -> String {
 pub(super) fn judge(report: &Report) -> Verdict {
     let mut verdict = Verdict::default();
     let mut decoupled = 0;
-    for run in report
-        .runs
-        .iter()
-        .filter(|r| r.system == System::TacetDecoupled)
-    {
+    for run in report.runs.iter().filter(|r| r.system == System::TacetDecoupled) {
         decoupled += 1;
         for rank in &run.ranks {
             judge_rank(run, rank, &mut verdict);
@@ -62,9 +50,7 @@ pub(super) fn judge(report: &Report) -> Verdict {
     }
     judge_clocks(report, &mut verdict);
     if decoupled == 0 {
-        verdict
-            .failures
-            .push("no decoupled run was measured".into());
+        verdict.failures.push("no decoupled run was measured".into());
     }
     verdict
 }
@@ -93,16 +79,9 @@ fn judge_clocks(report: &Report, verdict: &mut Verdict) {
 }
 
 fn judge_rank(run: &Run, rank: &RankResult, verdict: &mut Verdict) {
-    let who = format!(
-        "rank {} decoupled, {}, {}",
-        rank.rank,
-        run.mode.title(),
-        run.activity.title()
-    );
+    let who = format!("rank {} decoupled, {}, {}", rank.rank, run.mode.title(), run.activity.title());
     let mut fail = |text: String| verdict.failures.push(format!("{who}: {text}"));
-    let (Some(stolen), Some(entries), Some(hit)) =
-        (rank.stolen_insns, rank.kernel_entries, rank.quanta_hit)
-    else {
+    let (Some(stolen), Some(entries), Some(hit)) = (rank.stolen_insns, rank.kernel_entries, rank.quanta_hit) else {
         fail("was not metered".into());
         return;
     };
@@ -116,20 +95,16 @@ fn judge_rank(run: &Run, rank: &RankResult, verdict: &mut Verdict) {
         ));
     }
     if entries > 0 {
-        fail(format!(
-            "{} entries into kernel mode",
-            table_number(entries)
-        ));
+        fail(format!("{} entries into kernel mode", table_number(entries)));
     }
     if rank.cores.len() > 1 {
         fail(format!("ran on the cores {:?}, not on one", rank.cores));
     }
     match rank.decoupled_core {
         None => fail("Linux does not list it as decoupled at the end of the run".into()),
-        Some(core) if Some(core) != rank.core => fail(format!(
-            "Linux lists it on core {core}, the meter saw it on {:?}",
-            rank.cores
-        )),
+        Some(core) if Some(core) != rank.core => {
+            fail(format!("Linux lists it on core {core}, the meter saw it on {:?}", rank.cores))
+        }
         Some(_) => {}
     }
     if let (Mode::Step, Some(gaps)) = (run.mode, rank.gaps)

@@ -54,12 +54,7 @@ pub struct Node {
 impl Node {
     /// A part with this load and number of neighbours.
     pub fn new(load: f64, neighbours: usize, coefficients: Coefficients) -> Self {
-        Self {
-            coefficients,
-            load,
-            first: true,
-            flows: vec![(0.0, 0.0); neighbours],
-        }
+        Self { coefficients, load, first: true, flows: vec![(0.0, 0.0); neighbours] }
     }
 
     /// The load after the iterations so far.
@@ -71,11 +66,7 @@ impl Node {
     /// whether anything flowed. Both ends of a pair find the same flow, with opposite signs.
     pub fn step(&mut self, loads: impl IntoIterator<Item = f64>) -> bool {
         let c = self.coefficients;
-        let (momentum, strength) = if self.first {
-            (0.0, c.alpha)
-        } else {
-            (c.beta - 1.0, c.beta * c.alpha)
-        };
+        let (momentum, strength) = if self.first { (0.0, c.alpha) } else { (c.beta - 1.0, c.beta * c.alpha) };
         self.first = false;
         let (own, mut given) = (self.load, 0.0);
         for ((last, sum), other) in self.flows.iter_mut().zip(loads) {
@@ -139,10 +130,7 @@ pub fn flow(loads: &[f64], pairs: &[(u32, u32)], options: &Options) -> Flow {
             given[i as usize].next().unwrap_or(0.0)
         })
         .collect();
-    Flow {
-        amounts,
-        iterations,
-    }
+    Flow { amounts, iterations }
 }
 
 fn alpha(parts: usize, pairs: &[(u32, u32)]) -> f64 {
@@ -160,9 +148,7 @@ fn beta(parts: usize, pairs: &[(u32, u32)], alpha: f64) -> f64 {
         return 1.0;
     }
     // Any start that is neither constant nor symmetric by accident.
-    let mut x: Vec<f64> = (0..parts)
-        .map(|i| ((i * 2_654_435_761) % 1_000_003) as f64)
-        .collect();
+    let mut x: Vec<f64> = (0..parts).map(|i| ((i * 2_654_435_761) % 1_000_003) as f64).collect();
     let mut gamma = 0.0;
     for _ in 0..200 {
         let mean = x.iter().sum::<f64>() / parts as f64;
@@ -197,10 +183,7 @@ mod tests {
         let pairs = chain(10);
         let mut loads = vec![0.0; 10];
         loads[0] = 1_000.0;
-        let options = Options {
-            flow_threshold: 1e-4,
-            ..Options::default()
-        };
+        let options = Options { flow_threshold: 1e-4, ..Options::default() };
         let flow = flow(&loads, &pairs, &options);
         for (&(i, j), amount) in pairs.iter().zip(&flow.amounts) {
             loads[i as usize] -= amount;
@@ -221,10 +204,7 @@ mod tests {
     fn iterations(beta: Option<f64>) -> u32 {
         let pairs = chain(64);
         let loads: Vec<f64> = (0..64).map(|i| if i < 8 { 80.0 } else { 10.0 }).collect();
-        let options = Options {
-            flow_threshold: 1e-5,
-            ..Options::default()
-        };
+        let options = Options { flow_threshold: 1e-5, ..Options::default() };
         let mut coefficients = Coefficients::new(&loads, &pairs, &options);
         coefficients.beta = beta.unwrap_or(coefficients.beta);
         let near = |i: usize| [i.checked_sub(1), Some(i + 1).filter(|&j| j < 64)];

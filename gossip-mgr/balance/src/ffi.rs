@@ -115,11 +115,8 @@ pub unsafe extern "C" fn gossip_balance(
     options: *const COptions,
     summary: *mut CSummary,
 ) -> i32 {
-    let null = offsets.is_null()
-        || neighbours.is_null()
-        || edge_weights.is_null()
-        || weights.is_null()
-        || owner.is_null();
+    let null =
+        offsets.is_null() || neighbours.is_null() || edge_weights.is_null() || weights.is_null() || owner.is_null();
     if null {
         return NULL;
     }
@@ -143,28 +140,15 @@ pub unsafe extern "C" fn gossip_balance(
     let weights = unsafe { slice::from_raw_parts(weights, tasks) };
     // SAFETY: as above; the caller vouches that nothing else refers to it.
     let owner = unsafe { slice::from_raw_parts_mut(owner, tasks) };
-    let graph = TaskGraph::new(
-        offsets.to_vec(),
-        neighbours.to_vec(),
-        edge_weights.to_vec(),
-        weights.to_vec(),
-    );
+    let graph = TaskGraph::new(offsets.to_vec(), neighbours.to_vec(), edge_weights.to_vec(), weights.to_vec());
     let done = match graph.and_then(|graph| rebalance(&graph, owner, parts, &options)) {
         Ok(done) => done,
         Err(error) => return status(&error),
     };
     // SAFETY: null, or the caller vouches for it.
     if let Some(summary) = unsafe { summary.as_mut() } {
-        let Summary {
-            iterations,
-            selected,
-            refined,
-        } = done;
-        *summary = CSummary {
-            selected,
-            refined,
-            iterations,
-        };
+        let Summary { iterations, selected, refined } = done;
+        *summary = CSummary { selected, refined, iterations };
     }
     OK
 }
@@ -208,10 +192,7 @@ mod tests {
             }
         };
         let (none, at) = (std::ptr::null(), owner.as_mut_ptr());
-        assert_eq!(
-            call(&neighbours, &weights, std::ptr::null_mut(), 2, none),
-            NULL
-        );
+        assert_eq!(call(&neighbours, &weights, std::ptr::null_mut(), 2, none), NULL);
         assert_eq!(call(&neighbours, &weights, at, 1, none), OWNER);
         let mut wrong = neighbours;
         wrong[0] = 2;

@@ -83,21 +83,12 @@ impl TaskGraph {
         }
         if edge_weights.len() != neighbours.len() {
             let (found, expected) = (edge_weights.len(), neighbours.len());
-            return Err(GraphError::Length {
-                what: "edge weights",
-                found,
-                expected,
-            });
+            return Err(GraphError::Length { what: "edge weights", found, expected });
         }
         if let Some(&neighbour) = neighbours.iter().find(|&&n| n as usize >= tasks) {
             return Err(GraphError::Neighbour { neighbour, tasks });
         }
-        let graph = Self {
-            offsets,
-            neighbours,
-            edge_weights,
-            weights,
-        };
+        let graph = Self { offsets, neighbours, edge_weights, weights };
         graph.check_weights()?;
         graph.check_edges()?;
         Ok(graph)
@@ -126,11 +117,7 @@ impl TaskGraph {
     }
 
     fn check_weights(&self) -> Result<(), GraphError> {
-        match self
-            .weights
-            .iter()
-            .position(|w| !(w.is_finite() && *w > 0.0))
-        {
+        match self.weights.iter().position(|w| !(w.is_finite() && *w > 0.0)) {
             Some(task) => Err(GraphError::Weight(task)),
             None => Ok(()),
         }
@@ -143,11 +130,7 @@ impl TaskGraph {
     pub fn set_weights(&mut self, weights: Vec<f32>) -> Result<(), GraphError> {
         if weights.len() != self.weights.len() {
             let (found, expected) = (weights.len(), self.weights.len());
-            return Err(GraphError::Length {
-                what: "task weights",
-                found,
-                expected,
-            });
+            return Err(GraphError::Length { what: "task weights", found, expected });
         }
         let old = std::mem::replace(&mut self.weights, weights);
         self.check_weights().inspect_err(|_| self.weights = old)
@@ -156,11 +139,7 @@ impl TaskGraph {
     pub(crate) fn check_owner(&self, owner: &[u32], parts: u32) -> Result<(), GraphError> {
         if owner.len() != self.len() {
             let (found, expected) = (owner.len(), self.len());
-            return Err(GraphError::Length {
-                what: "owners",
-                found,
-                expected,
-            });
+            return Err(GraphError::Length { what: "owners", found, expected });
         }
         match owner.iter().find(|&&part| part >= parts) {
             Some(&part) => Err(GraphError::Part { part, parts }),
@@ -186,9 +165,6 @@ impl TaskGraph {
     /// The neighbours of a task with the weights of the edges to them.
     pub fn edges(&self, task: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
         let range = self.offsets[task]..self.offsets[task + 1];
-        self.neighbours[range.clone()]
-            .iter()
-            .map(|&n| n as usize)
-            .zip(self.edge_weights[range].iter().copied())
+        self.neighbours[range.clone()].iter().map(|&n| n as usize).zip(self.edge_weights[range].iter().copied())
     }
 }

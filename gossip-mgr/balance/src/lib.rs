@@ -55,16 +55,10 @@ impl Options {
             return Err(GraphError::Option("the tolerance", self.tolerance));
         }
         if !at_least_zero(self.flow_threshold) || self.flow_threshold == 0.0 {
-            return Err(GraphError::Option(
-                "the flow threshold",
-                self.flow_threshold,
-            ));
+            return Err(GraphError::Option("the flow threshold", self.flow_threshold));
         }
         if !at_least_zero(self.migration_price) {
-            return Err(GraphError::Option(
-                "the price of migration",
-                self.migration_price,
-            ));
+            return Err(GraphError::Option("the price of migration", self.migration_price));
         }
         Ok(())
     }
@@ -87,12 +81,7 @@ pub struct Summary {
 /// # Errors
 /// [`GraphError`] if `owner` does not fit the graph or names a part outside `0..parts`, or an option
 /// is out of its range; `owner` is unchanged then.
-pub fn rebalance(
-    graph: &TaskGraph,
-    owner: &mut [u32],
-    parts: u32,
-    options: &Options,
-) -> Result<Summary, GraphError> {
+pub fn rebalance(graph: &TaskGraph, owner: &mut [u32], parts: u32, options: &Options) -> Result<Summary, GraphError> {
     options.check()?;
     graph.check_owner(owner, parts)?;
     let mut partition = partition::Partition::new(graph, owner, parts);

@@ -11,9 +11,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// The Shock scenario's 160 × 80 × 80 = 1,024,000 tasks.
-    pub const SHOCK: Self = Self {
-        size: [160, 80, 80],
-    };
+    pub const SHOCK: Self = Self { size: [160, 80, 80] };
 
     /// Number of tasks.
     pub fn len(&self) -> usize {
@@ -78,14 +76,8 @@ impl Mesh {
         (0..self.len())
             .map(|task| {
                 let at = self.position(task);
-                let square: f64 = (0..3)
-                    .map(|axis| (at[axis] as f64 - middle[axis]).powi(2))
-                    .sum();
-                if (square.sqrt() - radius).abs() <= width / 2.0 {
-                    4.0
-                } else {
-                    1.0
-                }
+                let square: f64 = (0..3).map(|axis| (at[axis] as f64 - middle[axis]).powi(2)).sum();
+                if (square.sqrt() - radius).abs() <= width / 2.0 { 4.0 } else { 1.0 }
             })
             .collect()
     }
@@ -98,14 +90,7 @@ impl Mesh {
         owner
     }
 
-    fn bisect_into(
-        &self,
-        weights: &[f32],
-        tasks: &mut [u32],
-        first: u32,
-        parts: u32,
-        owner: &mut [u32],
-    ) {
+    fn bisect_into(&self, weights: &[f32], tasks: &mut [u32], first: u32, parts: u32, owner: &mut [u32]) {
         if parts <= 1 || tasks.len() <= 1 {
             tasks.iter().for_each(|&task| owner[task as usize] = first);
             return;
@@ -118,18 +103,13 @@ impl Mesh {
                 high[axis] = high[axis].max(at[axis]);
             }
         }
-        let axis = (0..3)
-            .max_by_key(|&axis| (high[axis] - low[axis], 2 - axis))
-            .unwrap_or(0);
+        let axis = (0..3).max_by_key(|&axis| (high[axis] - low[axis], 2 - axis)).unwrap_or(0);
         // The other coordinates break ties, so that a cut through a layer is as straight as can be.
         tasks.sort_unstable_by_key(|&task| {
             let at = self.position(task as usize);
             [at[axis], at[(axis + 1) % 3], at[(axis + 2) % 3]]
         });
-        let total: f64 = tasks
-            .iter()
-            .map(|&task| f64::from(weights[task as usize]))
-            .sum();
+        let total: f64 = tasks.iter().map(|&task| f64::from(weights[task as usize])).sum();
         let left_parts = parts / 2;
         let wanted = total * f64::from(left_parts) / f64::from(parts);
         let mut sum = 0.0;
@@ -142,13 +122,7 @@ impl Mesh {
             .map_or(tasks.len(), |at| at + 1);
         let (left, right) = tasks.split_at_mut(cut.clamp(1, tasks.len() - 1));
         self.bisect_into(weights, left, first, left_parts, owner);
-        self.bisect_into(
-            weights,
-            right,
-            first + left_parts,
-            parts - left_parts,
-            owner,
-        );
+        self.bisect_into(weights, right, first + left_parts, parts - left_parts, owner);
     }
 }
 
@@ -202,14 +176,8 @@ mod tests {
         for parts in [48, 96] {
             let (ours, theirs, allowed) = shock(parts);
             assert!(ours[0] < allowed, "{parts} parts: {ours:?}, {allowed}");
-            assert!(
-                3.0 * ours[1] < theirs[1],
-                "{parts} parts: {ours:?}, {theirs:?}"
-            );
-            assert!(
-                ours[2] < 1.1 * theirs[2],
-                "{parts} parts: {ours:?}, {theirs:?}"
-            );
+            assert!(3.0 * ours[1] < theirs[1], "{parts} parts: {ours:?}, {theirs:?}");
+            assert!(ours[2] < 1.1 * theirs[2], "{parts} parts: {ours:?}, {theirs:?}");
         }
     }
 
@@ -220,22 +188,13 @@ mod tests {
         let run = |refinement_passes| {
             let before = SMALL.bisect(&vec![1.0; SMALL.len()], 48);
             let mut owner = before.clone();
-            let options = Options {
-                refinement_passes,
-                ..Options::default()
-            };
+            let options = Options { refinement_passes, ..Options::default() };
             rebalance(&graph, &mut owner, 48, &options).unwrap();
             quality(&graph, &before, &owner, 48)
         };
         let (rough, smooth) = (run(0), run(4));
-        assert!(
-            smooth.edge_cut < 0.9 * rough.edge_cut,
-            "{rough:?}, {smooth:?}"
-        );
-        assert!(
-            smooth.imbalance <= rough.imbalance.max(0.05) + 1e-9,
-            "{rough:?}, {smooth:?}"
-        );
+        assert!(smooth.edge_cut < 0.9 * rough.edge_cut, "{rough:?}, {smooth:?}");
+        assert!(smooth.imbalance <= rough.imbalance.max(0.05) + 1e-9, "{rough:?}, {smooth:?}");
     }
 
     #[test]
@@ -254,17 +213,8 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let graph = SMALL.graph(vec![1.0; SMALL.len()]).unwrap();
         let refuse = |owner: &mut [u32]| rebalance(&graph, owner, 4, &Options::default());
-        assert!(matches!(
-            refuse(&mut [0, 1]),
-            Err(GraphError::Length { .. })
-        ));
-        assert!(matches!(
-            refuse(&mut vec![4; SMALL.len()]),
-            Err(GraphError::Part { part: 4, parts: 4 })
-        ));
-        assert!(matches!(
-            SMALL.graph(vec![f32::NAN; SMALL.len()]),
-            Err(GraphError::Weight(0))
-        ));
+        assert!(matches!(refuse(&mut [0, 1]), Err(GraphError::Length { .. })));
+        assert!(matches!(refuse(&mut vec![4; SMALL.len()]), Err(GraphError::Part { part: 4, parts: 4 })));
+        assert!(matches!(SMALL.graph(vec![f32::NAN; SMALL.len()]), Err(GraphError::Weight(0))));
     }
 }

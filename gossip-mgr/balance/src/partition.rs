@@ -56,14 +56,7 @@ impl<'a> Partition<'a> {
             }
         }
         let mean = loads.iter().sum::<f64>() / f64::from(parts.max(1));
-        Self {
-            graph,
-            home: owner.to_vec(),
-            owner,
-            loads,
-            cuts,
-            mean,
-        }
+        Self { graph, home: owner.to_vec(), owner, loads, cuts, mean }
     }
 
     pub fn graph(&self) -> &'a TaskGraph {
@@ -103,11 +96,7 @@ impl<'a> Partition<'a> {
 
     pub fn ties(&self, task: usize, to: u32) -> Ties {
         let from = self.owner[task];
-        let mut ties = Ties {
-            own: 0.0,
-            other: 0.0,
-            all: 0.0,
-        };
+        let mut ties = Ties { own: 0.0, other: 0.0, all: 0.0 };
         for (near, weight) in self.graph.edges(task) {
             let weight = f64::from(weight);
             let part = self.owner[near];

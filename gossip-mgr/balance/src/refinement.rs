@@ -39,9 +39,7 @@ impl PartialOrd for Move {
 
 impl Ord for Move {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.gain
-            .total_cmp(&other.gain)
-            .then(self.age.cmp(&other.age))
+        self.gain.total_cmp(&other.gain).then(self.age.cmp(&other.age))
     }
 }
 
@@ -62,10 +60,7 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub fn new(tasks: usize) -> Self {
-        Self {
-            known: vec![(0, Known::Done); tasks],
-            round: 0,
-        }
+        Self { known: vec![(0, Known::Done); tasks], round: 0 }
     }
 
     fn get(&self, task: usize) -> Option<Known> {
@@ -127,12 +122,7 @@ struct Pair<'p, 'g> {
 }
 
 impl<'p, 'g> Pair<'p, 'g> {
-    fn new(
-        partition: &'p mut Partition<'g>,
-        border: &Border,
-        options: &Options,
-        scratch: &'p mut Scratch,
-    ) -> Self {
+    fn new(partition: &'p mut Partition<'g>, border: &Border, options: &Options, scratch: &'p mut Scratch) -> Self {
         scratch.round += 1;
         let parts = [border.parts.0, border.parts.1];
         let cuts = parts.map(|part| partition.cut(part));
@@ -214,9 +204,7 @@ impl<'p, 'g> Pair<'p, 'g> {
         let side = self.side(own);
         let to = self.parts[1 - side];
         let ties = self.partition.ties(task, to);
-        let gain = -self.rates[side] * ties.cut_left()
-            - self.rates[1 - side] * ties.cut_joined()
-            - self.away(task, to);
+        let gain = -self.rates[side] * ties.cut_left() - self.rates[1 - side] * ties.cut_joined() - self.away(task, to);
         match self.scratch.get(task) {
             Some(Known::Done) => return,
             Some(Known::Gain(known)) if known == gain => return,

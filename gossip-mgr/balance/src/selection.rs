@@ -24,20 +24,13 @@ impl PartialOrd for Candidate {
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.gain
-            .total_cmp(&other.gain)
-            .then(self.home.cmp(&other.home))
-            .then_with(|| other.task.cmp(&self.task))
+        self.gain.total_cmp(&other.gain).then(self.home.cmp(&other.home)).then_with(|| other.task.cmp(&self.task))
     }
 }
 
 fn candidate(partition: &Partition, task: usize, to: u32) -> Candidate {
     let ties = partition.ties(task, to);
-    Candidate {
-        gain: ties.other - ties.own,
-        home: partition.home(task) == to,
-        task,
-    }
+    Candidate { gain: ties.other - ties.own, home: partition.home(task) == to, task }
 }
 
 /// Moves tasks over `borders` by `amounts`, positive from the lower part to the higher; how many.
@@ -48,25 +41,15 @@ pub(crate) fn realise(partition: &mut Partition, borders: &[Border], amounts: &[
         .filter(|&(_, &amount)| amount != 0.0)
         .map(|(border, &amount)| {
             let (low, high) = border.parts;
-            if amount > 0.0 {
-                (low, high, amount, border)
-            } else {
-                (high, low, -amount, border)
-            }
+            if amount > 0.0 { (low, high, amount, border) } else { (high, low, -amount, border) }
         })
         .collect();
     // The most loaded first, so that what passes through a part arrives before it leaves.
     flows.sort_by(|a, b| {
         let load = |part| partition.load(part);
-        load(b.0)
-            .total_cmp(&load(a.0))
-            .then(b.2.total_cmp(&a.2))
-            .then((a.0, a.1).cmp(&(b.0, b.1)))
+        load(b.0).total_cmp(&load(a.0)).then(b.2.total_cmp(&a.2)).then((a.0, a.1).cmp(&(b.0, b.1)))
     });
-    flows
-        .into_iter()
-        .map(|(from, to, amount, border)| select(partition, from, to, amount, &border.tasks))
-        .sum()
+    flows.into_iter().map(|(from, to, amount, border)| select(partition, from, to, amount, &border.tasks)).sum()
 }
 
 fn select(partition: &mut Partition, from: u32, to: u32, amount: f64, border: &[u32]) -> u64 {

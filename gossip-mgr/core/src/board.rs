@@ -56,13 +56,7 @@ pub struct Board<K, R> {
 impl<K: Ord + Clone, R: Clone> Board<K, R> {
     /// An empty board of node `me`, which passes on entries up to `window` old.
     pub fn new(me: K, incarnation: u64, window: Micros) -> Self {
-        Self {
-            me,
-            incarnation,
-            version: 0,
-            window,
-            entries: BTreeMap::new(),
-        }
+        Self { me, incarnation, version: 0, window, entries: BTreeMap::new() }
     }
 
     /// Begins a new life: needed after others took this node for dead.
@@ -73,13 +67,7 @@ impl<K: Ord + Clone, R: Clone> Board<K, R> {
     /// Replaces the own entry.
     pub fn refresh(&mut self, now: Micros, report: R, urgent: bool) {
         self.version += 1;
-        let entry = Entry {
-            incarnation: self.incarnation,
-            version: self.version,
-            made_at: now,
-            urgent,
-            report,
-        };
+        let entry = Entry { incarnation: self.incarnation, version: self.version, made_at: now, urgent, report };
         self.entries.insert(self.me.clone(), entry);
     }
 
@@ -87,11 +75,7 @@ impl<K: Ord + Clone, R: Clone> Board<K, R> {
     pub fn window(&self, now: Micros) -> impl Iterator<Item = Notice<K, R>> + '_ {
         self.entries.iter().filter_map(move |(node, entry)| {
             let age = now.saturating_sub(entry.made_at);
-            let limit = if entry.urgent {
-                2 * self.window
-            } else {
-                self.window
-            };
+            let limit = if entry.urgent { 2 * self.window } else { self.window };
             (age <= limit).then(|| Notice {
                 node: node.clone(),
                 incarnation: entry.incarnation,
@@ -195,14 +179,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn notice(version: u64, age: Micros) -> Notice<u32, u64> {
-        Notice {
-            node: 7,
-            incarnation: 1,
-            version,
-            age,
-            urgent: false,
-            report: version,
-        }
+        Notice { node: 7, incarnation: 1, version, age, urgent: false, report: version }
     }
 
     #[test]
@@ -212,29 +189,14 @@ mod tests {
         assert!(!board.merge(1_001, notice(2, 1), 0));
         assert!(!board.merge(1_002, notice(1, 0), 0));
         assert_eq!(board.get(&7).unwrap().made_at, 945);
-        assert!(board.merge(
-            1_003,
-            Notice {
-                incarnation: 2,
-                ..notice(1, 0)
-            },
-            0
-        ));
+        assert!(board.merge(1_003, Notice { incarnation: 2, ..notice(1, 0) }, 0));
     }
 
     #[test]
     fn old_entries_are_not_passed_on_unless_urgent() {
         let mut board = Board::new(0, 1, 100);
         board.merge(0, notice(1, 0), 0);
-        board.merge(
-            0,
-            Notice {
-                node: 8,
-                urgent: true,
-                ..notice(1, 0)
-            },
-            0,
-        );
+        board.merge(0, Notice { node: 8, urgent: true, ..notice(1, 0) }, 0);
         let passed = |now| board.window(now).map(|n| n.node).collect::<Vec<_>>();
         assert_eq!(passed(100), [7, 8]);
         assert_eq!(passed(150), [8]);

@@ -36,14 +36,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
-            period: 1_000_000,
-            shortest: 3.25,
-            longest: 6.0,
-            confirmations: 3,
-            phi: 8.0,
-            answer: 250_000,
-        }
+        Self { period: 1_000_000, shortest: 3.25, longest: 6.0, confirmations: 3, phi: 8.0, answer: 250_000 }
     }
 }
 
@@ -148,13 +141,7 @@ const GAPS: u32 = 200;
 impl<K: Ord + Clone> Detector<K> {
     /// A detector that knows nobody.
     pub fn new(tuning: Tuning) -> Self {
-        Self {
-            tuning,
-            peers: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            health: 0,
-            last_tick: None,
-        }
+        Self { tuning, peers: BTreeMap::new(), waiting: BTreeMap::new(), health: 0, last_tick: None }
     }
 
     /// A node joined, or began a new life.
@@ -177,8 +164,7 @@ impl<K: Ord + Clone> Detector<K> {
     /// A node left or is forgotten.
     pub fn remove(&mut self, node: &K) {
         self.peers.remove(node);
-        self.waiting
-            .retain(|_, (waited_for, ..)| waited_for != node);
+        self.waiting.retain(|_, (waited_for, ..)| waited_for != node);
     }
 
     /// Somebody else's verdict of death is taken over.
@@ -216,11 +202,7 @@ impl<K: Ord + Clone> Detector<K> {
 
     /// The answer to `token` came.
     pub fn answered(&mut self, token: u64, from: &K) {
-        if self
-            .waiting
-            .get(&token)
-            .is_some_and(|(node, ..)| node == from)
-        {
+        if self.waiting.get(&token).is_some_and(|(node, ..)| node == from) {
             self.waiting.remove(&token);
             self.health = self.health.saturating_sub(1);
             if let Some(peer) = self.peers.get_mut(from) {
@@ -249,22 +231,12 @@ impl<K: Ord + Clone> Detector<K> {
         }
         peer.verdict = Verdict::Suspect { since };
         peer.next_ping = now + self.tuning.period / 2;
-        vec![
-            Action::Ping(node.clone()),
-            Action::AskOthers(node.clone()),
-            Action::Suspected(node.clone()),
-        ]
+        vec![Action::Ping(node.clone()), Action::AskOthers(node.clone()), Action::Suspected(node.clone())]
     }
 
     /// The window for a suspect with `confirmers`, in microseconds.
     fn window(&self, confirmers: usize) -> Micros {
-        let Tuning {
-            period,
-            shortest,
-            longest,
-            confirmations,
-            ..
-        } = self.tuning;
+        let Tuning { period, shortest, longest, confirmations, .. } = self.tuning;
         let share = (f64::from(confirmers.min(confirmations as usize) as u32) + 1.0).ln()
             / (f64::from(confirmations) + 1.0).ln();
         let periods = longest - (longest - shortest) * share;
@@ -290,12 +262,7 @@ impl<K: Ord + Clone> Detector<K> {
         }
         self.last_tick = Some(now);
 
-        let late: Vec<u64> = self
-            .waiting
-            .iter()
-            .filter(|(_, w)| w.2 <= now)
-            .map(|(&token, _)| token)
-            .collect();
+        let late: Vec<u64> = self.waiting.iter().filter(|(_, w)| w.2 <= now).map(|(&token, _)| token).collect();
         let mut newly_missed = 0;
         for token in late {
             let Some((node, since, _)) = self.waiting.remove(&token) else {
@@ -363,9 +330,9 @@ impl<K: Ord + Clone> Detector<K> {
 
     /// The suspects with the time of their newest evidence of life.
     pub fn suspects(&self) -> impl Iterator<Item = (&K, Micros)> {
-        self.peers.iter().filter_map(|(node, peer)| {
-            matches!(peer.verdict, Verdict::Suspect { .. }).then_some((node, peer.alive_at))
-        })
+        self.peers
+            .iter()
+            .filter_map(|(node, peer)| matches!(peer.verdict, Verdict::Suspect { .. }).then_some((node, peer.alive_at)))
     }
 
     /// Lifeguard's local health, 0 (good) to 8.
@@ -410,12 +377,7 @@ mod tests {
     fn run(detector: &mut Detector<u32>, from: Micros, to: Micros) -> Vec<(Micros, Action<u32>)> {
         (from..=to)
             .step_by(125_000)
-            .flat_map(|now| {
-                detector
-                    .tick(now)
-                    .into_iter()
-                    .map(move |action| (now, action))
-            })
+            .flat_map(|now| detector.tick(now).into_iter().map(move |action| (now, action)))
             .collect()
     }
 
@@ -425,13 +387,7 @@ mod tests {
         detector.sent(9, 1, 0);
         let actions = run(&mut detector, 125_000, 7 * SECOND);
         assert!(actions.contains(&(250_000, Action::Suspected(1))));
-        assert!(
-            actions
-                .iter()
-                .filter(|(_, a)| *a == Action::Ping(1))
-                .count()
-                > 5
-        );
+        assert!(actions.iter().filter(|(_, a)| *a == Action::Ping(1)).count() > 5);
         assert_eq!(actions.last(), Some(&(6 * SECOND, Action::Died(1))));
     }
 

@@ -32,10 +32,7 @@ pub struct CoreSet(Vec<(u16, u16)>);
 impl CoreSet {
     /// How many cores are in it.
     pub fn len(&self) -> u32 {
-        let sizes = self
-            .0
-            .iter()
-            .map(|&(first, last)| u32::from(last.saturating_sub(first)) + 1);
+        let sizes = self.0.iter().map(|&(first, last)| u32::from(last.saturating_sub(first)) + 1);
         sizes.sum()
     }
 
@@ -64,11 +61,7 @@ impl std::fmt::Display for CoreSet {
     /// As Linux writes lists of CPUs: `1-3,7`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let range = |&(first, last): &(u16, u16)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
         };
         f.write_str(&self.0.iter().map(range).collect::<Vec<_>>().join(","))
     }
@@ -128,16 +121,9 @@ mod tests {
 
     #[test]
     fn threads_that_wait_for_cores_are_demand_that_load_cannot_show() {
-        let report = Report {
-            core_load: vec![100, 100],
-            load_average: 600,
-            ..Report::default()
-        };
+        let report = Report { core_load: vec![100, 100], load_average: 600, ..Report::default() };
         assert_eq!(report.demand(), 300.0);
-        let busy = Report {
-            load_average: 10,
-            ..report
-        };
+        let busy = Report { load_average: 10, ..report };
         assert_eq!(busy.demand(), 100.0);
     }
 }

@@ -24,19 +24,13 @@ pub struct Key([u8; 32]);
 impl Key {
     /// Derives the key from secret material of any length.
     pub fn derive(material: &[u8]) -> Self {
-        Self(blake3::derive_key(
-            "tacet gossip-mgr datagram authentication v1",
-            material,
-        ))
+        Self(blake3::derive_key("tacet gossip-mgr datagram authentication v1", material))
     }
 
     fn tag(&self, to: SocketAddr, body: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         let to = to.to_string();
-        hasher
-            .update(&(to.len() as u64).to_le_bytes())
-            .update(to.as_bytes())
-            .update(body);
+        hasher.update(&(to.len() as u64).to_le_bytes()).update(to.as_bytes()).update(body);
         hasher.finalize()
     }
 }
@@ -86,22 +80,13 @@ pub struct Sealer {
 impl Sealer {
     /// `session` must grow from start to start of the node.
     pub fn new(key: Key, me: SocketAddr, session: u64) -> Self {
-        Self {
-            key,
-            me,
-            session,
-            counter: 0,
-        }
+        Self { key, me, session, counter: 0 }
     }
 
     /// A datagram with `payload` for `to`.
     pub fn seal(&mut self, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
         self.counter += 1;
-        let header = Header {
-            sender: self.me,
-            session: self.session,
-            counter: self.counter,
-        };
+        let header = Header { sender: self.me, session: self.session, counter: self.counter };
         let header = postcard::to_allocvec(&header).unwrap_or_default();
         let mut body = Vec::with_capacity(1 + header.len() + payload.len() + TAG);
         body.push(VERSION);
@@ -127,20 +112,12 @@ impl Seen {
             return false;
         }
         if session > self.session {
-            *self = Self {
-                session,
-                highest: counter,
-                bits: 1,
-            };
+            *self = Self { session, highest: counter, bits: 1 };
             return true;
         }
         if counter > self.highest {
             let shift = counter - self.highest;
-            self.bits = if shift < 128 {
-                self.bits << shift | 1
-            } else {
-                1
-            };
+            self.bits = if shift < 128 { self.bits << shift | 1 } else { 1 };
             self.highest = counter;
             return true;
         }
@@ -164,11 +141,7 @@ pub struct Opener {
 impl Opener {
     /// For the node whose peers send to `me`.
     pub fn new(key: Key, me: SocketAddr) -> Self {
-        Self {
-            key,
-            me,
-            seen: HashMap::new(),
-        }
+        Self { key, me, seen: HashMap::new() }
     }
 
     /// The sender and the payload of a genuine datagram.
@@ -195,13 +168,8 @@ impl Opener {
         if blake3::Hash::from_bytes(genuine) != blake3::Hash::from_bytes(expected) {
             return Err(Rejected::NotAuthentic);
         }
-        let (header, payload) =
-            postcard::take_from_bytes::<Header>(&body[1..]).map_err(|_| Rejected::Malformed)?;
-        let seen = self.seen.entry(header.sender).or_insert(Seen {
-            session: 0,
-            highest: 0,
-            bits: 0,
-        });
+        let (header, payload) = postcard::take_from_bytes::<Header>(&body[1..]).map_err(|_| Rejected::Malformed)?;
+        let seen = self.seen.entry(header.sender).or_insert(Seen { session: 0, highest: 0, bits: 0 });
         if !seen.accept(header.session, header.counter) {
             return Err(Rejected::Replayed);
         }
@@ -220,10 +188,7 @@ mod tests {
 
     fn pair() -> (Sealer, Opener) {
         let key = Key::derive(b"secret");
-        (
-            Sealer::new(key.clone(), addr(1), 5),
-            Opener::new(key, addr(2)),
-        )
+        (Sealer::new(key.clone(), addr(1), 5), Opener::new(key, addr(2)))
     }
 
     #[test]
@@ -251,10 +216,7 @@ mod tests {
         let (mut old, mut opener) = pair();
         let mut new = Sealer::new(Key::derive(b"secret"), addr(1), 6);
         assert!(opener.open(&new.seal(addr(2), b"new")).is_ok());
-        assert_eq!(
-            opener.open(&old.seal(addr(2), b"old")),
-            Err(Rejected::Replayed)
-        );
+        assert_eq!(opener.open(&old.seal(addr(2), b"old")), Err(Rejected::Replayed));
     }
 
     #[test]

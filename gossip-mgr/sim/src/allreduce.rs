@@ -37,49 +37,43 @@ pub fn run(tree: &Tree, logp: LogP, faults: &Faults, timeout: Time, limit: Time)
     let count = tree.len();
     let mut events: BTreeMap<(Time, u64), Event> = BTreeMap::new();
     let mut sequence = 0;
-    let mut processes: Vec<Allreduce<u64>> = (0..count)
-        .map(|r| Allreduce::new(tree, r, u64::from(r) + 1, |a, b| *a += b, timeout, 0))
-        .collect();
+    let mut processes: Vec<Allreduce<u64>> =
+        (0..count).map(|r| Allreduce::new(tree, r, u64::from(r) + 1, |a, b| *a += b, timeout, 0)).collect();
     let mut send_free = vec![0; count as usize];
     let mut recv_free = vec![0; count as usize];
     let mut tick_at = vec![Time::MAX; count as usize];
     let (mut messages, mut latency) = (0, 0);
     let mut done = vec![false; count as usize];
 
-    let mut after = |now: Time,
-                     rank: Rank,
-                     processes: &mut Vec<Allreduce<u64>>,
-                     events: &mut BTreeMap<(Time, u64), Event>| {
-        let process = &mut processes[rank as usize];
-        for (to, message) in process.drain() {
-            let start = now.max(send_free[rank as usize]);
-            if faults.is_dead(rank, start) {
-                continue;
+    let mut after =
+        |now: Time, rank: Rank, processes: &mut Vec<Allreduce<u64>>, events: &mut BTreeMap<(Time, u64), Event>| {
+            let process = &mut processes[rank as usize];
+            for (to, message) in process.drain() {
+                let start = now.max(send_free[rank as usize]);
+                if faults.is_dead(rank, start) {
+                    continue;
+                }
+                send_free[rank as usize] = start + logp.period();
+                messages += 1;
+                let begin = (start + logp.overhead + logp.latency).max(recv_free[to as usize]);
+                recv_free[to as usize] = begin + logp.period();
+                sequence += 1;
+                events.insert((begin + logp.overhead, sequence), Event::Deliver(rank, to, message));
             }
-            send_free[rank as usize] = start + logp.period();
-            messages += 1;
-            let begin = (start + logp.overhead + logp.latency).max(recv_free[to as usize]);
-            recv_free[to as usize] = begin + logp.period();
-            sequence += 1;
-            events.insert(
-                (begin + logp.overhead, sequence),
-                Event::Deliver(rank, to, message),
-            );
-        }
-        if process.result().is_some() && !done[rank as usize] {
-            done[rank as usize] = true;
-            if faults.survives(rank) {
-                latency = latency.max(now);
+            if process.result().is_some() && !done[rank as usize] {
+                done[rank as usize] = true;
+                if faults.survives(rank) {
+                    latency = latency.max(now);
+                }
             }
-        }
-        if let Some(at) = process.next_deadline()
-            && tick_at[rank as usize] != at
-        {
-            tick_at[rank as usize] = at;
-            sequence += 1;
-            events.insert((at.max(now + 1), sequence), Event::Tick(rank));
-        }
-    };
+            if let Some(at) = process.next_deadline()
+                && tick_at[rank as usize] != at
+            {
+                tick_at[rank as usize] = at;
+                sequence += 1;
+                events.insert((at.max(now + 1), sequence), Event::Tick(rank));
+            }
+        };
 
     for rank in 0..count {
         if !faults.is_dead(rank, 0) {
@@ -106,30 +100,17 @@ pub fn run(tree: &Tree, logp: LogP, faults: &Faults, timeout: Time, limit: Time)
     }
 
     let live: Vec<Rank> = (0..count).filter(|&r| faults.survives(r)).collect();
-    let results: Vec<_> = live
-        .iter()
-        .filter_map(|&r| processes[r as usize].result())
-        .collect();
+    let results: Vec<_> = live.iter().filter_map(|&r| processes[r as usize].result()).collect();
     let sum_of = |c: &gossip_core::collective::allreduce::Contributors| {
-        (0..count)
-            .filter(|&r| c.contains(r))
-            .map(|r| u64::from(r) + 1)
-            .sum::<u64>()
+        (0..count).filter(|&r| c.contains(r)).map(|r| u64::from(r) + 1).sum::<u64>()
     };
     Outcome {
         processes: count,
         latency,
         messages,
         without_result: (live.len() - results.len()) as u32,
-        results: results
-            .iter()
-            .map(|(_, c)| c.words())
-            .collect::<std::collections::BTreeSet<_>>()
-            .len() as u32,
-        left_out: live
-            .iter()
-            .filter(|&&r| results.iter().any(|(_, c)| !c.contains(r)))
-            .count() as u32,
+        results: results.iter().map(|(_, c)| c.words()).collect::<std::collections::BTreeSet<_>>().len() as u32,
+        left_out: live.iter().filter(|&&r| results.iter().any(|(_, c)| !c.contains(r))).count() as u32,
         wrong: results.iter().filter(|(v, c)| **v != sum_of(c)).count() as u32,
     }
 }

@@ -66,12 +66,7 @@ pub fn ages(nodes: u32, window: u32, dead: f64, rounds: u32, seed: u64) -> Age {
         }
         exchange.deliver();
     }
-    Age {
-        nodes,
-        measured: mean.get(),
-        expected,
-        entries: exchange.mean_entries(),
-    }
+    Age { nodes, measured: mean.get(), expected, entries: exchange.mean_entries() }
 }
 
 /// Ages in a cluster that is cut into colonies: of the entries of a node's own colony on its board, and of
@@ -88,14 +83,7 @@ pub struct ColonyAges {
 }
 
 /// Like [`ages`], with colonies of at most `largest` nodes, `masters` of which hear of all.
-pub fn colony_ages(
-    nodes: u32,
-    largest: u32,
-    masters: u32,
-    window: u32,
-    rounds: u32,
-    seed: u64,
-) -> ColonyAges {
+pub fn colony_ages(nodes: u32, largest: u32, masters: u32, window: u32, rounds: u32, seed: u64) -> ColonyAges {
     let mut rng = Rng::new(seed, 0);
     let around = |node: u32| {
         let colony = colony::around(node as usize, nodes as usize, largest as usize);
@@ -139,12 +127,7 @@ pub fn colony_ages(
         exchange.deliver();
     }
     let entries = exchange.mean_entries();
-    let age = |nodes, measured: &Mean, expected| Age {
-        nodes,
-        measured: measured.get(),
-        expected,
-        entries,
-    };
+    let age = |nodes, measured: &Mean, expected| Age { nodes, measured: measured.get(), expected, entries };
     ColonyAges {
         colonies: nodes.div_ceil(largest),
         within: age(size, &own, within),
@@ -165,9 +148,7 @@ struct Exchange {
 impl Exchange {
     fn new(live: u32, window: u32) -> Self {
         Self {
-            boards: (0..live)
-                .map(|node| Board::new(node, 1, u64::from(window)))
-                .collect(),
+            boards: (0..live).map(|node| Board::new(node, 1, u64::from(window))).collect(),
             now: 0,
             flights: Vec::new(),
             pushes: 0,

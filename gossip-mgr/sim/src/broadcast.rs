@@ -80,22 +80,13 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(plan: &'a Plan, logp: LogP, faults: &'a Faults, seed: u64) -> Self {
         let count = plan.processes();
-        let root = Step {
-            deliveries: Vec::new(),
-            wakeups: vec![0],
-        };
+        let root = Step { deliveries: Vec::new(), wakeups: vec![0] };
         Self {
             plan,
             logp,
             faults,
             processes: (0..count).map(|rank| Broadcast::new(rank, seed)).collect(),
-            ports: (0..count)
-                .map(|_| Port {
-                    send_free: 0,
-                    recv_free: 0,
-                    wakes_at: Time::MAX,
-                })
-                .collect(),
+            ports: (0..count).map(|_| Port { send_free: 0, recv_free: 0, wakes_at: Time::MAX }).collect(),
             steps: BTreeMap::from([(0, root)]),
             messages: 0,
             corrections: 0,
@@ -110,9 +101,8 @@ impl<'a> Run<'a> {
         }
         let count = self.plan.processes();
         let failed = (0..count).filter(|&r| !self.faults.survives(r)).count() as u32;
-        let unreached = (0..count)
-            .filter(|&r| self.faults.survives(r) && !self.processes[r as usize].is_reached())
-            .count() as u32;
+        let unreached =
+            (0..count).filter(|&r| self.faults.survives(r) && !self.processes[r as usize].is_reached()).count() as u32;
         Outcome {
             processes: count,
             failed,
@@ -162,9 +152,7 @@ impl<'a> Run<'a> {
         self.messages += 1;
         self.corrections += u64::from(matches!(kind, Kind::Correct(_)));
         self.note(now, from, to, kind);
-        let LogP {
-            latency, overhead, ..
-        } = self.logp;
+        let LogP { latency, overhead, .. } = self.logp;
         let free = now + self.logp.period();
         self.ports[from as usize].send_free = free;
         self.runtime = self.runtime.max(now + overhead);
@@ -178,11 +166,7 @@ impl<'a> Run<'a> {
         let begin = arrival.max(receiver.recv_free);
         receiver.recv_free = begin + self.logp.period();
         let end = begin + overhead.max(1);
-        self.steps
-            .entry(end)
-            .or_default()
-            .deliveries
-            .push(Delivery { from, to, kind });
+        self.steps.entry(end).or_default().deliveries.push(Delivery { from, to, kind });
     }
 
     fn wake(&mut self, at: Time, rank: Rank) {

@@ -72,14 +72,7 @@ impl Cluster {
         };
         for host in 0..count {
             let node = cluster.start(host, 1);
-            cluster.hosts.push(Host {
-                node,
-                life: 0,
-                alive: true,
-                stalled_until: 0,
-                backlog: Vec::new(),
-                group: 0,
-            });
+            cluster.hosts.push(Host { node, life: 0, alive: true, stalled_until: 0, backlog: Vec::new(), group: 0 });
             cluster.hosts[host].node.join(&[addr_of(0)], 0);
             cluster.flush(host);
             let phase = cluster.rng.below(125_000);
@@ -89,10 +82,7 @@ impl Cluster {
     }
 
     fn start(&mut self, host: usize, incarnation: u64) -> Node {
-        let me = Member {
-            addr: addr_of(host),
-            incarnation,
-        };
+        let me = Member { addr: addr_of(host), incarnation };
         Node::new(self.settings.clone(), me, self.rng.next(), self.now)
     }
 
@@ -178,10 +168,7 @@ impl Cluster {
         let live = self.hosts.iter().filter(|h| h.alive).count();
         self.hosts.iter().filter(|h| h.alive).all(|host| {
             host.node.members().count() == live - 1
-                && host
-                    .node
-                    .members()
-                    .all(|m| self.hosts[self.by_addr[&m.addr]].alive)
+                && host.node.members().all(|m| self.hosts[self.by_addr[&m.addr]].alive)
         })
     }
 
@@ -253,9 +240,7 @@ impl Cluster {
                     return;
                 }
                 for (from, packet) in std::mem::take(&mut self.hosts[host].backlog) {
-                    self.hosts[host]
-                        .node
-                        .receive(self.now, addr_of(from), packet);
+                    self.hosts[host].node.receive(self.now, addr_of(from), packet);
                 }
                 self.flush(host);
             }

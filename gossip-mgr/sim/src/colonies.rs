@@ -37,10 +37,7 @@ pub fn boards(settings: &Settings, nodes: usize, seconds: u64, seed: u64) -> (Cl
         joined_after,
         colonies: nodes.div_ceil(size),
         within: (0.0, expected_age(size as u32, window, 0.0)),
-        at_masters: (
-            0.0,
-            expected_age_at_master(size as u32, nodes as u32, window),
-        ),
+        at_masters: (0.0, expected_age_at_master(size as u32, nodes as u32, window)),
         ..Boards::default()
     };
     let end = cluster.now() + seconds * SECOND;
@@ -58,8 +55,7 @@ pub fn boards(settings: &Settings, nodes: usize, seconds: u64, seed: u64) -> (Cl
                     result.missing_at_masters += u64::from(is_master && !near);
                     continue;
                 };
-                let age = cluster.now().saturating_sub(entry.made_at) as f64
-                    / settings.gossip_interval as f64;
+                let age = cluster.now().saturating_sub(entry.made_at) as f64 / settings.gossip_interval as f64;
                 match (near, is_master) {
                     (true, _) => own = (own.0 + age, own.1 + 1),
                     (false, true) => foreign = (foreign.0 + age, foreign.1 + 1),

@@ -58,10 +58,7 @@ pub fn fail_stops(settings: &Settings, nodes: usize, deaths: usize, seed: u64) -
         let all: Option<Vec<Micros>> = others.clone().map(|(_, t)| *t).collect();
         let earliest = others.filter_map(|(_, t)| *t).min();
         first.push(earliest.map_or(f64::INFINITY, |t| t as f64 / period));
-        last.push(
-            all.and_then(|a| a.into_iter().max())
-                .map_or(f64::INFINITY, |t| t as f64 / period),
-        );
+        last.push(all.and_then(|a| a.into_iter().max()).map_or(f64::INFINITY, |t| t as f64 / period));
         cluster.restart(victim);
         cluster.run_until(120 * SECOND, Cluster::is_converged);
     }
@@ -101,11 +98,7 @@ pub fn stalls(
     let end = cluster.now() + (hours * 3_600.0 * SECOND as f64) as Micros;
     let begin = cluster.now();
     let longest = (periods * settings.detection.period as f64) as Micros;
-    let mut result = Stalls {
-        nodes,
-        hours,
-        ..Stalls::default()
-    };
+    let mut result = Stalls { nodes, hours, ..Stalls::default() };
     let sent_before = cluster.sent;
     let mut rested = vec![0; nodes];
     while cluster.now() < end {
@@ -128,10 +121,7 @@ pub fn stalls(
                 _ => {}
             }
         }
-        progress(
-            (cluster.now() - begin) as f64 / (end - begin) as f64,
-            &result,
-        );
+        progress((cluster.now() - begin) as f64 / (end - begin) as f64, &result);
     }
     let seconds = (cluster.now() - begin) as f64 / SECOND as f64;
     result.packets = (cluster.sent - sent_before) as f64 / seconds / nodes as f64;

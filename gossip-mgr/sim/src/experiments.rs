@@ -10,20 +10,11 @@ use crate::broadcast::{Outcome, run};
 use crate::faults::Faults;
 
 /// The parameters of all published figures: L = 2, o = g = 1.
-pub const LOGP: LogP = LogP {
-    latency: 2,
-    overhead: 1,
-    gap: 1,
-};
+pub const LOGP: LogP = LogP { latency: 2, overhead: 1, gap: 1 };
 
 /// Checked correction after the deadline of a tree. `processes` and the tree's arity must not be 0.
 pub fn phased(kind: TreeKind, processes: u32) -> Plan {
-    plan(
-        kind,
-        CorrectionKind::Checked,
-        Phasing::Synchronised,
-        processes,
-    )
+    plan(kind, CorrectionKind::Checked, Phasing::Synchronised, processes)
 }
 
 /// Correction as soon as a process has served its children.
@@ -40,13 +31,8 @@ fn plan(kind: TreeKind, correction: CorrectionKind, phasing: Phasing, processes:
 /// Gossip until ⌈2 log2 P⌉ + `extra`, then correction.
 pub fn gossip(extra: u64, correction: CorrectionKind, processes: u32) -> Plan {
     let until = (2.0 * f64::from(processes).log2()).ceil() as u64 + extra;
-    Plan::new(
-        processes,
-        Dissemination::Gossip { until },
-        correction,
-        Phasing::Synchronised,
-    )
-    .expect("a correction distance below the number of processes")
+    Plan::new(processes, Dissemination::Gossip { until }, correction, Phasing::Synchronised)
+        .expect("a correction distance below the number of processes")
 }
 
 /// Fail-proof correction after the deadline of a tree, or of gossip if there is none.
@@ -104,11 +90,7 @@ impl Sample {
     fn statistic(&self, of: impl Fn(&Outcome) -> f64) -> (f64, f64) {
         let n = self.outcomes.len() as f64;
         let mean = self.outcomes.iter().map(&of).sum::<f64>() / n;
-        let squares = self
-            .outcomes
-            .iter()
-            .map(|o| (of(o) - mean).powi(2))
-            .sum::<f64>();
+        let squares = self.outcomes.iter().map(|o| (of(o) - mean).powi(2)).sum::<f64>();
         (mean, (squares / (n - 1.0).max(1.0)).sqrt())
     }
 }

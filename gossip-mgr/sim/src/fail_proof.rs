@@ -89,13 +89,7 @@ pub fn check(check: &Check) -> Report {
 /// Calls `visit` with one of the rotations of every word of `length` letters below `letters`, until
 /// it returns false (Fredricksen, Kessler and Maiorana; as in Ruskey, Savage and Wang 1992).
 fn necklaces(length: usize, letters: u8, visit: &mut dyn FnMut(&[u8]) -> bool) {
-    fn extend(
-        word: &mut [u8],
-        at: usize,
-        period: usize,
-        letters: u8,
-        visit: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> bool {
+    fn extend(word: &mut [u8], at: usize, period: usize, letters: u8, visit: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         if at == word.len() {
             return !(at - 1).is_multiple_of(period) || visit(&word[1..]);
         }
@@ -151,19 +145,10 @@ impl Execution {
 
 impl<'a> Case<'a> {
     fn new(ring: Ring, starts: &'a [u8], check: &Check) -> Self {
-        let correctors = (0..starts.len())
-            .filter(|&rank| starts[rank] != 0)
-            .fold(0, |set, rank| set | 1 << rank);
+        let correctors = (0..starts.len()).filter(|&rank| starts[rank] != 0).fold(0, |set, rank| set | 1 << rank);
         let Check { faults, losses, .. } = *check;
         let delay = (check.delay as usize).clamp(1, MAX_DELAY);
-        Self {
-            ring,
-            starts,
-            correctors,
-            faults,
-            losses,
-            delay,
-        }
+        Self { ring, starts, correctors, faults, losses, delay }
     }
 
     fn check(&self, report: &mut Report) {
@@ -191,9 +176,7 @@ impl<'a> Case<'a> {
     fn found(&self, report: &mut Report, failing: u32, unreached: Rank) {
         report.counter_example.get_or_insert(CounterExample {
             starts: self.starts.to_vec(),
-            failing: (0..self.ring.processes())
-                .filter(|rank| failing & (1 << rank) != 0)
-                .collect(),
+            failing: (0..self.ring.processes()).filter(|rank| failing & (1 << rank) != 0).collect(),
             unreached,
         });
     }
@@ -281,14 +264,7 @@ mod tests {
 
     /// `rule` correctors are waited for less one, `faults` processes fail.
     fn outcome(rule: u32, processes: u32, faults: u32, losses: Losses, delay: u32) -> Report {
-        check(&Check {
-            kind: CorrectionKind::FailProof { faults: rule },
-            processes,
-            faults,
-            losses,
-            starts: 2,
-            delay,
-        })
+        check(&Check { kind: CorrectionKind::FailProof { faults: rule }, processes, faults, losses, starts: 2, delay })
     }
 
     fn survives(processes: u32, faults: u32, losses: Losses, delay: u32) {
@@ -336,19 +312,11 @@ mod tests {
 
     #[test]
     fn one_corrector_fewer_is_not_enough_whatever_the_search() {
-        for (losses, faults) in [
-            (Losses::Useful, 1),
-            (Losses::Useful, 2),
-            (Losses::Useful, 3),
-            (Losses::Any, 1),
-            (Losses::Any, 2),
-        ] {
-            let found =
-                (2..=14).find_map(|p| outcome(faults - 1, p, faults, losses, 1).counter_example);
-            assert!(
-                found.is_some(),
-                "{faults} faults survived by a rule for one fewer"
-            );
+        for (losses, faults) in
+            [(Losses::Useful, 1), (Losses::Useful, 2), (Losses::Useful, 3), (Losses::Any, 1), (Losses::Any, 2)]
+        {
+            let found = (2..=14).find_map(|p| outcome(faults - 1, p, faults, losses, 1).counter_example);
+            assert!(found.is_some(), "{faults} faults survived by a rule for one fewer");
         }
     }
 

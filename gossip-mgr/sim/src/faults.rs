@@ -14,9 +14,7 @@ const NEVER: Time = Time::MAX;
 impl Faults {
     /// No process fails.
     pub fn none(processes: u32) -> Self {
-        Self {
-            dies_at: vec![NEVER; processes as usize],
-        }
+        Self { dies_at: vec![NEVER; processes as usize] }
     }
 
     /// `count` processes other than the root, drawn uniformly, are dead from the start.

@@ -52,13 +52,7 @@ fn fail_proof_reaches_all_despite_online_faults() {
         let tree = Tree::new(TreeKind::Binomial, processes, LOGP).unwrap();
         let deadline = tree.deadline();
         let kind = CorrectionKind::FailProof { faults };
-        let plan = Plan::new(
-            processes,
-            Dissemination::Tree(tree),
-            kind,
-            Phasing::Synchronised,
-        )
-        .unwrap();
+        let plan = Plan::new(processes, Dissemination::Tree(tree), kind, Phasing::Synchronised).unwrap();
         let faults = Faults::online(processes, faults, deadline + 20, &mut rng);
         let outcome = run(&plan, LOGP, &faults, runs);
         assert_eq!(outcome.unreached, 0, "run {runs}: {outcome:?}");
@@ -85,25 +79,15 @@ fn every_algorithm_is_told_apart_by_what_it_reaches_when_processes_fail_during_t
 
 #[test]
 fn opportunistic_correction_does_not_promise_to_reach_all() {
-    let kind = CorrectionKind::Opportunistic {
-        distance: 2,
-        optimised: false,
-    };
+    let kind = CorrectionKind::Opportunistic { distance: 2, optimised: false };
     let plan = overlapped(TreeKind::Binomial, kind, 4096);
     assert!(sample(&plan, LOGP, 400, When::Before, 5).unreached() > 0.0);
 }
 
 #[test]
 fn interleaving_keeps_gaps_and_so_the_runtime_small() {
-    let runtime = |kind| {
-        sample(&phased(kind, 1024), LOGP, 5, When::Before, 40)
-            .runtime()
-            .0
-    };
-    let (interleaved, in_order) = (
-        runtime(TreeKind::Binomial),
-        runtime(TreeKind::BinomialInOrder),
-    );
+    let runtime = |kind| sample(&phased(kind, 1024), LOGP, 5, When::Before, 40).runtime().0;
+    let (interleaved, in_order) = (runtime(TreeKind::Binomial), runtime(TreeKind::BinomialInOrder));
     // The reference has 50 against 70, a mean over few runs of a heavy-tailed quantity.
     assert!((48.0..52.0).contains(&interleaved), "{interleaved}");
     assert!(in_order > interleaved + 5.0, "{in_order}");
@@ -139,10 +123,7 @@ fn allreduce_is_delayed_by_the_longest_serial_chain_whatever_the_size() {
         for length in 1..=2 {
             let chain = serial_chain(&tree, length);
             let measured = latency(&chain);
-            assert!(
-                (measured / length as f64 - 1.0).abs() < 0.1,
-                "{chain:?}: {measured}"
-            );
+            assert!((measured / length as f64 - 1.0).abs() < 0.1, "{chain:?}: {measured}");
         }
         // Two parallel faults cost one; a third that is parallel to two serial ones adds nothing.
         assert!((latency(&[(1, 0), (2, 0)]) - 1.0).abs() < 0.1);
@@ -159,8 +140,7 @@ fn allreduce_gives_every_live_process_a_true_sum_under_random_faults() {
     let mut rng = Rng::new(11, 0);
     for case in 0..400 {
         let processes = 2 + rng.below(100) as u32;
-        let kind =
-            [TreeKind::Binomial, TreeKind::KAry(3), TreeKind::Optimal][rng.below(3) as usize];
+        let kind = [TreeKind::Binomial, TreeKind::KAry(3), TreeKind::Optimal][rng.below(3) as usize];
         let tree = Tree::new(kind, processes, LOGP).unwrap();
         let count = rng.below(u64::from(processes.min(8))) as u32;
         let faults = if case % 2 == 0 {
@@ -169,11 +149,7 @@ fn allreduce_gives_every_live_process_a_true_sum_under_random_faults() {
             Faults::online(processes, count, 2_000, &mut rng)
         };
         let outcome = allreduce::run(&tree, LOGP, &faults, 1_000, 1_000_000);
-        assert_eq!(
-            (outcome.without_result, outcome.results, outcome.wrong),
-            (0, 1, 0),
-            "case {case}: {outcome:?}"
-        );
+        assert_eq!((outcome.without_result, outcome.results, outcome.wrong), (0, 1, 0), "case {case}: {outcome:?}");
         if case % 2 == 0 {
             assert_eq!(outcome.left_out, 0, "case {case}: {outcome:?}");
         }
@@ -182,14 +158,8 @@ fn allreduce_gives_every_live_process_a_true_sum_under_random_faults() {
 
 #[test]
 fn a_corrected_tree_over_65536_processes_is_simulated_in_passing() {
-    let outcome: broadcast::Outcome = sample(
-        &phased(TreeKind::Optimal, 65_536),
-        LOGP,
-        655,
-        When::Before,
-        1,
-    )
-    .outcomes[0];
+    let outcome: broadcast::Outcome =
+        sample(&phased(TreeKind::Optimal, 65_536), LOGP, 655, When::Before, 1).outcomes[0];
     assert_eq!(outcome.unreached, 0);
     assert_eq!(outcome.failed, 655);
 }
@@ -201,15 +171,8 @@ fn agreed(tree: &Tree, failures: &[(u32, u64)], serial: u64) {
     let outcome = allreduce::run(tree, LOGP, &faults, TIMEOUT, 100 * TIMEOUT);
     let context = format!("P={} {failures:?}: {outcome:?}", tree.len());
     assert_eq!(outcome.without_result, 0, "{context}");
-    assert_eq!(
-        (outcome.results, outcome.left_out, outcome.wrong),
-        (1, 0, 0),
-        "{context}"
-    );
-    assert!(
-        outcome.latency <= serial * TIMEOUT + TIMEOUT / 10,
-        "{context}"
-    );
+    assert_eq!((outcome.results, outcome.left_out, outcome.wrong), (1, 0, 0), "{context}");
+    assert!(outcome.latency <= serial * TIMEOUT + TIMEOUT / 10, "{context}");
 }
 
 #[test]

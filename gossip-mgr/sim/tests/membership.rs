@@ -11,10 +11,7 @@ use gossip_sim::detection::{Detection, fail_stops, stalls};
 
 fn cluster(count: usize, seed: u64) -> Cluster {
     let mut cluster = Cluster::new(Settings::default(), count, seed);
-    assert!(
-        cluster.run_until(120 * SECOND, Cluster::is_converged),
-        "no convergence"
-    );
+    assert!(cluster.run_until(120 * SECOND, Cluster::is_converged), "no convergence");
     cluster
 }
 
@@ -32,9 +29,7 @@ fn nodes_find_each_other_although_packets_are_lost() {
     cluster.run(SECOND);
     cluster.loss = 0.05;
     assert!(cluster.run_until(120 * SECOND, |c| {
-        (0..20)
-            .filter(|&h| c.node(h).members().count() > 0)
-            .all(|h| c.node(h).members().count() >= 15)
+        (0..20).filter(|&h| c.node(h).members().count() > 0).all(|h| c.node(h).members().count() >= 15)
     }));
 }
 
@@ -43,16 +38,8 @@ fn ninety_five_percent_of_deaths_are_detected_within_five_periods() {
     for nodes in [8, 32] {
         let detection = fail_stops(&Settings::default(), nodes, 40, 3);
         let first = Detection::share(&detection.first, 5.0);
-        assert!(
-            first >= 0.95,
-            "{nodes} nodes: {first} {:?}",
-            detection.first
-        );
-        assert!(
-            detection.last.iter().all(|&t| t < 12.0),
-            "{:?}",
-            detection.last
-        );
+        assert!(first >= 0.95, "{nodes} nodes: {first} {:?}", detection.first);
+        assert!(detection.last.iter().all(|&t| t < 12.0), "{:?}", detection.last);
     }
 }
 
@@ -60,10 +47,7 @@ fn ninety_five_percent_of_deaths_are_detected_within_five_periods() {
 fn stalls_of_up_to_three_periods_kill_nobody() {
     let result = stalls(&Settings::default(), 20, 0.5, 3.0, 4, |_, _| {});
     assert_eq!(result.false_deaths, 0, "{result:?}");
-    assert!(
-        result.stalls > 1_000 && result.suspicions > 100,
-        "the test must try: {result:?}"
-    );
+    assert!(result.stalls > 1_000 && result.suspicions > 100, "the test must try: {result:?}");
 }
 
 #[test]
@@ -83,10 +67,7 @@ fn a_node_that_was_rightly_given_up_comes_back_and_calm_returns() {
     assert!(cluster.run_until(120 * SECOND, Cluster::is_converged));
     cluster.run(60 * SECOND);
     let after = traffic(&mut cluster);
-    assert!(
-        after < calm + calm / 5,
-        "{after} packets after, {calm} before"
-    );
+    assert!(after < calm + calm / 5, "{after} packets after, {calm} before");
 }
 
 #[test]
@@ -97,11 +78,7 @@ fn a_restarted_node_is_a_member_again_in_its_new_life() {
     cluster.restart(3);
     assert!(cluster.run_until(30 * SECOND, |c| {
         c.is_converged()
-            && (0..8).filter(|&h| h != 3).all(|h| {
-                c.node(h)
-                    .members()
-                    .any(|m| m.addr == c.addr(3) && m.incarnation > 1)
-            })
+            && (0..8).filter(|&h| h != 3).all(|h| c.node(h).members().any(|m| m.addr == c.addr(3) && m.incarnation > 1))
     }));
     cluster.run(20 * SECOND);
     assert!(cluster.is_converged());
@@ -113,8 +90,7 @@ fn a_partition_heals() {
     let groups: BTreeMap<usize, u32> = (0..4).map(|host| (host, 1)).collect();
     cluster.partition(&groups);
     assert!(cluster.run_until(60 * SECOND, |c| {
-        (0..4).all(|h| c.node(h).members().count() == 3)
-            && (4..12).all(|h| c.node(h).members().count() == 7)
+        (0..4).all(|h| c.node(h).members().count() == 3) && (4..12).all(|h| c.node(h).members().count() == 7)
     }));
     cluster.partition(&BTreeMap::new());
     assert!(cluster.run_until(300 * SECOND, Cluster::is_converged));
@@ -136,23 +112,13 @@ fn reports_reach_every_board() {
 
 #[test]
 fn colonies_have_boards_of_their_own_masters_have_all_and_deaths_are_known_everywhere() {
-    let settings = Settings {
-        colony: 16,
-        ..Settings::default()
-    };
+    let settings = Settings { colony: 16, ..Settings::default() };
     let (mut cluster, boards) = boards(&settings, 64, 30, 11);
     assert_eq!((boards.colonies, boards.strays), (4, 0), "{boards:?}");
-    assert_eq!(
-        (boards.missing, boards.missing_at_masters),
-        (0, 0),
-        "{boards:?}"
-    );
+    assert_eq!((boards.missing, boards.missing_at_masters), (0, 0), "{boards:?}");
     // Pushes are spread over the interval, so boards are younger than just before an exchange.
     for (measured, model) in [boards.within, boards.at_masters] {
-        assert!(
-            (0.6 * model..1.05 * model).contains(&measured),
-            "{boards:?}"
-        );
+        assert!((0.6 * model..1.05 * model).contains(&measured), "{boards:?}");
     }
     // A death in each colony, one of them of a master.
     for host in [1, 20, 40, 60] {
@@ -170,10 +136,7 @@ fn a_dead_node_is_suspected_first_and_leaves_the_board() {
     cluster.run(15 * SECOND);
     let position = |event: &Event| cluster.events.iter().position(|(_, _, e)| e == event);
     assert!(position(&Event::Suspected(addr)) < position(&Event::Died(addr)));
-    assert!(matches!(
-        cluster.node(0).verdict(addr),
-        Some(Verdict::Dead { .. })
-    ));
+    assert!(matches!(cluster.node(0).verdict(addr), Some(Verdict::Dead { .. })));
     assert!(cluster.node(0).board().get(&addr).is_none());
 }
 

@@ -33,12 +33,10 @@ fn exactly(plan: &Plan, load: f64, runtime: u64) {
 fn about(plan: &Plan, runs: u64, cells: &[Cell]) {
     for cell in cells {
         let ours = sample(plan, LOGP, P * cell.percent / 100, When::Before, runs);
-        for (name, reference, (mean, deviation)) in [
-            ("load", cell.load, ours.load()),
-            ("runtime", cell.runtime, ours.runtime()),
-        ] {
-            let allowed = (0.02 * reference)
-                .max(2.6 * deviation * (1.0 / cell.runs + 1.0 / runs as f64).sqrt());
+        for (name, reference, (mean, deviation)) in
+            [("load", cell.load, ours.load()), ("runtime", cell.runtime, ours.runtime())]
+        {
+            let allowed = (0.02 * reference).max(2.6 * deviation * (1.0 / cell.runs + 1.0 / runs as f64).sqrt());
             assert!(
                 (mean - reference).abs() <= allowed,
                 "{name} at {} %: {mean} for {reference}, allowed {allowed}",
@@ -49,18 +47,10 @@ fn about(plan: &Plan, runs: u64, cells: &[Cell]) {
 }
 
 fn cell(percent: u32, load: f64, runtime: f64) -> Cell {
-    Cell {
-        load,
-        runtime,
-        percent,
-        runs: 4.0,
-    }
+    Cell { load, runtime, percent, runs: 4.0 }
 }
 
-const OPPORTUNISTIC: CorrectionKind = CorrectionKind::Opportunistic {
-    distance: 2,
-    optimised: true,
-};
+const OPPORTUNISTIC: CorrectionKind = CorrectionKind::Opportunistic { distance: 2, optimised: true };
 
 #[test]
 fn trees_without_faults_meet_the_reference_exactly() {
@@ -73,65 +63,36 @@ fn trees_without_faults_meet_the_reference_exactly() {
 
 #[test]
 fn checked_binomial_with_faults() {
-    let cells = [
-        cell(1, 5.82, 77.0),
-        cell(2, 5.69, 79.0),
-        cell(4, 4.92, 84.0),
-    ];
+    let cells = [cell(1, 5.82, 77.0), cell(2, 5.69, 79.0), cell(4, 4.92, 84.0)];
     about(&phased(TreeKind::Binomial, P), RUNS, &cells);
 }
 
 #[test]
 fn checked_lame_with_faults() {
-    let cells = [
-        cell(1, 5.89, 59.0),
-        cell(2, 5.69, 61.0),
-        cell(4, 5.08, 65.0),
-    ];
+    let cells = [cell(1, 5.89, 59.0), cell(2, 5.69, 61.0), cell(4, 5.08, 65.0)];
     about(&phased(TreeKind::Lame(2), P), RUNS, &cells);
 }
 
 #[test]
 fn checked_optimal_with_faults() {
-    let cells = [
-        cell(1, 5.92, 50.0),
-        cell(2, 5.64, 51.0),
-        cell(4, 5.30, 55.0),
-    ];
+    let cells = [cell(1, 5.92, 50.0), cell(2, 5.64, 51.0), cell(4, 5.30, 55.0)];
     about(&phased(TreeKind::Optimal, P), RUNS, &cells);
 }
 
 #[test]
 fn opportunistic_binomial_with_faults_leaves_a_few_unreached() {
     let plan = overlapped(TreeKind::Binomial, OPPORTUNISTIC, P);
-    about(
-        &plan,
-        MANY_RUNS,
-        &[cell(1, 2.45, 64.0), cell(4, 2.35, 67.5)],
-    );
+    about(&plan, MANY_RUNS, &[cell(1, 2.45, 64.0), cell(4, 2.35, 67.5)]);
     let unreached = sample(&plan, LOGP, P * 4 / 100, When::Before, MANY_RUNS).unreached();
     assert!((2.0..9.0).contains(&unreached), "{unreached} for 5.5");
 }
 
 #[test]
 fn corrected_gossip() {
-    let single = Cell {
-        load: 7.90,
-        runtime: 55.0,
-        percent: 0,
-        runs: 1.0,
-    };
+    let single = Cell { load: 7.90, runtime: 55.0, percent: 0, runs: 1.0 };
     let cells = [single, cell(1, 7.58, 57.0), cell(2, 7.56, 56.5)];
     about(&gossip(6, CorrectionKind::Checked, P), RUNS, &cells);
-    let kind = CorrectionKind::Opportunistic {
-        distance: 4,
-        optimised: false,
-    };
-    let single = Cell {
-        load: 13.7,
-        runtime: 68.0,
-        percent: 0,
-        runs: 1.0,
-    };
+    let kind = CorrectionKind::Opportunistic { distance: 4, optimised: false };
+    let single = Cell { load: 13.7, runtime: 68.0, percent: 0, runs: 1.0 };
     about(&gossip(13, kind, P), RUNS, &[single]);
 }

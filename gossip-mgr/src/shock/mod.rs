@@ -41,16 +41,12 @@ impl Shock {
     /// The steps in which the opponents are measured. They run in those before, too.
     fn sampled(&self) -> BTreeSet<u32> {
         let (steps, samples) = (u64::from(self.steps), u64::from(self.samples));
-        (0..samples)
-            .map(|n| ((2 * n + 1) * steps / (2 * samples)).clamp(2, steps - 1) as u32)
-            .collect()
+        (0..samples).map(|n| ((2 * n + 1) * steps / (2 * samples)).clamp(2, steps - 1) as u32).collect()
     }
 
     /// The tolerance and one task of weight 4, as an imbalance.
     fn allowed_imbalance(&self, graph: &TaskGraph) -> f64 {
-        let load: f64 = (0..graph.len())
-            .map(|task| f64::from(graph.weight(task)))
-            .sum();
+        let load: f64 = (0..graph.len()).map(|task| f64::from(graph.weight(task))).sum();
         self.tolerance + 4.0 / (load / f64::from(self.parts))
     }
 }
@@ -64,11 +60,7 @@ struct Row {
 
 impl Row {
     fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            results: Vec::new(),
-            seconds: Vec::new(),
-        }
+        Self { name, results: Vec::new(), seconds: Vec::new() }
     }
 
     fn push(&mut self, quality: Quality, seconds: f64) {
@@ -101,15 +93,8 @@ struct Rival {
 /// If the opponents are not installed or fail, or a picture cannot be written.
 pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
     let (mesh, parts) = (shock.mesh, shock.parts);
-    ensure!(
-        mesh.len() >= 8 * parts as usize,
-        "{} tasks are too few for {parts} parts: at least 8 a part",
-        mesh.len()
-    );
-    let options = Options {
-        tolerance: shock.tolerance,
-        ..Options::default()
-    };
+    ensure!(mesh.len() >= 8 * parts as usize, "{} tasks are too few for {parts} parts: at least 8 a part", mesh.len());
+    let options = Options { tolerance: shock.tolerance, ..Options::default() };
     let weights = |step| mesh.shock(step, shock.steps, shock.width);
     let mut graph = mesh.graph(weights(0))?;
     let start = mesh.bisect(&weights(0), parts);
@@ -117,11 +102,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
     let mut rivals = Vec::new();
     if !shock.alone {
         opponents = Some(Opponents::start(mesh, &graph, parts, shock.tolerance)?);
-        rivals.extend(Method::ALL.map(|method| Rival {
-            method,
-            owner: start.clone(),
-            row: Row::new(method.name()),
-        }));
+        rivals.extend(Method::ALL.map(|method| Rival { method, owner: start.clone(), row: Row::new(method.name()) }));
     }
     let (mut ours, mut bisection) = (Row::new("diffusion"), Row::new("RCB (ours)"));
     let (mut diffused, mut bisected) = (start.clone(), start);
@@ -151,8 +132,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
             for rival in &mut rivals {
                 progress.tell(step, rival.method.name());
                 let old = rival.owner.clone();
-                let seconds =
-                    opponents.repartition(rival.method, &graph, &mut rival.owner, parts)?;
+                let seconds = opponents.repartition(rival.method, &graph, &mut rival.owner, parts)?;
                 if rival.method.from_scratch() {
                     relabel(&old, &mut rival.owner, parts);
                 }
@@ -223,16 +203,9 @@ fn verdict(allowed_imbalance: f64, ours: &Row, others: &[Row]) -> bool {
         let word = if met { "met" } else { "MISSED" };
         println!("{name}: {value:.3}{against}, bound {bound:.3}: {word}");
     };
-    judge(
-        "imbalance",
-        ours.mean(|q| q.imbalance),
-        allowed_imbalance,
-        "",
-    );
-    let figures: [(&str, fn(&Quality) -> f64, f64); 2] = [
-        ("migration", |q| q.migration, 1.0 / 3.0),
-        ("edge-cut", |q| q.edge_cut, 1.1),
-    ];
+    judge("imbalance", ours.mean(|q| q.imbalance), allowed_imbalance, "");
+    let figures: [(&str, fn(&Quality) -> f64, f64); 2] =
+        [("migration", |q| q.migration, 1.0 / 3.0), ("edge-cut", |q| q.edge_cut, 1.1)];
     for (name, figure, bound) in figures {
         // Who does not balance may well move little.
         let best = others
@@ -264,12 +237,8 @@ fn relabel(old: &[u32], new: &mut [u32], parts: u32) {
         }
     }
     let mut free = (0..parts).filter(|&a| !taken[a as usize]);
-    let names: Vec<u32> = name
-        .into_iter()
-        .map(|n| n.or_else(|| free.next()).unwrap_or_default())
-        .collect();
-    new.iter_mut()
-        .for_each(|part| *part = names[*part as usize]);
+    let names: Vec<u32> = name.into_iter().map(|n| n.or_else(|| free.next()).unwrap_or_default()).collect();
+    new.iter_mut().for_each(|part| *part = names[*part as usize]);
 }
 
 #[cfg(test)]
@@ -315,20 +284,10 @@ mod tests {
     fn one_method_that_is_worse_than_its_bound_fails_the_verdict() {
         let row = |name, imbalance, migration, edge_cut| {
             let mut row = Row::new(name);
-            row.push(
-                Quality {
-                    imbalance,
-                    migration,
-                    edge_cut,
-                },
-                1.0,
-            );
+            row.push(Quality { imbalance, migration, edge_cut }, 1.0);
             row
         };
-        let others = [
-            row("good", 0.05, 3.0, 0.1),
-            row("unbalanced", 0.5, 0.0, 0.01),
-        ];
+        let others = [row("good", 0.05, 3.0, 0.1), row("unbalanced", 0.5, 0.0, 0.01)];
         assert!(verdict(0.06, &row("ours", 0.06, 1.0, 0.11), &others));
         assert!(!verdict(0.06, &row("ours", 0.07, 1.0, 0.11), &others));
         assert!(!verdict(0.06, &row("ours", 0.06, 1.1, 0.11), &others));

@@ -36,14 +36,8 @@ pub enum Method {
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Metis,
-        Self::Scotch,
-        Self::ScotchRemap,
-        Self::ZoltanRcb,
-        Self::ZoltanRepartition,
-        Self::ZoltanRefine,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Metis, Self::Scotch, Self::ScotchRemap, Self::ZoltanRcb, Self::ZoltanRepartition, Self::ZoltanRefine];
 
     /// What tables call it.
     pub fn name(self) -> &'static str {
@@ -75,12 +69,7 @@ impl Opponents {
     ///
     /// # Errors
     /// If a package is missing, or the program cannot be built or started.
-    pub fn start(
-        mesh: Mesh,
-        graph: &TaskGraph,
-        parts: u32,
-        tolerance: f64,
-    ) -> anyhow::Result<Self> {
+    pub fn start(mesh: Mesh, graph: &TaskGraph, parts: u32, tolerance: f64) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let program = build(folder.path())?;
         let mut child = Command::new(&program)
@@ -88,28 +77,15 @@ impl Opponents {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {}", program.display()))?;
-        let (requests, answers) = child
-            .stdin
-            .take()
-            .zip(child.stdout.take())
-            .context("the opponents have no pipes")?;
-        let mut new = Self {
-            child,
-            requests: BufWriter::new(requests),
-            answers: BufReader::new(answers),
-        };
+        let (requests, answers) = child.stdin.take().zip(child.stdout.take()).context("the opponents have no pipes")?;
+        let mut new = Self { child, requests: BufWriter::new(requests), answers: BufReader::new(answers) };
         let mut offsets = vec![0];
         let mut neighbours = Vec::new();
         for task in 0..graph.len() {
             neighbours.extend(graph.edges(task).map(|(other, _)| other as i32));
             offsets.push(neighbours.len() as i32);
         }
-        let header = [
-            graph.len() as i32,
-            neighbours.len() as i32,
-            parts as i32,
-            (tolerance * 1e6).round() as i32,
-        ];
+        let header = [graph.len() as i32, neighbours.len() as i32, parts as i32, (tolerance * 1e6).round() as i32];
         new.send(header)?;
         new.send(offsets)?;
         new.send(neighbours)?;
@@ -141,20 +117,13 @@ impl Opponents {
         self.send([method as i32])?;
         self.send((0..graph.len()).map(|task| graph.weight(task) as i32))?;
         self.send(owner.iter().map(|&part| part as i32))?;
-        self.requests
-            .flush()
-            .context("the opponents ended early; their message is above")?;
+        self.requests.flush().context("the opponents ended early; their message is above")?;
         let mut bytes = vec![0; 8 + 4 * owner.len()];
-        self.answers
-            .read_exact(&mut bytes)
-            .with_context(|| format!("{name} failed; its message is above"))?;
+        self.answers.read_exact(&mut bytes).with_context(|| format!("{name} failed; its message is above"))?;
         let (seconds, owners) = bytes.split_at(8);
         for (part, bytes) in owner.iter_mut().zip(owners.chunks_exact(4)) {
             *part = u32::from_ne_bytes(bytes.try_into()?);
-            ensure!(
-                *part < parts,
-                "{name} gave a task to part {part} of {parts}"
-            );
+            ensure!(*part < parts, "{name} gave a task to part {part} of {parts}");
         }
         Ok(f64::from_ne_bytes(seconds.try_into()?))
     }
@@ -170,16 +139,9 @@ impl Drop for Opponents {
 }
 
 fn build(folder: &Path) -> anyhow::Result<PathBuf> {
-    let mut missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|(header, _)| !Path::new(header).exists())
-        .map(|&(_, package)| package)
-        .collect();
-    let compiler = Command::new("mpicc")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let mut missing: Vec<&str> =
+        NEEDED.iter().filter(|(header, _)| !Path::new(header).exists()).map(|&(_, package)| package).collect();
+    let compiler = Command::new("mpicc").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !compiler.is_ok_and(|status| status.success()) {
         missing.extend(["gcc", "libopenmpi-dev"]);
     }
@@ -192,22 +154,13 @@ fn build(folder: &Path) -> anyhow::Result<PathBuf> {
     }
     let source = folder.join("opponents.c");
     let program = folder.join("opponents");
-    std::fs::write(&source, SOURCE)
-        .with_context(|| format!("cannot write {}", source.display()))?;
+    std::fs::write(&source, SOURCE).with_context(|| format!("cannot write {}", source.display()))?;
     let status = Command::new("mpicc")
-        .args([
-            "-O2",
-            "-I/usr/include/trilinos",
-            "-I/usr/include/scotch",
-            "-o",
-        ])
+        .args(["-O2", "-I/usr/include/trilinos", "-I/usr/include/scotch", "-o"])
         .args([&program, &source])
         .args(["-ltrilinos_zoltan", "-lscotch", "-lscotcherr", "-lmetis"])
         .status()
         .context("cannot run mpicc")?;
-    ensure!(
-        status.success(),
-        "mpicc could not build the program that calls the partitioners"
-    );
+    ensure!(status.success(), "mpicc could not build the program that calls the partitioners");
     Ok(program)
 }

@@ -27,21 +27,11 @@ struct Partition {
 
 impl Picture {
     /// Takes it, from the owners before and after the step.
-    pub fn new(
-        step: u32,
-        mesh: Mesh,
-        weights: &[f32],
-        before: &[Vec<u32>; 2],
-        after: [&[u32]; 2],
-    ) -> Self {
+    pub fn new(step: u32, mesh: Mesh, weights: &[f32], before: &[Vec<u32>; 2], after: [&[u32]; 2]) -> Self {
         let [width, height, depth] = mesh.size;
         let layer = width * height * (depth / 2)..width * height * (depth / 2 + 1);
         let partition = |n: usize| {
-            let moved: Vec<bool> = before[n]
-                .iter()
-                .zip(after[n])
-                .map(|(a, b)| a != b)
-                .collect();
+            let moved: Vec<bool> = before[n].iter().zip(after[n]).map(|(a, b)| a != b).collect();
             Partition {
                 owner: after[n][layer.clone()].to_vec(),
                 share: moved.iter().filter(|&&moved| moved).count() as f64 / moved.len() as f64,
@@ -64,10 +54,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 pub fn draw(path: &Path, mesh: Mesh, pictures: &[Picture]) -> Drawn {
     let [width, height, _] = mesh.size;
     let panel = (width * SCALE + MARGIN, height * SCALE + MARGIN);
-    let size = (
-        (3 * panel.0 + MARGIN) as u32,
-        (pictures.len() * panel.1 + MARGIN) as u32,
-    );
+    let size = ((3 * panel.0 + MARGIN) as u32, (pictures.len() * panel.1 + MARGIN) as u32);
     let area = SVGBackend::new(path, size).into_drawing_area();
     area.fill(&WHITE)?;
     for (row, picture) in pictures.iter().enumerate() {
@@ -108,12 +95,7 @@ fn part_colour(part: u32) -> RGBColor {
 }
 
 /// One rectangle for each run of tasks of a colour.
-fn paint(
-    area: &Area,
-    mesh: Mesh,
-    origin: (usize, usize),
-    colour: impl Fn(usize) -> RGBColor,
-) -> Drawn {
+fn paint(area: &Area, mesh: Mesh, origin: (usize, usize), colour: impl Fn(usize) -> RGBColor) -> Drawn {
     let [width, height, _] = mesh.size;
     for y in 0..height {
         let mut x = 0;

@@ -15,13 +15,7 @@ pub struct Progress {
 impl Progress {
     /// Begins now; `last` is the number of the last step.
     pub fn new(parts: u32, last: u32) -> Self {
-        Self {
-            begin: Instant::now(),
-            told: None,
-            parts,
-            last,
-            terminal: std::io::stderr().is_terminal(),
-        }
+        Self { begin: Instant::now(), told: None, parts, last, terminal: std::io::stderr().is_terminal() }
     }
 
     /// `step` is now with the method `what`. A terminal has a line that changes; a file gets a line
@@ -33,12 +27,8 @@ impl Progress {
             return;
         }
         self.told = Some(Instant::now());
-        let left = self.begin.elapsed().as_secs_f64() / f64::from(step)
-            * f64::from(self.last.saturating_sub(step));
-        let line = format!(
-            "{} parts, step {step} of {}, {what}, about {left:.0} s left",
-            self.parts, self.last
-        );
+        let left = self.begin.elapsed().as_secs_f64() / f64::from(step) * f64::from(self.last.saturating_sub(step));
+        let line = format!("{} parts, step {step} of {}, {what}, about {left:.0} s left", self.parts, self.last);
         if self.terminal {
             eprint!("\r\x1b[K{line}");
             // Nothing is lost if a terminal shows it late.

@@ -8,9 +8,7 @@ use gossip_core::collective::broadcast::Plan;
 use gossip_core::collective::correction::CorrectionKind;
 use gossip_core::collective::topology::{Tree, TreeKind};
 use gossip_sim::allreduce;
-use gossip_sim::experiments::{
-    LOGP, When, fail_proof as fail_proof_plan, gossip, overlapped, phased, sample,
-};
+use gossip_sim::experiments::{LOGP, When, fail_proof as fail_proof_plan, gossip, overlapped, phased, sample};
 use gossip_sim::fail_proof::{Check, Losses, check};
 use gossip_sim::faults::Faults;
 
@@ -40,71 +38,27 @@ struct Algorithm {
 impl Broadcasts<'_> {
     fn algorithms(&self) -> Vec<Algorithm> {
         let p = self.processes;
-        let offline_only = Some(if self.when == When::Before {
-            u32::MAX
-        } else {
-            0
-        });
+        let offline_only = Some(if self.when == When::Before { u32::MAX } else { 0 });
         let mut all = Vec::new();
-        let mut add = |name, plan, promise| {
-            all.push(Algorithm {
-                name,
-                plan,
-                promise,
-            })
-        };
+        let mut add = |name, plan, promise| all.push(Algorithm { name, plan, promise });
         for (name, kind) in [
             ("binomial", TreeKind::Binomial),
             ("4-ary", TreeKind::KAry(4)),
             ("Lame k=2", TreeKind::Lame(2)),
             ("optimal", TreeKind::Optimal),
         ] {
-            let opportunistic = CorrectionKind::Opportunistic {
-                distance: 2,
-                optimised: true,
-            };
-            add(
-                format!("{name}, uncorrected"),
-                overlapped(kind, CorrectionKind::None, p),
-                Some(0),
-            );
-            add(
-                format!("{name}, opportunistic d=2"),
-                overlapped(kind, opportunistic, p),
-                Some(0),
-            );
-            add(
-                format!("{name}, phased checked"),
-                phased(kind, p),
-                offline_only,
-            );
+            let opportunistic = CorrectionKind::Opportunistic { distance: 2, optimised: true };
+            add(format!("{name}, uncorrected"), overlapped(kind, CorrectionKind::None, p), Some(0));
+            add(format!("{name}, opportunistic d=2"), overlapped(kind, opportunistic, p), Some(0));
+            add(format!("{name}, phased checked"), phased(kind, p), offline_only);
             let f = self.faults;
-            add(
-                format!("{name}, fail-proof f={f}"),
-                fail_proof_plan(Some(kind), f, p),
-                Some(f),
-            );
+            add(format!("{name}, fail-proof f={f}"), fail_proof_plan(Some(kind), f, p), Some(f));
         }
-        let opportunistic = CorrectionKind::Opportunistic {
-            distance: 4,
-            optimised: false,
-        };
-        add(
-            "gossip k=13, opportunistic d=4".into(),
-            gossip(13, opportunistic, p),
-            None,
-        );
-        add(
-            "gossip k=6, checked".into(),
-            gossip(6, CorrectionKind::Checked, p),
-            offline_only,
-        );
+        let opportunistic = CorrectionKind::Opportunistic { distance: 4, optimised: false };
+        add("gossip k=13, opportunistic d=4".into(), gossip(13, opportunistic, p), None);
+        add("gossip k=6, checked".into(), gossip(6, CorrectionKind::Checked, p), offline_only);
         let f = self.faults;
-        add(
-            format!("gossip k=6, fail-proof f={f}"),
-            fail_proof_plan(None, f, p),
-            Some(f),
-        );
+        add(format!("gossip k=6, fail-proof f={f}"), fail_proof_plan(None, f, p), Some(f));
         all
     }
 }
@@ -116,37 +70,20 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
         When::Before => "before",
         When::During => "at random moments during",
     };
-    println!(
-        "{p} processes of which some fail {when} the broadcast; means of {} runs",
-        what.runs
-    );
+    println!("{p} processes of which some fail {when} the broadcast; means of {} runs", what.runs);
     println!(
         "{:32} {:>8} {:>9} {:>15} {:>11} {:>9} {:>9}  promise",
         "", "failing", "messages", "steps", "not", "share", "complete"
     );
-    println!(
-        "{:32} {:>8} {:>9} {:>15} {:>11} {:>9} {:>9}",
-        "", "", "a process", "", "reached", "reached", "runs"
-    );
+    println!("{:32} {:>8} {:>9} {:>15} {:>11} {:>9} {:>9}", "", "", "a process", "", "reached", "reached", "runs");
     let mut good = true;
     let mut curves = Vec::new();
     let algorithms = what.algorithms();
-    for Algorithm {
-        name,
-        plan,
-        promise,
-    } in &algorithms
-    {
+    for Algorithm { name, plan, promise } in &algorithms {
         let mut points = Vec::new();
         for &percent in what.percents {
             let count = (u64::from(p) * u64::from(percent) / 100) as u32;
-            let sample = sample(
-                plan,
-                LOGP,
-                count,
-                what.when,
-                if count == 0 { 1 } else { what.runs },
-            );
+            let sample = sample(plan, LOGP, count, what.when, if count == 0 { 1 } else { what.runs });
             let (runtime, deviation) = sample.runtime();
             let promised = promise.is_some_and(|most| count <= most);
             let kept = sample.complete() == 1.0;
@@ -213,13 +150,7 @@ pub fn fail_proof(
         curves.push((name.as_str(), points));
     }
     let axes = ("P", "log10 executions");
-    plot(
-        plots,
-        "fail-proof",
-        "Executions without a counter-example",
-        axes,
-        &curves,
-    )?;
+    plot(plots, "fail-proof", "Executions without a counter-example", axes, &curves)?;
     Ok(true)
 }
 
@@ -230,14 +161,7 @@ pub fn allreduces(timeout: Time, plots: Option<&Path>) -> anyhow::Result<bool> {
     println!(
         "     P    none   1 fault  2 serial  2 parallel  2 serial + 1  root, worst of all moments   messages (1 fault)"
     );
-    let names = [
-        "none",
-        "1 fault",
-        "2 serial",
-        "2 parallel",
-        "2 serial + 1 parallel",
-        "root at its worst moment",
-    ];
+    let names = ["none", "1 fault", "2 serial", "2 parallel", "2 serial + 1 parallel", "root at its worst moment"];
     let mut curves = names.map(|name| (name, Vec::new()));
     for processes in [8, 16, 32, 64, 128, 256, 512, 1024] {
         let tree = Tree::new(TreeKind::Binomial, processes, LOGP)?;
@@ -282,12 +206,6 @@ pub fn allreduces(timeout: Time, plots: Option<&Path>) -> anyhow::Result<bool> {
         println!("{row}   {}", run(&[(1, 0)]).messages);
     }
     let axes = ("log2 P", "time-outs");
-    plot(
-        plots,
-        "allreduce",
-        "Allreduce: delay by faults",
-        axes,
-        &curves,
-    )?;
+    plot(plots, "allreduce", "Allreduce: delay by faults", axes, &curves)?;
     Ok(good)
 }

@@ -10,12 +10,7 @@ use gossip_sim::detection::{Detection, fail_stops, stalls};
 use super::plot::plot;
 
 /// See `simulate board`.
-pub fn board_ages(
-    window: u32,
-    rounds: u32,
-    seed: u64,
-    plots: Option<&Path>,
-) -> anyhow::Result<bool> {
+pub fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
     let mut good = true;
     let mut curves = Vec::new();
     for dead in [0.0, 0.1] {
@@ -35,11 +30,7 @@ pub fn board_ages(
             measured.push((f64::from(nodes).log2(), age.measured));
             expected.push((f64::from(nodes).log2(), age.expected));
         }
-        let names = if dead == 0.0 {
-            ("measured", "model")
-        } else {
-            ("measured, 10 % dead", "model, 10 % dead")
-        };
+        let names = if dead == 0.0 { ("measured", "model") } else { ("measured, 10 % dead", "model, 10 % dead") };
         curves.extend([(names.0, measured), (names.1, expected)]);
     }
     let axes = ("log2 n", "rounds");
@@ -62,17 +53,12 @@ pub fn colonies(
     const SAMPLED: u32 = 32;
     const ROUNDS: u32 = 20;
     let mut good = true;
-    println!(
-        "boards alone, {SAMPLED} masters, window {window}: ages in rounds just before the exchange"
-    );
+    println!("boards alone, {SAMPLED} masters, window {window}: ages in rounds just before the exchange");
     let (mut measured, mut expected) = (Vec::new(), Vec::new());
     let mut size = nodes;
     while size >= 8 {
         let ages = board::colony_ages(size, colony, SAMPLED.min(colony / 4), window, ROUNDS, seed);
-        println!(
-            "n = {size:5} in {} colonies of {}: {} entries astray",
-            ages.colonies, ages.within.nodes, ages.strays
-        );
+        println!("n = {size:5} in {} colonies of {}: {} entries astray", ages.colonies, ages.within.nodes, ages.strays);
         good &= ages.strays == 0;
         let mut line = |what, age: &board::Age| {
             println!(
@@ -95,22 +81,16 @@ pub fn colonies(
             break;
         }
     }
-    let settings = Settings {
-        colony: whole.div_ceil(4),
-        masters: MASTERS,
-        window,
-        ..Settings::default()
-    };
+    let settings = Settings { colony: whole.div_ceil(4), masters: MASTERS, window, ..Settings::default() };
     let (_, boards) = colonies::boards(&settings, whole as usize, 20, seed);
     println!(
         "{whole} whole nodes in {} colonies, all known to all after {:.1} s; pushes are spread over the interval, \
          so ages are below the model's",
         boards.colonies, boards.joined_after
     );
-    for (what, (measured, expected)) in [
-        ("own colony            ", boards.within),
-        ("other colonies, master", boards.at_masters),
-    ] {
+    for (what, (measured, expected)) in
+        [("own colony            ", boards.within), ("other colonies, master", boards.at_masters)]
+    {
         println!("    {what}: mean age {measured:6.2} intervals, expected below {expected:6.2}");
         good &= measured < 1.05 * expected;
     }
@@ -126,12 +106,7 @@ pub fn colonies(
 }
 
 /// See `simulate detection`.
-pub fn detection(
-    nodes: usize,
-    deaths: usize,
-    seed: u64,
-    plots: Option<&Path>,
-) -> anyhow::Result<bool> {
+pub fn detection(nodes: usize, deaths: usize, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
     let result = fail_stops(&Settings::default(), nodes, deaths, seed);
     let quantile = |times: &[f64], q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
     for (name, times) in [("first node", &result.first), ("last node", &result.last)] {
@@ -143,46 +118,27 @@ pub fn detection(
         );
     }
     let within = Detection::share(&result.first, 5.0);
-    println!(
-        "{:.1} % of {deaths} deaths detected within 5 periods",
-        within * 100.0
-    );
+    println!("{:.1} % of {deaths} deaths detected within 5 periods", within * 100.0);
     let cdf = |times: &[f64]| -> Vec<(f64, f64)> {
         let n = times.len() as f64;
         let points = times.iter().enumerate();
         points.map(|(i, &t)| (t, (i + 1) as f64 / n)).collect()
     };
-    let curves = [
-        ("first node", cdf(&result.first)),
-        ("last node", cdf(&result.last)),
-    ];
+    let curves = [("first node", cdf(&result.first)), ("last node", cdf(&result.last))];
     let axes = ("periods", "share");
     plot(plots, "detection", "Detection of deaths", axes, &curves)?;
     Ok(within >= 0.95)
 }
 
 /// See `simulate stalls`.
-pub fn stalled(
-    nodes: usize,
-    hours: f64,
-    periods: f64,
-    seed: u64,
-    plots: Option<&Path>,
-) -> anyhow::Result<bool> {
+pub fn stalled(nodes: usize, hours: f64, periods: f64, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
     let (mut suspicions, mut deaths) = (Vec::new(), Vec::new());
-    let result = stalls(
-        &Settings::default(),
-        nodes,
-        hours,
-        periods,
-        seed,
-        |share, so_far| {
-            if share * 200.0 >= suspicions.len() as f64 {
-                suspicions.push((share * hours, so_far.suspicions as f64));
-                deaths.push((share * hours, so_far.false_deaths as f64));
-            }
-        },
-    );
+    let result = stalls(&Settings::default(), nodes, hours, periods, seed, |share, so_far| {
+        if share * 200.0 >= suspicions.len() as f64 {
+            suspicions.push((share * hours, so_far.suspicions as f64));
+            deaths.push((share * hours, so_far.false_deaths as f64));
+        }
+    });
     println!("{}", serde_json::to_string_pretty(&result)?);
     let curves = [("suspicions", suspicions), ("verdicts of death", deaths)];
     let title = "A fifth of the nodes stalls at all times";

@@ -46,25 +46,17 @@ pub fn run(
 ) -> anyhow::Result<bool> {
     let most = numbers.iter().copied().max().unwrap_or(0);
     allow_files(u64::from(most) + 64)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     println!(
         "gossip-mgr {} ({} build) on {}: interval {interval_ms} ms, {seconds} s after {} s, reports of {cores} \
          cores; sensors every second; loopback",
         env!("CARGO_PKG_VERSION"),
-        if cfg!(debug_assertions) {
-            "unoptimised"
-        } else {
-            "optimised"
-        },
+        if cfg!(debug_assertions) { "unoptimised" } else { "optimised" },
         cpu(),
         SETTLE.as_secs()
     );
-    println!(
-        "peers  CPU s   % of a core    in/s   kB/s   out/s   kB/s  entries a push  µs a datagram"
-    );
+    println!("peers  CPU s   % of a core    in/s   kB/s   out/s   kB/s  entries a push  µs a datagram");
     let (mut points, mut good) = (Vec::new(), true);
     for &peers in numbers {
         let local = tokio::task::LocalSet::new();
@@ -101,22 +93,17 @@ pub fn run(
 fn allow_files(needed: u64) -> anyhow::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if hard < needed {
-        bail!(
-            "{needed} open files are needed, {hard} are allowed: raise the hard limit (ulimit -Hn)"
-        );
+        bail!("{needed} open files are needed, {hard} are allowed: raise the hard limit (ulimit -Hn)");
     }
     if soft < needed {
-        setrlimit(Resource::RLIMIT_NOFILE, needed, hard)
-            .context("cannot raise the limit of open files")?;
+        setrlimit(Resource::RLIMIT_NOFILE, needed, hard).context("cannot raise the limit of open files")?;
     }
     Ok(())
 }
 
 fn cpu() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     model.map_or("an unknown processor".into(), |(_, name)| name.to_owned())
 }
 
@@ -168,11 +155,7 @@ impl Drop for Daemon {
 impl Daemon {
     fn start(folder: &Path, key: &[u8], interval_ms: u64) -> anyhow::Result<Self> {
         let free = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
-        let (key_file, config, control) = (
-            folder.join("key"),
-            folder.join("config.toml"),
-            folder.join("control"),
-        );
+        let (key_file, config, control) = (folder.join("key"), folder.join("config.toml"), folder.join("control"));
         std::fs::write(&key_file, key)?;
         std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600))?;
         let text = format!(
@@ -188,19 +171,13 @@ impl Daemon {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start the daemon under test")?;
-        Ok(Self {
-            child,
-            addr: free,
-            control,
-        })
+        Ok(Self { child, addr: free, control })
     }
 
     /// Nodes that it holds to be alive, itself included.
     fn alive(&self) -> usize {
         match ask(&self.control, &Request::Status) {
-            Ok(Response::Status(status)) => {
-                status.nodes.iter().filter(|n| n.state == "alive").count()
-            }
+            Ok(Response::Status(status)) => status.nodes.iter().filter(|n| n.state == "alive").count(),
             _ => 0,
         }
     }
@@ -211,23 +188,13 @@ impl Daemon {
         for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             let text = std::fs::read_to_string(task?.path().join("schedstat"))
                 .context("the kernel does not account CPU time (schedstat)")?;
-            sum += text
-                .split(' ')
-                .next()
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap_or(0);
+            sum += text.split(' ').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(sum)
     }
 }
 
-async fn measure(
-    peers: u16,
-    seconds: u64,
-    interval_ms: u64,
-    cores: u16,
-    seed: u64,
-) -> anyhow::Result<Measured> {
+async fn measure(peers: u16, seconds: u64, interval_ms: u64, cores: u16, seed: u64) -> anyhow::Result<Measured> {
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let secret = [7; 32];
     let daemon = Daemon::start(folder.path(), &secret, interval_ms)?;
@@ -239,12 +206,7 @@ async fn measure(
     let begin = Instant::now();
     while daemon.alive() != usize::from(peers) + 1 {
         if begin.elapsed() > JOIN_LIMIT {
-            bail!(
-                "only {} of {} nodes joined within {} s",
-                daemon.alive(),
-                peers + 1,
-                JOIN_LIMIT.as_secs()
-            );
+            bail!("only {} of {} nodes joined within {} s", daemon.alive(), peers + 1, JOIN_LIMIT.as_secs());
         }
         // Datagrams may get lost: the rest joins again.
         for index in 0..usize::from(peers) {
@@ -264,15 +226,9 @@ async fn measure(
     let (cpu, wall) = (daemon.cpu_time()? - before, begin.elapsed());
     let traffic = cluster.borrow().traffic.clone();
     if daemon.alive() != usize::from(peers) + 1 {
-        bail!(
-            "the daemon lost peers while it was measured: this machine is too slow to simulate so many"
-        );
+        bail!("the daemon lost peers while it was measured: this machine is too slow to simulate so many");
     }
-    Ok(Measured {
-        cpu: cpu as f64 / 1e9,
-        wall: wall.as_secs_f64(),
-        traffic,
-    })
+    Ok(Measured { cpu: cpu as f64 / 1e9, wall: wall.as_secs_f64(), traffic })
 }
 
 /// The simulated peers. On their boards the daemon is node 0, peer `i` is node `i + 1`.
@@ -292,40 +248,20 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn open(
-        peers: u16,
-        daemon: SocketAddr,
-        key: &Key,
-        cores: u16,
-        seed: u64,
-    ) -> anyhow::Result<Self> {
+    async fn open(peers: u16, daemon: SocketAddr, key: &Key, cores: u16, seed: u64) -> anyhow::Result<Self> {
         let mut sockets = Vec::new();
         for _ in 0..peers {
-            let socket = UdpSocket::bind("127.0.0.1:0")
-                .await
-                .context("cannot open a socket for a peer")?;
+            let socket = UdpSocket::bind("127.0.0.1:0").await.context("cannot open a socket for a peer")?;
             sockets.push(Rc::new(socket));
         }
-        let addrs = sockets
-            .iter()
-            .map(|s| s.local_addr())
-            .collect::<Result<Vec<_>, _>>()?;
-        let numbers = std::iter::once(&daemon)
-            .chain(&addrs)
-            .copied()
-            .zip(0..)
-            .collect();
+        let addrs = sockets.iter().map(|s| s.local_addr()).collect::<Result<Vec<_>, _>>()?;
+        let numbers = std::iter::once(&daemon).chain(&addrs).copied().zip(0..).collect();
         let window = Settings::default().window.into();
         Ok(Self {
             daemon,
             key: key.clone(),
-            sealers: addrs
-                .iter()
-                .map(|&addr| Sealer::new(key.clone(), addr, 1))
-                .collect(),
-            boards: (1..=u32::from(peers))
-                .map(|node| Board::new(node, 1, window))
-                .collect(),
+            sealers: addrs.iter().map(|&addr| Sealer::new(key.clone(), addr, 1)).collect(),
+            boards: (1..=u32::from(peers)).map(|node| Board::new(node, 1, window)).collect(),
             addrs,
             numbers,
             sockets,
@@ -350,19 +286,13 @@ impl Cluster {
     fn send(&mut self, from: usize, packet: &Packet) {
         let datagram = self.sealers[from].seal(self.daemon, &packet.encode());
         // A full socket buffer loses it, as a network would.
-        if self.sockets[from]
-            .try_send_to(&datagram, self.daemon)
-            .is_ok()
-        {
+        if self.sockets[from].try_send_to(&datagram, self.daemon).is_ok() {
             self.traffic.to_daemon.add(datagram.len());
         }
     }
 
     fn join(&mut self, index: usize) {
-        let me = Member {
-            addr: self.addrs[index],
-            incarnation: 1,
-        };
+        let me = Member { addr: self.addrs[index], incarnation: 1 };
         let mut node = Node::new(Settings::default(), me, index as u64, 0);
         node.join(&[self.daemon], 0);
         for output in node.drain() {
@@ -379,14 +309,7 @@ impl Cluster {
                     if let Some(&node) = self.numbers.get(&notice.node) {
                         self.boards[index].merge(
                             self.round,
-                            Notice {
-                                node,
-                                incarnation: 1,
-                                version: notice.version,
-                                age: 0,
-                                urgent: false,
-                                report: (),
-                            },
+                            Notice { node, incarnation: 1, version: notice.version, age: 0, urgent: false, report: () },
                             0,
                         );
                     }

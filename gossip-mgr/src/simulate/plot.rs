@@ -21,12 +21,7 @@ pub fn plot(
     let Some(path) = folder.map(|folder| folder.join(format!("{name}.svg"))) else {
         return Ok(());
     };
-    let finite = || {
-        curves
-            .iter()
-            .flat_map(|(_, c)| c)
-            .filter(|(x, y)| (x + y).is_finite())
-    };
+    let finite = || curves.iter().flat_map(|(_, c)| c).filter(|(x, y)| (x + y).is_finite());
     let x_most = finite().map(|p| p.0).fold(0.0, f64::max).max(1e-9);
     let y_most = finite().map(|p| p.1).fold(0.0, f64::max).max(1e-9) * 1.1;
     let x_least = finite().map(|p| p.0).fold(x_most, f64::min);
@@ -48,9 +43,7 @@ pub fn plot(
             chart
                 .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)).point_size(3))?
                 .label(*name)
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(3))
-                });
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(3)));
         }
         chart
             .configure_series_labels()

@@ -37,9 +37,7 @@ pub struct Cluster {
 
 /// Free ports in increasing order, all held until all are known.
 pub fn free_addrs(count: usize) -> Vec<SocketAddr> {
-    let sockets: Vec<UdpSocket> = (0..count)
-        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
-        .collect();
+    let sockets: Vec<UdpSocket> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
     let mut addrs: Vec<SocketAddr> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
     addrs.sort_unstable();
     addrs
@@ -65,15 +63,8 @@ pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
 impl Cluster {
     /// Daemons on loopback, all with `more` in their configuration.
     pub fn new(count: usize, more: &str) -> Self {
-        let place = |addr| Place {
-            listen: addr,
-            advertise: addr,
-        };
-        let mut cluster = Self::at(
-            free_addrs(count).into_iter().map(place).collect(),
-            400,
-            more,
-        );
+        let place = |addr| Place { listen: addr, advertise: addr };
+        let mut cluster = Self::at(free_addrs(count).into_iter().map(place).collect(), 400, more);
         (0..count).for_each(|i| cluster.start(i));
         cluster
     }
@@ -121,12 +112,8 @@ impl Cluster {
 
     pub fn start(&mut self, i: usize) {
         let log = std::fs::File::create(self.log(i)).unwrap();
-        let child = (self.wrapper)(i)
-            .args(["run", "--config"])
-            .arg(self.config(i))
-            .stderr(Stdio::from(log))
-            .spawn()
-            .unwrap();
+        let child =
+            (self.wrapper)(i).args(["run", "--config"]).arg(self.config(i)).stderr(Stdio::from(log)).spawn().unwrap();
         self.daemons[i] = Some(child);
     }
 
@@ -147,12 +134,7 @@ impl Cluster {
     }
 
     pub fn ask(&self, i: usize, command: &[&str]) -> Output {
-        Command::new(BINARY)
-            .args(command)
-            .arg("--socket")
-            .arg(self.path(&format!("{i}.sock")))
-            .output()
-            .unwrap()
+        Command::new(BINARY).args(command).arg("--socket").arg(self.path(&format!("{i}.sock"))).output().unwrap()
     }
 
     pub fn status(&self, i: usize) -> Option<Status> {

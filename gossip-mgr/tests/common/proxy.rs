@@ -32,16 +32,11 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(count: usize) -> Self {
-        let sockets: Vec<UdpSocket> = (0..count)
-            .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
-            .collect();
+        let sockets: Vec<UdpSocket> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let places: Vec<Place> = free_addrs(count)
             .into_iter()
             .zip(&sockets)
-            .map(|(listen, socket)| Place {
-                listen,
-                advertise: socket.local_addr().unwrap(),
-            })
+            .map(|(listen, socket)| Place { listen, advertise: socket.local_addr().unwrap() })
             .collect();
         let rules = Arc::new(Mutex::new(Rules {
             groups: vec![0; count],
@@ -51,8 +46,7 @@ impl Proxy {
             lost: 0,
             stop: false,
         }));
-        let by_addr: HashMap<SocketAddr, usize> =
-            places.iter().map(|p| p.listen).zip(0..).collect();
+        let by_addr: HashMap<SocketAddr, usize> = places.iter().map(|p| p.listen).zip(0..).collect();
         let threads = (0..count)
             .zip(sockets)
             .map(|(to, socket)| {
@@ -61,11 +55,7 @@ impl Proxy {
                 std::thread::spawn(move || pass_on(&socket, to, listen, &by_addr, &rules))
             })
             .collect();
-        Self {
-            places,
-            rules,
-            threads,
-        }
+        Self { places, rules, threads }
     }
 
     pub fn places(&self) -> Vec<Place> {
@@ -110,9 +100,7 @@ fn pass_on(
     by_addr: &HashMap<SocketAddr, usize>,
     rules: &Mutex<Rules>,
 ) {
-    socket
-        .set_read_timeout(Some(Duration::from_millis(200)))
-        .unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut buffer = vec![0; 65_536];
     loop {
         let received = socket.recv_from(&mut buffer);

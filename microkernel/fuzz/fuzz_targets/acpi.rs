@@ -177,14 +177,23 @@ fuzz_target!(|input: Input| {
     put(&mut bytes, MADT, &table(b"APIC", &madt_bytes(madt)));
     put(&mut bytes, MCFG, &table(b"MCFG", &mcfg_bytes(mcfg.unwrap_or(&[]))));
     // What leads astray may lead to the tables, too, and then names the same.
-    let astray = input.astray.iter().take(60).map(|&a| u64::from(a) + base).filter(|&a| a != base + MCFG as u64 || mcfg.is_some());
+    let astray = input
+        .astray
+        .iter()
+        .take(60)
+        .map(|&a| u64::from(a) + base)
+        .filter(|&a| a != base + MCFG as u64 || mcfg.is_some());
     let list: Vec<u64> = astray.chain([MADT as u64 + base]).chain(mcfg.map(|_| MCFG as u64 + base)).collect();
     let root = base + ROOT as u64;
     if input.xsdt {
         put(&mut bytes, ROOT, &table(b"XSDT", &list.iter().flat_map(|a| a.to_le_bytes()).collect::<Vec<_>>()));
         put(&mut bytes, RSDP + 24, &root.to_le_bytes());
     } else {
-        put(&mut bytes, ROOT, &table(b"RSDT", &list.iter().flat_map(|&a| (a as u32).to_le_bytes()).collect::<Vec<_>>()));
+        put(
+            &mut bytes,
+            ROOT,
+            &table(b"RSDT", &list.iter().flat_map(|&a| (a as u32).to_le_bytes()).collect::<Vec<_>>()),
+        );
         put(&mut bytes, RSDP + 16, &(root as u32).to_le_bytes());
     }
     put(&mut bytes, RSDP, b"RSD PTR ");

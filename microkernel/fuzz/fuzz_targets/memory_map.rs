@@ -121,7 +121,8 @@ fn compare(free: &FreeRegions, model: &mut Set) {
 
 fuzz_target!(|input: Input| {
     let limit = input.limit.get();
-    let lines: Vec<Entry> = input.lines.iter().take(80).map(|l| Entry::new(l.address.get(), l.bytes.get(), l.usable)).collect();
+    let lines: Vec<Entry> =
+        input.lines.iter().take(80).map(|l| Entry::new(l.address.get(), l.bytes.get(), l.usable)).collect();
     let (mut free, ram) = memory_map::read(lines.iter().cloned(), limit);
 
     let (mut model, mut bytes) = (Set::default(), Set::default());
@@ -139,7 +140,11 @@ fuzz_target!(|input: Input| {
     }
     for region in sorted(&free) {
         assert!(model.holds(&region) && bytes.holds(&region) && region.end <= limit);
-        assert!(lines.iter().all(|e| e.usable || e.span.end <= region.start || region.end <= e.span.start || e.span.is_empty()));
+        assert!(
+            lines
+                .iter()
+                .all(|e| e.usable || e.span.end <= region.start || region.end <= e.span.start || e.span.is_empty())
+        );
         assert!(ram.overlaps(&region) && ram.contains(region.start) && ram.contains(region.end - 1));
     }
     let spans = Set(ram.spans().to_vec());
@@ -166,7 +171,8 @@ fuzz_target!(|input: Input| {
             Change::Take(bytes) => {
                 let needed = bytes.get().checked_next_multiple_of(PAGE);
                 let length = |r: &&Range<u64>| r.end - r.start;
-                let fit = needed.and_then(|needed| model.0.iter().filter(|r| length(r) >= needed).map(|r| length(&r)).min());
+                let fit =
+                    needed.and_then(|needed| model.0.iter().filter(|r| length(r) >= needed).map(|r| length(&r)).min());
                 let taken = free.take(bytes.get());
                 assert_eq!(taken.is_some(), fit.is_some());
                 if let (Some(start), Some(needed)) = (taken, needed) {

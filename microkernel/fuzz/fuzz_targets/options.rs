@@ -31,6 +31,8 @@ fuzz_target!(|input: (u8, &[u8])| {
             assert_eq!(options.service, own("tacet.service=").map_or(1, |n| n.parse().unwrap()));
             assert_eq!(options.memory.is_some(), own("tacet.memory=").is_some());
         }
-        Err(why) => assert!(!why.to_string().is_empty() && (line.windows(6).any(|w| w == b"tacet.") || !line.is_ascii())),
+        Err(why) => {
+            assert!(!why.to_string().is_empty() && (line.windows(6).any(|w| w == b"tacet.") || !line.is_ascii()))
+        }
     }
 });

@@ -12,13 +12,27 @@ const LARGE_PAGE: u64 = 2 << 20;
 
 #[derive(Arbitrary, Debug)]
 enum Operation {
-    Map { at: Place, physical: Physical, pages: u16, writable: bool, executable: bool },
-    Unmap { at: Place, pages: u16 },
+    Map {
+        at: Place,
+        physical: Physical,
+        pages: u16,
+        writable: bool,
+        executable: bool,
+    },
+    Unmap {
+        at: Place,
+        pages: u16,
+    },
     UnmapAll,
     /// Ranges are aligned so that a large page lies inside one or outside: whole large pages.
-    UnmapPhysical { large: u8, count: u8 },
+    UnmapPhysical {
+        large: u8,
+        count: u8,
+    },
     /// Tables that can still be made.
-    Memory { tables: u8 },
+    Memory {
+        tables: u8,
+    },
 }
 
 /// 16 MiB around each border that tables have.
@@ -55,9 +69,14 @@ impl Place {
 
 #[derive(Arbitrary, Debug)]
 enum Physical {
-    Any { page: u16, high: bool },
+    Any {
+        page: u16,
+        high: bool,
+    },
     /// As far from a large page's begin as the address is.
-    Congruent { large: u8 },
+    Congruent {
+        large: u8,
+    },
 }
 
 impl Physical {
@@ -129,11 +148,17 @@ fuzz_target!(|operations: Vec<Operation>| {
                 let size = (u64::from(pages % 2048) + 1) * PAGE;
                 let size = size.min(USER_END - at).min((1u64 << 51).wrapping_sub(physical).max(PAGE));
                 let flag = |on, flag| if on { flag } else { 0 };
-                let flags = USER | flag(*writable, WRITABLE) | flag(!executable, NO_EXECUTE) | flag(is_device(physical), UNCACHED);
-                let new: Model = (0..size).step_by(PAGE as usize).map(|o| (at + o, (physical + o, flags | PRESENT))).collect();
+                let flags = USER
+                    | flag(*writable, WRITABLE)
+                    | flag(!executable, NO_EXECUTE)
+                    | flag(is_device(physical), UNCACHED);
+                let new: Model =
+                    (0..size).step_by(PAGE as usize).map(|o| (at + o, (physical + o, flags | PRESENT))).collect();
                 let must_flush = new.iter().any(|(page, &(physical, flags))| {
                     model.get(page).is_some_and(|&(was, had)| {
-                        was != physical || had & !flags & (WRITABLE | USER) != 0 || !had & flags & NO_EXECUTE != 0
+                        was != physical
+                            || had & !flags & (WRITABLE | USER) != 0
+                            || !had & flags & NO_EXECUTE != 0
                             || (had ^ flags) & UNCACHED != 0
                     })
                 });

@@ -19,7 +19,11 @@ fuzz_target!(|input: Input| {
     let (year, month) = (u64::from(year % 100), usize::from(month % 12));
     let lengths = [31, if year % 4 == 0 { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let (second, minute, hour, day) = (second % 60, minute % 60, hour % 24, day % lengths[month]);
-    let days = 10_957 + 365 * year + year.div_ceil(4) + lengths[..month].iter().map(|&n| u64::from(n)).sum::<u64>() + u64::from(day);
+    let days = 10_957
+        + 365 * year
+        + year.div_ceil(4)
+        + lengths[..month].iter().map(|&n| u64::from(n)).sum::<u64>()
+        + u64::from(day);
     let expected = days * 86_400 + u64::from(hour) * 3600 + u64::from(minute) * 60 + u64::from(second);
 
     let coded = |n: u8| if input.status_b & 4 != 0 { n } else { n / 10 << 4 | n % 10 };

@@ -21,8 +21,12 @@ fuzz_target!(|input: Input| {
     let mut symbols = input.symbols;
     symbols.sort();
     let base = 0xffff_ffff_0000_0000u64;
-    let text: String = symbols.iter().map(|(at, name)| format!("{:x} T name {name}\n", base + u64::from(*at))).collect();
-    let expected = symbols.iter().rfind(|(at, _)| *at <= input.near).map(|(at, name)| (format!("name {name}"), u64::from(input.near - at)));
+    let text: String =
+        symbols.iter().map(|(at, name)| format!("{:x} T name {name}\n", base + u64::from(*at))).collect();
+    let expected = symbols
+        .iter()
+        .rfind(|(at, _)| *at <= input.near)
+        .map(|(at, name)| (format!("name {name}"), u64::from(input.near - at)));
     let found = Symbols::new(text.as_bytes()).name_of(base + u64::from(input.near));
     assert_eq!(found.map(|(name, behind)| (name.to_string(), behind)), expected);
 });

@@ -98,7 +98,8 @@ fn table<'a, M: Memory>(memory: &'a M, address: u64, signature: &[u8; 4]) -> Opt
 /// The root table's list of addresses, and the bytes of one of them. Revision 2 and later have the XSDT; where its address
 /// is 0, the RSDT counts as in revision 0.
 fn root_table<M: Memory>(memory: &M, rsdp: u64) -> Result<(&[u8], usize), Malformed> {
-    let first = memory.bytes(rsdp, 20).filter(|b| b.starts_with(b"RSD PTR ") && sums_to_zero(b)).ok_or(Malformed::Rsdp)?;
+    let first =
+        memory.bytes(rsdp, 20).filter(|b| b.starts_with(b"RSD PTR ") && sums_to_zero(b)).ok_or(Malformed::Rsdp)?;
     let mut root = (u64::from(u32_at(first, 16).ok_or(Malformed::Rsdp)?), b"RSDT", 4);
     if first[15] >= 2 {
         let whole = memory.bytes(rsdp, 36).filter(|b| sums_to_zero(b)).ok_or(Malformed::Rsdp)?;
@@ -270,9 +271,9 @@ mod tests {
     #[test]
     fn cores_ioapic_overrides_and_ecam_are_read() {
         let entries = [
-            &[0, 8, 0, 0, 1, 0, 0, 0][..],                   // core 0
-            &[0, 8, 1, 1, 1, 0, 0, 0],                       // core 1
-            &[0, 8, 2, 2, 0, 0, 0, 0],                       // disabled
+            &[0, 8, 0, 0, 1, 0, 0, 0][..],                      // core 0
+            &[0, 8, 1, 1, 1, 0, 0, 0],                          // core 1
+            &[0, 8, 2, 2, 0, 0, 0, 0],                          // disabled
             &[9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0], // x2APIC id 256
             &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
             &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
@@ -337,9 +338,13 @@ mod tests {
 
     #[test]
     fn configuration_space_that_cannot_be_is_not_believed() {
-        for bad in [mcfg(0, 0, 0, 255), mcfg(0x1234, 0, 0, 255), mcfg(0xb000_0000, 0, 9, 8), mcfg(u64::MAX << 20, 0, 0, 255),
-            mcfg(0xb000_0000, 1, 0, 255)]
-        {
+        for bad in [
+            mcfg(0, 0, 0, 255),
+            mcfg(0x1234, 0, 0, 255),
+            mcfg(0xb000_0000, 0, 9, 8),
+            mcfg(u64::MAX << 20, 0, 0, 255),
+            mcfg(0xb000_0000, 1, 0, 255),
+        ] {
             let mut m = machine(&CORE_5);
             m.put(3000, &bad);
             assert_eq!(parse(&m, 0).unwrap().ecam, None);
@@ -396,7 +401,11 @@ mod tests {
     /// Any damage whatever is refused or read, without a panic and without an endless walk.
     #[test]
     fn random_damage_is_survived() {
-        let entries = [&CORE_5[..], &[9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0], &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]];
+        let entries = [
+            &CORE_5[..],
+            &[9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0],
+            &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
+        ];
         let mut seed = 3u64;
         let mut random = |n: usize| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -47,11 +47,20 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, data: &[u8]) -> Vec<u8> {
-        let mut out = format!("070701{}", (0..13).map(|i| format!("{:08X}", match i {
-            6 => data.len(),
-            11 => name.len() + 1,
-            _ => 0,
-        })).collect::<String>()).into_bytes();
+        let mut out = format!(
+            "070701{}",
+            (0..13)
+                .map(|i| format!(
+                    "{:08X}",
+                    match i {
+                        6 => data.len(),
+                        11 => name.len() + 1,
+                        _ => 0,
+                    }
+                ))
+                .collect::<String>()
+        )
+        .into_bytes();
         out.extend_from_slice(name.as_bytes());
         out.push(0);
         out.resize(out.len().next_multiple_of(4), 0);

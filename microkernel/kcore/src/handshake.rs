@@ -40,8 +40,17 @@ impl StateWord {
     #[inline]
     pub fn get(&self) -> State {
         const ALL: [State; 11] = [
-            State::Inactive, State::Configuring, State::Ready, State::Running, State::WaitSend, State::WaitReceive,
-            State::WaitReply, State::WaitNotification, State::WaitVcpu, State::Stopped, State::Dead,
+            State::Inactive,
+            State::Configuring,
+            State::Ready,
+            State::Running,
+            State::WaitSend,
+            State::WaitReceive,
+            State::WaitReply,
+            State::WaitNotification,
+            State::WaitVcpu,
+            State::Stopped,
+            State::Dead,
         ];
         ALL[usize::from(self.0.load(Ordering::Acquire))]
     }

@@ -284,7 +284,8 @@ mod tests {
                 assert!(pair[0].end < pair[1].start);
             }
             for page in list.iter().flat_map(|r| r.clone().step_by(4096)) {
-                let covered = |usable| map.iter().any(|e| e.usable == usable && e.span.start < page + 4096 && page < e.span.end);
+                let covered =
+                    |usable| map.iter().any(|e| e.usable == usable && e.span.start < page + 4096 && page < e.span.end);
                 assert!(covered(true) && !covered(false), "{page:#x} of {map:?}");
             }
             for entry in map.iter().filter(|e| e.usable && !e.span.is_empty()) {

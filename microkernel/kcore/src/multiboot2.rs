@@ -114,9 +114,9 @@ impl<'a> Info<'a> {
     }
 
     pub fn memory_map(&self) -> impl Iterator<Item = Entry> + Clone + 'a {
-        self.map.chunks_exact(self.map_entry_size).filter_map(|entry| {
-            Some(Entry::new(long(entry, 0)?, long(entry, 8)?, word(entry, 16)? == USABLE))
-        })
+        self.map
+            .chunks_exact(self.map_entry_size)
+            .filter_map(|entry| Some(Entry::new(long(entry, 0)?, long(entry, 8)?, word(entry, 16)? == USABLE)))
     }
 }
 
@@ -231,7 +231,12 @@ mod tests {
     #[test]
     fn random_damage_is_survived() {
         let good = block(&[
-            tag(COMMAND_LINE, b"x\0"), module(1, 2), map(&[RAM, RAM]), tag(OLD_RSDP, &[1; 20]), tag(NEW_RSDP, &[1; 36]), end(),
+            tag(COMMAND_LINE, b"x\0"),
+            module(1, 2),
+            map(&[RAM, RAM]),
+            tag(OLD_RSDP, &[1; 20]),
+            tag(NEW_RSDP, &[1; 36]),
+            end(),
         ]);
         let mut seed = 1u64;
         let mut random = |n: usize| {

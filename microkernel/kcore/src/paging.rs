@@ -49,7 +49,14 @@ fn takes_away(old: u64, new: u64) -> bool {
 /// translations must be flushed. On `NoMemory` no translation has changed; tables that were made stay.
 ///
 /// A table of small pages stays where one is: freeing it would need a flush first.
-pub fn map<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, size: u64, flags: u64) -> Result<bool, NoMemory> {
+pub fn map<T: Tables>(
+    t: &mut T,
+    root: u64,
+    address: u64,
+    physical: u64,
+    size: u64,
+    flags: u64,
+) -> Result<bool, NoMemory> {
     if size > PAGE {
         return map_many(t, root, address, physical, size, flags);
     }
@@ -70,7 +77,14 @@ fn put<T: Tables>(t: &mut T, table: u64, address: u64, new: u64) -> bool {
 }
 
 #[inline(never)]
-fn map_many<T: Tables>(t: &mut T, root: u64, mut address: u64, mut physical: u64, mut size: u64, flags: u64) -> Result<bool, NoMemory> {
+fn map_many<T: Tables>(
+    t: &mut T,
+    root: u64,
+    mut address: u64,
+    mut physical: u64,
+    mut size: u64,
+    flags: u64,
+) -> Result<bool, NoMemory> {
     // Within one table, memory is needed before the first entry is written.
     if address / LARGE_PAGE != (address + size - 1) / LARGE_PAGE {
         make_tables(t, root, address, physical, size)?;
@@ -249,7 +263,13 @@ pub fn unmap_physical<T: Tables>(t: &mut T, root: u64, physical: u64, bytes: u64
     unmap_physical_below(t, root, 3, 256, physical..physical + bytes)
 }
 
-fn unmap_physical_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: usize, span: core::ops::Range<u64>) -> bool {
+fn unmap_physical_below<T: Tables>(
+    t: &mut T,
+    table: u64,
+    level: u32,
+    entries: usize,
+    span: core::ops::Range<u64>,
+) -> bool {
     let mut found = false;
     for i in 0..entries {
         let entry = t.read(table, i);
@@ -273,7 +293,12 @@ fn unmap_physical_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: u
 pub enum Met {
     /// A table below the root, at this physical address.
     Table(u64),
-    Page { address: u64, physical: u64, bytes: u64, flags: u64 },
+    Page {
+        address: u64,
+        physical: u64,
+        bytes: u64,
+        flags: u64,
+    },
 }
 
 /// Visit all tables and pages of the user half below `root`, each table before what is in it.
@@ -417,7 +442,7 @@ mod tests {
         type Change = fn(&mut Fake, u64) -> Result<bool, NoMemory>;
         let changes: [(Change, usize); 3] = [
             (|t, root| map(t, root, 0x1f_f000, (1 << 30) + 0x1f_f000, 0xa0_2000, RW), 2), // tables at both ends
-            (|t, root| map(t, root, 0x20_1000, 0, 0x80_0000, RW), 4),                      // splits two, makes two
+            (|t, root| map(t, root, 0x20_1000, 0, 0x80_0000, RW), 4),                     // splits two, makes two
             (|t, root| unmap(t, root, 0x20_1000, 0x3f_e000), 2),
         ];
         for (change, tables) in changes {
@@ -427,7 +452,10 @@ mod tests {
                 map(&mut t, root, 0x80_5000, 0x5000, 0x1000, USER).unwrap();
                 let pages = |t: &Fake| {
                     let page = |at| lookup(t, root, at).map(|(physical, flags)| (physical, flags & !LARGE));
-                    (0..0xe0_0000).step_by(PAGE as usize * if cfg!(miri) { 16 } else { 1 }).map(page).collect::<Vec<_>>()
+                    (0..0xe0_0000)
+                        .step_by(PAGE as usize * if cfg!(miri) { 16 } else { 1 })
+                        .map(page)
+                        .collect::<Vec<_>>()
                 };
                 let before = pages(&t);
                 t.left = left;
@@ -471,7 +499,10 @@ mod tests {
             Met::Table(table) => tables.push(table),
             Met::Page { address, physical, bytes, .. } => pages.push((address, physical, bytes)),
         });
-        assert_eq!(pages, [(0x1f_f000, 0x9f_f000, 0x1000), (0x20_0000, 0xa0_0000, 0x20_0000), (0x7fff_ffff_f000, 0x5000, 0x1000)]);
+        assert_eq!(
+            pages,
+            [(0x1f_f000, 0x9f_f000, 0x1000), (0x20_0000, 0xa0_0000, 0x20_0000), (0x7fff_ffff_f000, 0x5000, 0x1000)]
+        );
         tables.sort_unstable();
         assert!(tables.iter().eq(t.tables.keys()));
     }
@@ -494,11 +525,15 @@ mod tests {
                 let stale = (0..size).step_by(4096).any(|o| model.get(&(va + o)).is_some_and(|&p| p != pa + o));
                 let flush = map(&mut t, root, va, pa, size, RW).unwrap();
                 assert!(flush || !stale);
-                (0..size).step_by(4096).for_each(|o| { model.insert(va + o, pa + o); });
+                (0..size).step_by(4096).for_each(|o| {
+                    model.insert(va + o, pa + o);
+                });
             } else {
                 let before = (va..va + size).step_by(4096).any(|a| model.contains_key(&a));
                 assert_eq!(unmap(&mut t, root, va, size), Ok(before));
-                (0..size).step_by(4096).for_each(|o| { model.remove(&(va + o)); });
+                (0..size).step_by(4096).for_each(|o| {
+                    model.remove(&(va + o));
+                });
             }
             for page in 0..3072 {
                 let a = page * PAGE;

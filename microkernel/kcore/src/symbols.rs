@@ -34,7 +34,8 @@ fn parse(line: &[u8]) -> Option<(u64, &str)> {
 mod tests {
     use super::*;
 
-    const TEXT: &[u8] = b"ffffffff80100000 T first\nffffffff80100040 t core::fmt::write\n\nnot a line\nffffffff80100100 T last\n";
+    const TEXT: &[u8] =
+        b"ffffffff80100000 T first\nffffffff80100040 t core::fmt::write\n\nnot a line\nffffffff80100100 T last\n";
 
     #[test]
     fn the_nearest_symbol_below_names_an_address() {

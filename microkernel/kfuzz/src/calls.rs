@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::{Error, MAP_ITEMS, MessagePage, SYS_CALL, SYS_RECV, SYS_REPLY_RECV, SYS_SEND, SYS_VCPU_RESUME, TAG_POLL, VcpuState};
+use abi::{
+    Error, MAP_ITEMS, MessagePage, SYS_CALL, SYS_RECV, SYS_REPLY_RECV, SYS_SEND, SYS_VCPU_RESUME, TAG_POLL, VcpuState,
+};
 use rt::raw;
 
 use crate::playground::{self, CODE, DATA, PROGRAMS, SHARED_AT, SHARED_PAGES, SLOTS, program, region};
@@ -57,7 +59,12 @@ const METHODS: &[Method] = &[
     method(abi::KIND_TASK, abi::TASK_MAP, 12, &[Of(abi::KIND_RANGE), Offset, Address, Size, MapFlags]),
     method(abi::KIND_TASK, abi::TASK_UNMAP, 6, &[Address, Size]),
     method(abi::KIND_THREAD, abi::OBJECT_NAME, 1, &[Number, Number]),
-    method(abi::KIND_THREAD, abi::THREAD_CONFIGURE, 4, &[Of(abi::KIND_CSPACE), Of(abi::KIND_TASK), Of(abi::KIND_RANGE), Offset, Of(abi::KIND_ENDPOINT)]),
+    method(
+        abi::KIND_THREAD,
+        abi::THREAD_CONFIGURE,
+        4,
+        &[Of(abi::KIND_CSPACE), Of(abi::KIND_TASK), Of(abi::KIND_RANGE), Offset, Of(abi::KIND_ENDPOINT)],
+    ),
     method(abi::KIND_THREAD, abi::THREAD_BIND, 4, &[Of(abi::KIND_CPU), Priority]),
     method(abi::KIND_THREAD, abi::THREAD_START, 4, &[Program, Stack, Number]),
     method(abi::KIND_THREAD, abi::THREAD_STOP, 5, &[]),
@@ -118,10 +125,22 @@ fn argument(random: &mut Random, arg: Arg) -> u64 {
         Offset => random.below(20) * 4096,
         MapFlags => random.below(8) | 1,
         Kind => random.below(12),
-        Count => if random.once_in(50) { random.pick(&[512, 600]) } else { random.pick(&[1, 1, 2, 5, 9, 16, 40, 64]) },
+        Count => {
+            if random.once_in(50) {
+                random.pick(&[512, 600])
+            } else {
+                random.pick(&[1, 1, 2, 5, 9, 16, 40, 64])
+            }
+        }
         Rights => random.pick(&[15, 15, 15, 1, 2, 3, 7, 0]),
         Badge => random.pick(&[0, 0, 1, 2, 1 << 62, 0xffff]),
-        Program => if random.once_in(6) { random.wild() } else { program(random.below(PROGRAMS)) },
+        Program => {
+            if random.once_in(6) {
+                random.wild()
+            } else {
+                program(random.below(PROGRAMS))
+            }
+        }
         Stack => DATA + random.below(5) * 0x800,
         Priority => playground::priority(random),
         Deadline => match random.below(3) {
@@ -177,11 +196,18 @@ fn invoke(random: &mut Random, page: *mut MessagePage) -> Result<(), Error> {
     put(page, 4, words[4]);
     let handle = of(random, method.on);
     let label = if random.once_in(40) { random.pick(METHODS_OF_ALL) } else { method.label };
-    call(SYS_CALL, handle, abi::tag(label, method.arguments.len() as u64, 0), [words[0], words[1], words[2], words[3]], 0)
+    call(
+        SYS_CALL,
+        handle,
+        abi::tag(label, method.arguments.len() as u64, 0),
+        [words[0], words[1], words[2], words[3]],
+        0,
+    )
 }
 
 /// Labels to try where they do not belong. (Not the one that ends the run.)
-const METHODS_OF_ALL: &[u64] = &[0, 1, 2, 3, 16, 17, 18, 32, 33, 48, 50, 53, 55, 56, 64, 80, 96, 97, 113, 128, 144, 0xffff_ffff];
+const METHODS_OF_ALL: &[u64] =
+    &[0, 1, 2, 3, 16, 17, 18, 32, 33, 48, 50, 53, 55, 56, 64, 80, 96, 97, 113, 128, 144, 0xffff_ffff];
 
 /// Messages and signals. Few of them wait: who waits makes no calls.
 fn message(random: &mut Random, page: *mut MessagePage) -> Result<(), Error> {

@@ -35,7 +35,8 @@ mod program {
         let boot = unsafe { &*(boot as *const RootBoot) };
         let length = boot.cmdline.iter().position(|&b| b == 0).unwrap_or(0);
         let words = core::str::from_utf8(&boot.cmdline[..length]).unwrap_or("");
-        let mut plan = coordinator::Plan { seed: 1, calls: 100_000, batch: 20_000, cores: boot.cores, tsc_hz: boot.tsc_hz };
+        let mut plan =
+            coordinator::Plan { seed: 1, calls: 100_000, batch: 20_000, cores: boot.cores, tsc_hz: boot.tsc_hz };
         for word in words.split_ascii_whitespace() {
             let known = word.split_once('=').and_then(|(name, value)| Some((name, value.parse::<u64>().ok()?)));
             match known {

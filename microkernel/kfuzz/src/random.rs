@@ -37,8 +37,30 @@ impl Random {
     /// A number that programs stumble over.
     pub fn wild(&mut self) -> u64 {
         const EDGES: [u64; 24] = [
-            0, 1, 2, 7, 63, 64, 65, 255, 256, 0xfff, 0x1000, 0x1001, 0x20_0000, 0xffff_ffff, 1 << 32, (1 << 47) - 4096,
-            1 << 47, 0xffff_8000_0000_0000, 0xffff_ffff_8010_0000, 1 << 63, (1 << 63) - 1, u64::MAX - 4095, u64::MAX - 1, u64::MAX,
+            0,
+            1,
+            2,
+            7,
+            63,
+            64,
+            65,
+            255,
+            256,
+            0xfff,
+            0x1000,
+            0x1001,
+            0x20_0000,
+            0xffff_ffff,
+            1 << 32,
+            (1 << 47) - 4096,
+            1 << 47,
+            0xffff_8000_0000_0000,
+            0xffff_ffff_8010_0000,
+            1 << 63,
+            (1 << 63) - 1,
+            u64::MAX - 4095,
+            u64::MAX - 1,
+            u64::MAX,
         ];
         match self.below(4) {
             0 => self.next(),

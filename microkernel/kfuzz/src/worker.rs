@@ -20,7 +20,12 @@ pub struct Worker {
 }
 
 pub static WORKERS: [Worker; MAX_WORKERS] = [const {
-    Worker { calls: AtomicU64::new(0), joined: AtomicU64::new(0), left: AtomicU64::new(0), results: [const { AtomicU64::new(0) }; RESULTS] }
+    Worker {
+        calls: AtomicU64::new(0),
+        joined: AtomicU64::new(0),
+        left: AtomicU64::new(0),
+        results: [const { AtomicU64::new(0) }; RESULTS],
+    }
 }; MAX_WORKERS];
 pub static SEED: AtomicU64 = AtomicU64::new(0);
 /// The batch that is on, counted from 1; [`STOPPED`] between batches.

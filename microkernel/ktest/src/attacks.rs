@@ -226,10 +226,22 @@ fn last_syscall() -> Outcome {
 // there after it.
 code!(
     FLAGS,
-    "pushfq", "or qword ptr [rsp], 0x44400", "popfq",
-    "mov eax, 0", "mov edi, 1", "mov rsi, 0x400000010", "mov edx, 1", "mov r10, -1", "mov r8d, 15", "xor r9d, r9d",
+    "pushfq",
+    "or qword ptr [rsp], 0x44400",
+    "popfq",
+    "mov eax, 0",
+    "mov edi, 1",
+    "mov rsi, 0x400000010",
+    "mov edx, 1",
+    "mov r10, -1",
+    "mov r8d, 15",
+    "xor r9d, r9d",
     "syscall",
-    "mov [0x800000], rax", "pushfq", "pop rbx", "mov [0x800008], rbx", "ud2",
+    "mov [0x800000], rax",
+    "pushfq",
+    "pop rbx",
+    "mov [0x800008], rbx",
+    "ud2",
 );
 
 fn flags() -> Outcome {
@@ -262,9 +274,18 @@ fn single_step() -> Outcome {
 // Bases in the upper half are canonical, so WRGSBASE takes them; system calls and exceptions go on, and both are kept.
 code!(
     BASES,
-    "mov rax, 0xffff800000000000", "wrgsbase rax", "mov rbx, 0xffffffff80000000", "wrfsbase rbx",
-    "mov eax, 99", "syscall", "rdgsbase rcx", "rdfsbase rdx", "mov [0x800000], rcx", "mov [0x800008], rdx",
-    "mov rax, 0x800000000000", "wrgsbase rax",
+    "mov rax, 0xffff800000000000",
+    "wrgsbase rax",
+    "mov rbx, 0xffffffff80000000",
+    "wrfsbase rbx",
+    "mov eax, 99",
+    "syscall",
+    "rdgsbase rcx",
+    "rdfsbase rdx",
+    "mov [0x800000], rcx",
+    "mov [0x800008], rdx",
+    "mov rax, 0x800000000000",
+    "wrgsbase rax",
 );
 
 fn bases() -> Outcome {

@@ -11,8 +11,8 @@ use abi::{Error, MAP_READ, RESUME_USER, RIGHT_ALL, ROOT_CAP_CSPACE, SYS_VCPU_RES
 use rt::{call, invoke, println, receive, reply_receive, send};
 
 use crate::decoupled::Decoupled;
-use crate::vcpus::{self, Vcpu};
 use crate::support::{self, CODE, DATA, Outcome, Shared, copy, delete, memory, object, slot, thread, user_task};
+use crate::vcpus::{self, Vcpu};
 
 /// Windows of each operation; the median counts.
 const ROUNDS: u64 = 200;
@@ -195,7 +195,8 @@ fn map_unmap() -> Outcome {
     invoke(task, TASK_MAP, &[range, 0, 0x5000, 4096, MAP_READ])?;
     for _ in 0..ROUNDS {
         window!("15", {
-            invoke(task, TASK_MAP, &[range, 0, 0x6000, 4096, MAP_READ]).and_then(|_| invoke(task, TASK_UNMAP, &[0x6000, 4096]))
+            invoke(task, TASK_MAP, &[range, 0, 0x6000, 4096, MAP_READ])
+                .and_then(|_| invoke(task, TASK_UNMAP, &[0x6000, 4096]))
         })?;
     }
     Ok(())
@@ -250,7 +251,8 @@ unsafe extern "C" {
 }
 
 /// nopl 0x4e51771b(%rax); nopl 0x4e51571a(%rax); syscall
-const MARKED_CALL: [u8; 16] = [0x0f, 0x1f, 0x80, 0x1b, 0x77, 0x51, 0x4e, 0x0f, 0x1f, 0x80, 0x1a, 0x57, 0x51, 0x4e, 0x0f, 0x05];
+const MARKED_CALL: [u8; 16] =
+    [0x0f, 0x1f, 0x80, 0x1b, 0x77, 0x51, 0x4e, 0x0f, 0x1f, 0x80, 0x1a, 0x57, 0x51, 0x4e, 0x0f, 0x05];
 
 fn upcall(vcpu: &Vcpu) -> Outcome {
     vcpu.context(&MARKED_CALL)?;

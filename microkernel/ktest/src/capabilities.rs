@@ -1,10 +1,13 @@
 //! Capability spaces: rights, badges, derivation.
 
-use abi::{CSPACE_COPY, CSPACE_DELETE, CSPACE_MOVE, CSPACE_REVOKE, Error, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_CSPACE};
+use abi::{
+    CSPACE_COPY, CSPACE_DELETE, CSPACE_MOVE, CSPACE_REVOKE, Error, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_CSPACE,
+};
 use rt::{invoke, poll, send};
 
 use crate::support::{
-    Outcome, POOL, Random, Shared, Test, copy, delete, equal, free_bytes, holds, object, refused, slot, thread, thread_in, wait_for,
+    Outcome, POOL, Random, Shared, Test, copy, delete, equal, free_bytes, holds, object, refused, slot, thread,
+    thread_in, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -24,7 +27,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_refused_call_tells_which_argument", cores: 1, run: which_argument },
     Test { name: "a_refused_retype_costs_nothing", cores: 1, run: refused_retype },
     Test { name: "a_long_chain_of_objects_is_destroyed", cores: 1, run: chain },
-    Test { name: "objects_made_while_their_untyped_is_deleted_are_whole_or_absent", cores: 2, run: retype_against_delete },
+    Test {
+        name: "objects_made_while_their_untyped_is_deleted_are_whole_or_absent",
+        cores: 2,
+        run: retype_against_delete,
+    },
 ];
 
 fn rights_fall() -> Outcome {
@@ -65,7 +72,10 @@ fn slots_checked() -> Outcome {
     let notification = object(abi::KIND_NOTIFICATION, 0)?;
     refused(invoke(ROOT_CAP_CSPACE, CSPACE_COPY, &[notification, notification, RIGHT_ALL, 0]), Error::Occupied)?;
     refused(invoke(ROOT_CAP_CSPACE, CSPACE_COPY, &[slot(), slot(), RIGHT_ALL, 0]), Error::NoCapability)?;
-    refused(invoke(ROOT_CAP_CSPACE, CSPACE_COPY, &[notification, abi::ROOT_CSPACE_SLOTS, RIGHT_ALL, 0]), Error::BadArgument)?;
+    refused(
+        invoke(ROOT_CAP_CSPACE, CSPACE_COPY, &[notification, abi::ROOT_CSPACE_SLOTS, RIGHT_ALL, 0]),
+        Error::BadArgument,
+    )?;
     refused(invoke(ROOT_CAP_CSPACE, CSPACE_COPY, &[0, slot(), RIGHT_ALL, 0]), Error::NoCapability)?;
     refused(invoke(u64::MAX, CSPACE_DELETE, &[1]), Error::NoCapability)
 }

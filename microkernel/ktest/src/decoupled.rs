@@ -6,7 +6,10 @@ use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error, FRAME_ANSWERED, F
 use abi::{MAP_READ, MAP_WRITE, MapItem, RIGHT_ALL, TASK_UNMAP, TRAP_REFUSED, TRAP_STOP, TRAP_SYSCALL};
 use rt::{invoke, poll, receive};
 
-use crate::support::{CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, memory, object, refused, thread, tsc, tsc_hz, user_task, wait_for};
+use crate::support::{
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, memory, object, refused, thread, tsc, tsc_hz,
+    user_task, wait_for,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "system_calls_of_a_decoupled_thread_are_answered_in_its_frame", cores: 2, run: system_calls },
@@ -291,8 +294,8 @@ fn alone() -> Outcome {
     RAN.set(0);
     // mov rbx, 0x1234; inc qword ptr [DATA]; cmp rbx, 0x1234; je to the inc; ud2
     let d = Decoupled::new(&[
-        0x48, 0xc7, 0xc3, 0x34, 0x12, 0, 0, 0x48, 0xff, 0x04, 0x25, 0, 0, 0x80, 0, 0x48, 0x81, 0xfb, 0x34, 0x12, 0, 0, 0x74, 0xef, 0x0f,
-        0x0b,
+        0x48, 0xc7, 0xc3, 0x34, 0x12, 0, 0, 0x48, 0xff, 0x04, 0x25, 0, 0, 0x80, 0, 0x48, 0x81, 0xfb, 0x34, 0x12, 0, 0,
+        0x74, 0xef, 0x0f, 0x0b,
     ])?;
     d.run()?;
     equal(u64::from(wait_for(|| word(d.data) > 10)), 1)?;

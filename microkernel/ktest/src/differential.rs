@@ -8,10 +8,14 @@
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{Error, MAP_READ, MAP_WRITE, MSG_WORDS, MessagePage, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_CSPACE, TAG_POLL};
+use abi::{
+    Error, MAP_READ, MAP_WRITE, MSG_WORDS, MessagePage, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_CSPACE, TAG_POLL,
+};
 use rt::{invoke, println};
 
-use crate::support::{self, CODE, DATA, Outcome, Random, Shared, address, copy, delete, memory, object, slot, user_task};
+use crate::support::{
+    self, CODE, DATA, Outcome, Random, Shared, address, copy, delete, memory, object, slot, user_task,
+};
 
 /// A digest is printed this many times, so that the first difference can be found.
 const REPORTS: u64 = 20;
@@ -30,8 +34,16 @@ enum Role {
 
 /// Role and priority: all above the first thread's, which runs when all wait, and stirs.
 const WORKERS: [(Role, u64); 10] = [
-    (Role::Handler, 203), (Role::Server, 203), (Role::Server, 202), (Role::Server, 202), (Role::Client, 202),
-    (Role::Client, 201), (Role::Client, 203), (Role::Faulting, 202), (Role::Anything, 201), (Role::Anything, 204),
+    (Role::Handler, 203),
+    (Role::Server, 203),
+    (Role::Server, 202),
+    (Role::Server, 202),
+    (Role::Client, 202),
+    (Role::Client, 201),
+    (Role::Client, 203),
+    (Role::Faulting, 202),
+    (Role::Anything, 201),
+    (Role::Anything, 204),
 ];
 const ENDPOINTS: usize = 3;
 const NOTIFICATIONS: usize = 2;
@@ -96,7 +108,9 @@ impl Worker {
         match self.random.below(8) {
             0..2 => self.pick(),
             2 => SLOTS[PICKED - 2].get(),
-            _ => SLOTS[4 * self.random.below(ENDPOINTS as u64) as usize + [0, 1, 3][self.random.below(3) as usize]].get(),
+            _ => {
+                SLOTS[4 * self.random.below(ENDPOINTS as u64) as usize + [0, 1, 3][self.random.below(3) as usize]].get()
+            }
         }
     }
 
@@ -132,7 +146,8 @@ impl Worker {
         let words = [self.random.below(1 << 62), self.random.below(1 << 62), self.index, DONE.load(Ordering::Relaxed)];
         // SAFETY: this worker's message page.
         unsafe {
-            (&raw mut (*self.page).words[4 + self.random.below(60) as usize]).write_volatile(self.random.below(1 << 62));
+            (&raw mut (*self.page).words[4 + self.random.below(60) as usize])
+                .write_volatile(self.random.below(1 << 62));
             let cap = if self.random.below(2) == 0 { SCRATCH[self.index as usize].get() } else { self.pick() };
             (&raw mut (*self.page).cap).write_volatile(cap);
         }
@@ -165,7 +180,8 @@ impl Worker {
                 DONE.fetch_add(1, Ordering::Relaxed);
             }
             Role::Server if habit < 9 => {
-                let (endpoint, tag, reply) = (SLOTS[4 * (self.index as usize % ENDPOINTS)].get(), self.tag(), self.reply());
+                let (endpoint, tag, reply) =
+                    (SLOTS[4 * (self.index as usize % ENDPOINTS)].get(), self.tag(), self.reply());
                 self.operate(abi::SYS_REPLY_RECV, endpoint, tag, reply);
             }
             Role::Client | Role::Faulting if habit < 8 => {
@@ -183,7 +199,8 @@ impl Worker {
 
     fn answer_fault(&mut self) {
         let over = fault_over as *const () as u64;
-        let out = system_call(abi::SYS_REPLY_RECV, FAULTS[0].get(), abi::tag(0, 1, 0), [over, 0, 0, 0], FAULTS[1].get());
+        let out =
+            system_call(abi::SYS_REPLY_RECV, FAULTS[0].get(), abi::tag(0, 1, 0), [over, 0, 0, 0], FAULTS[1].get());
         note(&out);
     }
 }
@@ -240,7 +257,8 @@ fn refill(slot: u64, fill: impl Fn() -> Result<[u64; 2], Error>) -> Result<(), E
 fn endpoint(number: usize) -> Result<(), Error> {
     let [original, badged, read, write] = core::array::from_fn(|i| SLOTS[4 * number + i].get());
     refill(original, || invoke(support::POOL, abi::UNTYPED_RETYPE, &[abi::KIND_ENDPOINT, 0, original]))?;
-    for (to, rights, badge) in [(badged, RIGHT_ALL, 77 + number as u64), (read, RIGHT_READ, 0), (write, RIGHT_WRITE, 5)] {
+    for (to, rights, badge) in [(badged, RIGHT_ALL, 77 + number as u64), (read, RIGHT_READ, 0), (write, RIGHT_WRITE, 5)]
+    {
         refill(to, || invoke(ROOT_CAP_CSPACE, abi::CSPACE_COPY, &[original, to, rights, badge]))?;
     }
     Ok(())
@@ -340,7 +358,10 @@ fn differ(operations: u64, seed: u64) -> Outcome {
         if done >= (reported + 1) * operations / REPORTS {
             reported += 1;
             let accepted = ACCEPTED.load(Ordering::Relaxed);
-            println!("differential: {done} operations, {accepted} accepted, {stirred} stirs: {:016x}", DIGEST.load(Ordering::Relaxed));
+            println!(
+                "differential: {done} operations, {accepted} accepted, {stirred} stirs: {:016x}",
+                DIGEST.load(Ordering::Relaxed)
+            );
         }
     }
     Ok(())

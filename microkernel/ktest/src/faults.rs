@@ -4,7 +4,8 @@ use abi::FAULT_LABEL;
 use rt::{invoke, receive, reply_receive};
 
 use crate::support::{
-    CODE, DATA, Outcome, Program, Test, copy, delete, equal, holds, log_end, logged, memory, object, pause, refused, user_task, wait_for,
+    CODE, DATA, Outcome, Program, Test, copy, delete, equal, holds, log_end, logged, memory, object, pause, refused,
+    user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[

@@ -3,13 +3,16 @@
 //! A write to the address of a message is that message, whoever writes it; the HPET raises pins. Both are device memory,
 //! which the Machine capability gives.
 
-use abi::{Error, MACHINE_DEVICE, MACHINE_GSI, MACHINE_MSI, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_MACHINE, ROOT_CAP_TASK, TASK_MAP};
+use abi::{
+    Error, MACHINE_DEVICE, MACHINE_GSI, MACHINE_MSI, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_MACHINE, ROOT_CAP_TASK,
+    TASK_MAP,
+};
 use rt::{invoke, poll};
 
 use crate::code;
 use crate::support::{
-    Failure, Outcome, Program, Shared, Test, address, bytes, copy, cores, delete, equal, holds, logged, object, pause, refused, slot, thread,
-    wait_for,
+    Failure, Outcome, Program, Shared, Test, address, bytes, copy, cores, delete, equal, holds, logged, object, pause,
+    refused, slot, thread, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -287,8 +290,16 @@ fn held_back() -> Outcome {
 // Has a GS base as the kernel's, and enters the kernel in every turn.
 code!(
     CALLS_WITH_GS,
-    "mov rbp, 0xffff800000000000", "wrgsbase rbp",
-    "2:", "mov eax, 99", "syscall", "inc qword ptr [0x800000]", "rdgsbase rbx", "cmp rbx, rbp", "je 2b", "ud2",
+    "mov rbp, 0xffff800000000000",
+    "wrgsbase rbp",
+    "2:",
+    "mov eax, 99",
+    "syscall",
+    "inc qword ptr [0x800000]",
+    "rdgsbase rbx",
+    "cmp rbx, rbp",
+    "je 2b",
+    "ud2",
 );
 
 fn nmis() -> Outcome {

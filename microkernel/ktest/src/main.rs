@@ -49,7 +49,8 @@ mod program {
     use crate::differential;
     use crate::support::{self, Test};
     use crate::{
-        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers, scheduling, stress, vcpus, waiting,
+        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers,
+        scheduling, stress, vcpus, waiting,
     };
 
     #[unsafe(no_mangle)]
@@ -69,8 +70,19 @@ mod program {
             rt::exit(u64::from(!differential::run(operations, seed)));
         }
         let groups = [
-            capabilities::TESTS, quotas::TESTS, memory::TESTS, ipc::TESTS, waiting::TESTS, faults::TESTS, attacks::TESTS, scheduling::TESTS,
-            vcpus::TESTS, registers::TESTS, decoupled::TESTS, interrupts::TESTS, machine::TESTS,
+            capabilities::TESTS,
+            quotas::TESTS,
+            memory::TESTS,
+            ipc::TESTS,
+            waiting::TESTS,
+            faults::TESTS,
+            attacks::TESTS,
+            scheduling::TESTS,
+            vcpus::TESTS,
+            registers::TESTS,
+            decoupled::TESTS,
+            interrupts::TESTS,
+            machine::TESTS,
             stress::TESTS,
         ];
         if wanted == Some("list") {

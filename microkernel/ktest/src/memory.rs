@@ -1,9 +1,14 @@
 //! Ranges and Tasks.
 
-use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_EXEC, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP};
+use abi::{
+    Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_EXEC, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP,
+};
 use rt::invoke;
 
-use crate::support::{Outcome, Program, Shared, Test, address, copy, delete, equal, free_bytes, memory, object, pause, refused, slot, thread, user_task, wait_for, CODE, DATA};
+use crate::support::{
+    CODE, DATA, Outcome, Program, Shared, Test, address, copy, delete, equal, free_bytes, memory, object, pause,
+    refused, slot, thread, user_task, wait_for,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "new_memory_is_zero_and_aliases_agree", cores: 1, run: zero_and_alias },

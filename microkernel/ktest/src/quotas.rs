@@ -3,7 +3,9 @@
 use abi::{Error, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_TASK, TASK_MAP};
 use rt::invoke;
 
-use crate::support::{Failure, Outcome, Random, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot};
+use crate::support::{
+    Failure, Outcome, Random, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "a_client_that_uses_up_its_untyped_takes_nothing_from_another", cores: 1, run: exhaustion },
@@ -14,8 +16,15 @@ pub const TESTS: &[Test] = &[
 ];
 
 const KINDS: [(u64, u64); 9] = [
-    (abi::KIND_UNTYPED, 1), (abi::KIND_CSPACE, 60), (abi::KIND_TASK, 0), (abi::KIND_THREAD, 0), (abi::KIND_ENDPOINT, 0),
-    (abi::KIND_REPLY, 0), (abi::KIND_NOTIFICATION, 0), (abi::KIND_RANGE, 1), (abi::KIND_RANGE, 3),
+    (abi::KIND_UNTYPED, 1),
+    (abi::KIND_CSPACE, 60),
+    (abi::KIND_TASK, 0),
+    (abi::KIND_THREAD, 0),
+    (abi::KIND_ENDPOINT, 0),
+    (abi::KIND_REPLY, 0),
+    (abi::KIND_NOTIFICATION, 0),
+    (abi::KIND_RANGE, 1),
+    (abi::KIND_RANGE, 3),
 ];
 
 fn retype(from: u64, kind: u64, size: u64) -> Result<u64, Error> {
@@ -66,9 +75,8 @@ fn page_tables() -> Outcome {
     let range = object(abi::KIND_RANGE, 1)?;
     let (pool, mut mapped) = (free_bytes(), 0);
     // Far apart, so that each needs tables of its own.
-    let result = (0..64).try_for_each(|i| {
-        invoke(task, TASK_MAP, &[range, 0, i << 39 | 0x1000, 4096, MAP_READ]).map(|_| mapped += 1)
-    });
+    let result = (0..64)
+        .try_for_each(|i| invoke(task, TASK_MAP, &[range, 0, i << 39 | 0x1000, 4096, MAP_READ]).map(|_| mapped += 1));
     refused(result, Error::NoMemory)?;
     equal(mapped, 12)?; // 38 pages, 3 a mapping
     equal(free_bytes(), pool)?;
@@ -84,7 +92,8 @@ fn partial_map() -> Outcome {
     invoke(task, TASK_MAP, &[small, 0, 0x40_0000 - 4096, 4096, MAP_READ])?;
     equal(free_of(client)?, 4096)?;
     // From the middle of one table over a second to a third: one is there, one can be made, one cannot.
-    let try_map = || invoke(task, TASK_MAP, &[large, 4096, 0x40_0000 - 8192, 2 * (2 << 20) + 8192, MAP_READ | MAP_WRITE]);
+    let try_map =
+        || invoke(task, TASK_MAP, &[large, 4096, 0x40_0000 - 8192, 2 * (2 << 20) + 8192, MAP_READ | MAP_WRITE]);
     refused(try_map(), Error::NoMemory)?;
     // What was there is there: the first page is not mapped and the second is that of the small Range, read only.
     let program = |address: u64, store: bool| -> Result<[u64; 4], Failure> {
@@ -95,7 +104,8 @@ fn partial_map() -> Outcome {
         // SAFETY: a fresh page.
         unsafe { (at as *mut [u8; 10]).write(code) };
         invoke(task, TASK_MAP, &[range, 0, 0x38_0000, 4096, MAP_READ | abi::MAP_EXEC])?;
-        let (endpoint, reply, thread) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?, object(abi::KIND_THREAD, 0)?);
+        let (endpoint, reply, thread) =
+            (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?, object(abi::KIND_THREAD, 0)?);
         invoke(thread, abi::THREAD_CONFIGURE, &[0, task, 0, 0, endpoint])?;
         invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 10])?;
         invoke(thread, abi::THREAD_START, &[0x38_0000, 0, 0])?;

@@ -15,9 +15,8 @@ pub const TESTS: &[Test] = &[
 
 fn none_for_ordinary() -> Outcome {
     // movq rax, xmm0; vmovd eax, xmm0; fldz; movq rax, mm0: device not available, vector 7.
-    let programs: [&[u8]; 4] = [
-        &[0x66, 0x48, 0x0f, 0x7e, 0xc0], &[0xc5, 0xf9, 0x7e, 0xc0], &[0xd9, 0xee], &[0x48, 0x0f, 0x7e, 0xc0],
-    ];
+    let programs: [&[u8]; 4] =
+        [&[0x66, 0x48, 0x0f, 0x7e, 0xc0], &[0xc5, 0xf9, 0x7e, 0xc0], &[0xd9, 0xee], &[0x48, 0x0f, 0x7e, 0xc0]];
     for code in programs {
         equal(Program::start(code)?.fault()?[0], 7)?;
     }
@@ -37,35 +36,55 @@ core::arch::global_asm!(
     "xor eax, eax",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
     "vmovdqu [rsp], ymm\\n",
-    "or rax, [rsp]", "or rax, [rsp + 8]", "or rax, [rsp + 16]", "or rax, [rsp + 24]",
+    "or rax, [rsp]",
+    "or rax, [rsp + 8]",
+    "or rax, [rsp + 16]",
+    "or rax, [rsp + 24]",
     ".endr",
-    "stmxcsr [rsp]", "mov ecx, [rsp]", "xor ecx, 0x1f80", "or rax, rcx",
-    "fnstcw [rsp]", "movzx ecx, word ptr [rsp]", "xor ecx, 0x37f", "or rax, rcx",
-    "fnstsw [rsp]", "movzx ecx, word ptr [rsp]", "or rax, rcx",
+    "stmxcsr [rsp]",
+    "mov ecx, [rsp]",
+    "xor ecx, 0x1f80",
+    "or rax, rcx",
+    "fnstcw [rsp]",
+    "movzx ecx, word ptr [rsp]",
+    "xor ecx, 0x37f",
+    "or rax, rcx",
+    "fnstsw [rsp]",
+    "movzx ecx, word ptr [rsp]",
+    "or rax, rcx",
     "add rsp, 136",
     "ret",
     // void registers_fill(u64): all of ymm0 to ymm15, st0, MXCSR.
     ".global registers_fill",
     "registers_fill:",
     "sub rsp, 40",
-    "mov [rsp], rdi", "mov [rsp + 8], rdi", "mov [rsp + 16], rdi", "mov [rsp + 24], rdi",
+    "mov [rsp], rdi",
+    "mov [rsp + 8], rdi",
+    "mov [rsp + 16], rdi",
+    "mov [rsp + 24], rdi",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
     "vmovdqu ymm\\n, [rsp]",
     ".endr",
     "fld1",
-    "mov dword ptr [rsp], 0x7f80", "ldmxcsr [rsp]",
+    "mov dword ptr [rsp], 0x7f80",
+    "ldmxcsr [rsp]",
     "add rsp, 40",
     "ret",
     // bool registers_are(u64): whether ymm0 and ymm15 hold what registers_fill put there.
     ".global registers_are",
     "registers_are:",
     "sub rsp, 72",
-    "vmovdqu [rsp], ymm0", "vmovdqu [rsp + 32], ymm15",
+    "vmovdqu [rsp], ymm0",
+    "vmovdqu [rsp + 32], ymm15",
     "xor eax, eax",
     ".irp n, 0, 8, 16, 24, 32, 40, 48, 56",
-    "mov rcx, [rsp + \\n]", "xor rcx, rdi", "or rax, rcx",
+    "mov rcx, [rsp + \\n]",
+    "xor rcx, rdi",
+    "or rax, rcx",
     ".endr",
-    "cmp rax, 1", "sbb eax, eax", "neg eax",
+    "cmp rax, 1",
+    "sbb eax, eax",
+    "neg eax",
     "add rsp, 72",
     "ret",
 );

@@ -5,8 +5,8 @@ use rt::{invoke, poll, receive, send};
 
 use crate::code;
 use crate::support::{
-    Outcome, Program, Random, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory, object, pause, refused,
-    reuse_slots, slot, thread, tsc, tsc_hz, wait_for,
+    Outcome, Program, Random, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory, object,
+    pause, refused, reuse_slots, slot, thread, tsc, tsc_hz, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -58,11 +58,14 @@ fn stop() -> Outcome {
     invoke(counter, THREAD_STOP, &[])?;
     let mut last = u64::MAX;
     // It may run on until the interrupt arrives; then it stands still.
-    equal(u64::from(wait_for(|| {
-        let end = tsc() + tsc_hz() / 100;
-        while tsc() < end {}
-        core::mem::replace(&mut last, COUNT[0].get()) == COUNT[0].get()
-    })), 1)?;
+    equal(
+        u64::from(wait_for(|| {
+            let end = tsc() + tsc_hz() / 100;
+            while tsc() < end {}
+            core::mem::replace(&mut last, COUNT[0].get()) == COUNT[0].get()
+        })),
+        1,
+    )?;
     let still = COUNT[0].get();
     invoke(counter, THREAD_RESUME, &[])?;
     equal(u64::from(wait_for(|| COUNT[0].get() > still)), 1)
@@ -88,11 +91,14 @@ fn delete_running() -> Outcome {
     equal(u64::from(wait_for(|| COUNT[0].get() > 0)), 1)?;
     delete(counter)?;
     let mut last = u64::MAX;
-    equal(u64::from(wait_for(|| {
-        let end = tsc() + tsc_hz() / 100;
-        while tsc() < end {}
-        core::mem::replace(&mut last, COUNT[0].get()) == COUNT[0].get()
-    })), 1)
+    equal(
+        u64::from(wait_for(|| {
+            let end = tsc() + tsc_hz() / 100;
+            while tsc() < end {}
+            core::mem::replace(&mut last, COUNT[0].get()) == COUNT[0].get()
+        })),
+        1,
+    )
 }
 
 extern "C" fn signal_and_wait(slot: u64) -> ! {
@@ -211,13 +217,27 @@ fn cpu_capability() -> Outcome {
 // Spins until DS changes or the TSC reaches rsi; tells the turns in the data page, and ends with UD2.
 code!(
     WATCH,
-    "mov ax, 3", "mov ds, ax",
-    "2:", "inc qword ptr [0x800000]", "rdtsc", "shl rdx, 32", "or rax, rdx", "cmp rax, rdi", "jae 3f",
-    "mov ax, ds", "cmp ax, 3", "je 2b",
+    "mov ax, 3",
+    "mov ds, ax",
+    "2:",
+    "inc qword ptr [0x800000]",
+    "rdtsc",
+    "shl rdx, 32",
+    "or rax, rdx",
+    "cmp rax, rdi",
+    "jae 3f",
+    "mov ax, ds",
+    "cmp ax, 3",
+    "je 2b",
     // What came when the time was over is not counted.
-    "rdtsc", "shl rdx, 32", "or rax, rdx", "cmp rax, rdi", "jae 3f",
+    "rdtsc",
+    "shl rdx, 32",
+    "or rax, rdx",
+    "cmp rax, rdi",
+    "jae 3f",
     "ud2",
-    "3:", "int3",
+    "3:",
+    "int3",
 );
 
 /// The watcher's code with its deadline in rdi.

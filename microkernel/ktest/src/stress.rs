@@ -3,13 +3,12 @@
 use abi::{Error, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_CSPACE, ROOT_CAP_TASK};
 use rt::{call, invoke, receive, reply_receive};
 
-use crate::support::{Outcome, Random, Shared, Test, address, copy, cores, equal, holds, object, slot, thread, wait_for};
+use crate::support::{
+    Outcome, Random, Shared, Test, address, copy, cores, equal, holds, object, slot, thread, wait_for,
+};
 
-pub const TESTS: &[Test] = &[Test {
-    name: "messages_revocation_and_mappings_on_all_cores_at_once",
-    cores: 2,
-    run: all_at_once,
-}];
+pub const TESTS: &[Test] =
+    &[Test { name: "messages_revocation_and_mappings_on_all_cores_at_once", cores: 2, run: all_at_once }];
 
 /// Slots that come and go, for each client.
 const CAPS: u64 = 4;

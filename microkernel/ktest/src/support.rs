@@ -81,7 +81,8 @@ pub fn tsc_hz() -> u64 {
 pub fn begin() {
     NEXT_SLOT.store(FIRST_SLOT, Ordering::Relaxed);
     NEXT_ADDRESS.store(FIRST_ADDRESS, Ordering::Relaxed);
-    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_UNTYPED, POOL_PAGES, POOL]).expect("the test's Untyped");
+    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_UNTYPED, POOL_PAGES, POOL])
+        .expect("the test's Untyped");
 }
 
 /// Take everything back that the test made.
@@ -160,7 +161,14 @@ pub fn thread(core: u64, priority: u64, fault_endpoint: u64, entry: Entry, argum
 }
 
 /// The same with a CSpace of its choice. (Thread slot, its message page.)
-pub fn thread_in(cspace: u64, core: u64, priority: u64, fault_endpoint: u64, entry: Entry, argument: u64) -> Result<(u64, u64), Error> {
+pub fn thread_in(
+    cspace: u64,
+    core: u64,
+    priority: u64,
+    fault_endpoint: u64,
+    entry: Entry,
+    argument: u64,
+) -> Result<(u64, u64), Error> {
     let slot = object(abi::KIND_THREAD, 0)?;
     let (range, at) = memory(5)?;
     invoke(slot, abi::THREAD_CONFIGURE, &[cspace, abi::ROOT_CAP_TASK, range, 0, fault_endpoint])?;

@@ -8,7 +8,9 @@ use abi::{Error, MAP_READ, MAP_WRITE, MapItem, PENDING_TIMER, RESUME_USER, RESUM
 use abi::{TRAP_IRQ, TRAP_SYSCALL, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, VcpuState};
 use rt::{invoke, raw, receive, send};
 
-use crate::support::{CODE, DATA, Failure, Outcome, Shared, Test, copy, equal, memory, object, refused, tsc, tsc_hz, user_task, wait_for};
+use crate::support::{
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, equal, memory, object, refused, tsc, tsc_hz, user_task, wait_for,
+};
 
 pub const TESTS: &[Test] = &[
     Test { name: "a_system_call_of_the_user_context_enters_linux", cores: 1, run: || on_vcpu(system_call) },
@@ -23,7 +25,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "an_exception_of_linux_itself_is_an_upcall", cores: 1, run: || on_vcpu(own_exception) },
     Test { name: "a_double_fault_of_linux_goes_to_its_fault_endpoint", cores: 1, run: double_fault },
     Test { name: "resume_is_for_vcpus_only", cores: 1, run: only_vcpus },
-    Test { name: "signals_from_another_core_interrupt_the_user_context", cores: 2, run: || on_vcpu_of(1, remote_signal) },
+    Test {
+        name: "signals_from_another_core_interrupt_the_user_context",
+        cores: 2,
+        run: || on_vcpu_of(1, remote_signal),
+    },
 ];
 
 global_asm!(
@@ -204,8 +210,7 @@ fn on_vcpu_of(core: u64, body: fn(&Vcpu) -> Outcome) -> Outcome {
 }
 
 /// mov eax, 39; syscall; mov [DATA], rax; ud2
-const SYSCALL_CODE: [u8; 18] =
-    [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x89, 0x04, 0x25, 0, 0, 0x80, 0, 0x0f, 0x0b, 0x90];
+const SYSCALL_CODE: [u8; 18] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x89, 0x04, 0x25, 0, 0, 0x80, 0, 0x0f, 0x0b, 0x90];
 /// jmp to itself
 const SPIN: [u8; 2] = [0xeb, 0xfe];
 

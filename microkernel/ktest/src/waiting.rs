@@ -4,8 +4,8 @@ use abi::{Error, MessagePage, RIGHT_ALL, RIGHT_GRANT, RIGHT_READ, RIGHT_WRITE, T
 use rt::{call, invoke, poll, raw, receive, send};
 
 use crate::support::{
-    Failure, Outcome, Shared, Test, copy, delete, equal, free_bytes, holds, object, pause, refused, slot, thread, thread_in, tsc,
-    wait_for,
+    Failure, Outcome, Shared, Test, copy, delete, equal, free_bytes, holds, object, pause, refused, slot, thread,
+    thread_in, tsc, wait_for,
 };
 
 pub const TESTS: &[Test] = &[

@@ -127,7 +127,12 @@ impl Core<'_> {
 }
 
 fn core(machine: &Machine) -> Core<'_> {
-    Core { machine, in_user: true, interrupts_seen: 0, may_halt: |machine| machine.frame().may_halt(&machine.reschedule) }
+    Core {
+        machine,
+        in_user: true,
+        interrupts_seen: 0,
+        may_halt: |machine| machine.frame().may_halt(&machine.reschedule),
+    }
 }
 
 fn beside(machine: &Arc<Machine>, work: fn(&Machine)) -> thread::JoinHandle<()> {

@@ -15,8 +15,11 @@ struct Thread {
 
 /// The home core looks once while another one stops the thread and lets it go on; then it must run.
 fn stop_and_resume(stop: fn(&Thread) -> bool) {
-    let thread =
-        Arc::new(Thread { state: StateWord::new(State::Running), requests: AtomicU64::new(0), queued: AtomicBool::new(false) });
+    let thread = Arc::new(Thread {
+        state: StateWord::new(State::Running),
+        requests: AtomicU64::new(0),
+        queued: AtomicBool::new(false),
+    });
     let other = {
         let thread = thread.clone();
         thread::spawn(move || {

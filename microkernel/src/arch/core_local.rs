@@ -98,7 +98,10 @@ pub fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
         (*core).bit = 1 << index;
         (*core).fast_home = Cell::new(Thread::home_on(index));
         (*core).apic_id = Cell::new(apic_id);
-        core.cast::<u8>().add(offset_of!(Core, run_queue)).cast::<SpinLock<RunQueue>>().write(SpinLock::new(RunQueue::new()));
+        core.cast::<u8>()
+            .add(offset_of!(Core, run_queue))
+            .cast::<SpinLock<RunQueue>>()
+            .write(SpinLock::new(RunQueue::new()));
         CORES[index].store(core, Ordering::Release);
         COUNT.store(index + 1, Ordering::Release);
         &*core

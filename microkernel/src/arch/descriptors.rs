@@ -1,7 +1,7 @@
 //! GDT, TSS and IDT (SDM vol. 3, chapters 3, 6, 8).
 
-use core::cell::UnsafeCell;
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 pub const KERNEL_CODE: u16 = 0x08;
@@ -115,7 +115,11 @@ pub fn init_idt() {
             _ => 0,
         };
         let dpl = if vector == 3 || vector == 4 { 3 } else { 0 };
-        let low = (handler & 0xffff) | u64::from(KERNEL_CODE) << 16 | ist << 32 | (0x8e | dpl << 5) << 40 | (handler >> 16 & 0xffff) << 48;
+        let low = (handler & 0xffff)
+            | u64::from(KERNEL_CODE) << 16
+            | ist << 32
+            | (0x8e | dpl << 5) << 40
+            | (handler >> 16 & 0xffff) << 48;
         // SAFETY: before any other core runs (asserted above to happen once).
         unsafe { (*IDT.0.get())[vector as usize] = Gate { low, high: handler >> 32 } };
     }

@@ -29,7 +29,9 @@ pub fn read(magic: u32, info: u64) -> BootInfo {
 fn read_multiboot2(at: u64) -> BootInfo {
     let head = bytes(at, multiboot2::HEAD).and_then(<[u8]>::first_chunk);
     let parsed = match head.map(|&head| multiboot2::size(head)) {
-        Some(Ok(size)) => bytes(at, size).ok_or(multiboot2::Malformed::Size).and_then(multiboot2::parse).map(|info| (info, size)),
+        Some(Ok(size)) => {
+            bytes(at, size).ok_or(multiboot2::Malformed::Size).and_then(multiboot2::parse).map(|info| (info, size))
+        }
         Some(Err(error)) => Err(error),
         None => Err(multiboot2::Malformed::Size),
     };
@@ -43,7 +45,11 @@ fn read_multiboot2(at: u64) -> BootInfo {
 
 /// Put together what a protocol gave, once it is checked. `taken`: where the loader's own tables lie.
 pub fn build(
-    map: impl Iterator<Item = Entry> + Clone, modules: usize, module: Range<u64>, command_line: &'static [u8], rsdp: u64,
+    map: impl Iterator<Item = Entry> + Clone,
+    modules: usize,
+    module: Range<u64>,
+    command_line: &'static [u8],
+    rsdp: u64,
     taken: &[Range<u64>],
 ) -> BootInfo {
     let (mut free, ram) = memory_map::read(map.clone(), DIRECT_BYTES);
@@ -58,7 +64,9 @@ pub fn build(
     let described = |at| map.clone().any(|e| e.span.contains(&at));
     assert!(
         ram.contains(module.start) && described(module.end - 1) && module.end <= DIRECT_BYTES,
-        "the boot module {:#x} to {:#x} lies outside RAM", module.start, module.end
+        "the boot module {:#x} to {:#x} lies outside RAM",
+        module.start,
+        module.end
     );
     // Page 0 is the real mode's, and no address.
     for span in taken.iter().chain([&(0..4096), &kernel, &module]) {

@@ -124,8 +124,13 @@ pub fn init_cpu_features() {
     // SAFETY: sets protection and feature bits that CPUID reports; the kernel keeps to their rules.
     unsafe {
         cr0_write((cr0() | Cr0::CR0_MONITOR_COPROCESSOR | Cr0::CR0_WRITE_PROTECT) & !Cr0::CR0_EMULATE_COPROCESSOR);
-        let mut features = cr4() | Cr4::CR4_ENABLE_MACHINE_CHECK | Cr4::CR4_ENABLE_FSGSBASE | Cr4::CR4_ENABLE_SSE | Cr4::CR4_UNMASKED_SSE
-            | Cr4::CR4_ENABLE_OS_XSAVE | Cr4::CR4_ENABLE_GLOBAL_PAGES;
+        let mut features = cr4()
+            | Cr4::CR4_ENABLE_MACHINE_CHECK
+            | Cr4::CR4_ENABLE_FSGSBASE
+            | Cr4::CR4_ENABLE_SSE
+            | Cr4::CR4_UNMASKED_SSE
+            | Cr4::CR4_ENABLE_OS_XSAVE
+            | Cr4::CR4_ENABLE_GLOBAL_PAGES;
         if extended.is_some_and(|f| f.has_smep()) {
             features |= Cr4::CR4_ENABLE_SMEP;
         }

@@ -54,7 +54,8 @@ fn records<T>(at: u64, count: u32) -> Option<&'static [T]> {
 /// Read the start info at a physical address.
 pub fn read(start_info: u64) -> BootInfo {
     let info = records::<StartInfo>(start_info, 1).map(|list| &list[0]).filter(|info| info.magic == MAGIC);
-    let info = info.unwrap_or_else(|| panic!("started neither by PVH nor by Multiboot2 (nothing at {start_info:#x} says so)"));
+    let info =
+        info.unwrap_or_else(|| panic!("started neither by PVH nor by Multiboot2 (nothing at {start_info:#x} says so)"));
     assert!(info.version >= 1, "PVH start info version {} has no memory map", info.version);
     let map = records::<MapEntry>(info.map_at, info.map_entries).filter(|_| info.map_entries <= MAX_MAP_ENTRIES);
     let Some(map) = map else { panic!("absurd memory map: {} entries at {:#x}", info.map_entries, info.map_at) };

@@ -49,7 +49,10 @@ pub fn calibrate(counter: impl Fn() -> u32) -> u64 {
         let (t0, c0) = (tsc(), counter());
         // SAFETY: as above.
         while unsafe { inb(0x61) } & 0x20 == 0 {
-            assert!(tsc() - t0 < PIT_PATIENCE, "this machine's PIT (8254) does not count: there is nothing to calibrate the TSC with");
+            assert!(
+                tsc() - t0 < PIT_PATIENCE,
+                "this machine's PIT (8254) does not count: there is nothing to calibrate the TSC with"
+            );
         }
         let (t1, c1) = (tsc(), counter());
         let length = t1 - t0;

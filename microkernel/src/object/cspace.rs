@@ -185,7 +185,14 @@ impl CSpace {
     }
 
     /// Copy a capability from `source_space`. Rights only fall; a badge is set once.
-    pub fn copy_from(&self, source_space: &CSpace, source: u64, destination: u64, rights: u64, badge: u64) -> Result<(), Error> {
+    pub fn copy_from(
+        &self,
+        source_space: &CSpace,
+        source: u64,
+        destination: u64,
+        rights: u64,
+        badge: u64,
+    ) -> Result<(), Error> {
         let _guard = DERIVATION.lock();
         let from = source_space.slot(source)?;
         let to = self.empty_slot(destination)?;
@@ -335,7 +342,8 @@ impl CSpace {
             for mark in [&slot.open, &slot.close] {
                 // SAFETY: as above.
                 let (previous, next) = unsafe { (mark.previous.as_ref(), mark.next.as_ref()) };
-                let linked = previous.is_none_or(|p| core::ptr::eq(p.next, mark)) && next.is_none_or(|n| core::ptr::eq(n.previous, mark));
+                let linked = previous.is_none_or(|p| core::ptr::eq(p.next, mark))
+                    && next.is_none_or(|n| core::ptr::eq(n.previous, mark));
                 holds!(&self.header, linked, "the derivation list is broken at slot {i}");
             }
             self.audit_parent(i, slot, object);
@@ -369,20 +377,31 @@ impl CSpace {
         holds!(&self.header, origin.is_some(), "slot {i} was derived from an empty slot");
         let (Some(parent), Some(origin)) = (parent, origin) else { return };
         if origin.is(object) {
-            holds!(&self.header, slot.rights & !parent.rights == 0, "slot {i} has more rights than what it was derived from");
+            holds!(
+                &self.header,
+                slot.rights & !parent.rights == 0,
+                "slot {i} has more rights than what it was derived from"
+            );
             let same = slot.badge == parent.badge || parent.badge == 0;
             holds!(&self.header, same, "slot {i} has another badge than what it was derived from");
             return;
         }
         let made = match origin.kind() {
             // (The payer's own capability may be gone, and have left it to what the payer was made of.)
-            Kind::Untyped => {
-                core::iter::successors(object.payer(), |payer| payer.made_of()).any(|payer| core::ptr::addr_eq(&raw const **payer, &raw const **origin))
-            }
+            Kind::Untyped => core::iter::successors(object.payer(), |payer| payer.made_of())
+                .any(|payer| core::ptr::addr_eq(&raw const **payer, &raw const **origin)),
             Kind::Machine => matches!(object.kind(), Kind::IrqHandler | Kind::Range),
             _ => false,
         };
-        holds!(&self.header, made, "slot {i} holds {:?} {}, derived from {:?} {}", object.kind(), object.name(), origin.kind(), origin.name());
+        holds!(
+            &self.header,
+            made,
+            "slot {i} holds {:?} {}, derived from {:?} {}",
+            object.kind(),
+            object.name(),
+            origin.kind(),
+            origin.name()
+        );
     }
 }
 

@@ -49,7 +49,11 @@ impl Target {
             Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
             Kind::Thread => {
                 let thread = capability.object.downcast::<Thread>()?;
-                if thread.vcpu_page().is_null() { Err(Error::WrongType) } else { Ok(Self::Vcpu(thread, capability.badge)) }
+                if thread.vcpu_page().is_null() {
+                    Err(Error::WrongType)
+                } else {
+                    Ok(Self::Vcpu(thread, capability.badge))
+                }
             }
             _ => Err(Error::WrongType),
         }
@@ -68,7 +72,10 @@ impl Target {
 pub enum IrqSource {
     Msi,
     /// A pin of an IOAPIC; `level`: masked from the interrupt until it is acknowledged.
-    Pin { gsi: u32, level: bool },
+    Pin {
+        gsi: u32,
+        level: bool,
+    },
 }
 
 /// One interrupt vector of one core.
@@ -157,22 +164,30 @@ impl IrqHandler {
         if let Some(target) = self.target.lock().as_ref() {
             target.audit(audit);
         }
-        let registered = self.core.irqs[usize::from(self.vector - FIRST_DEVICE_VECTOR)].lock().as_ref().is_some_and(|h| h.is(self));
-        crate::holds!(&self.header, registered == (self.header.counts().1 > 0), "vector {:#x}: registered is {registered}", self.vector);
+        let registered =
+            self.core.irqs[usize::from(self.vector - FIRST_DEVICE_VECTOR)].lock().as_ref().is_some_and(|h| h.is(self));
+        crate::holds!(
+            &self.header,
+            registered == (self.header.counts().1 > 0),
+            "vector {:#x}: registered is {registered}",
+            self.vector
+        );
     }
 }
 
 /// Whether an IOAPIC pin has a handler already.
 fn is_claimed(wanted: u32) -> bool {
-    let has = |slot: &SpinLock<Option<Ref<IrqHandler>>>| {
-        matches!(slot.lock().as_deref(), Some(IrqHandler { source: IrqSource::Pin { gsi, .. }, .. }) if *gsi == wanted)
-    };
+    let has = |slot: &SpinLock<Option<Ref<IrqHandler>>>| matches!(slot.lock().as_deref(), Some(IrqHandler { source: IrqSource::Pin { gsi, .. }, .. }) if *gsi == wanted);
     (0..arch::core_count()).filter_map(arch::core_at).any(|core| core.irqs.iter().any(has))
 }
 
 /// Take the first free vector of a core for the handler of `source` that `make` makes. BadArgument: no device
 /// can interrupt that core. Busy: it has no vector left, or the pin has a handler.
-pub fn claim_vector(core: &Core, source: IrqSource, make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>) -> Result<Ref<IrqHandler>, Error> {
+pub fn claim_vector(
+    core: &Core,
+    source: IrqSource,
+    make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>,
+) -> Result<Ref<IrqHandler>, Error> {
     if !arch::apic::devices_reach(core) {
         return Err(Error::BadArgument);
     }

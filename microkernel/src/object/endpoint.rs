@@ -196,7 +196,13 @@ impl Endpoint {
             count[1] += 1;
             holds!(thread.header(), thread.waits_at(&self.header), "queued at an Endpoint that it does not wait at");
         });
-        holds!(&self.header, count[0] == 0 || count[1] == 0, "{} senders and {} receivers wait for each other", count[0], count[1]);
+        holds!(
+            &self.header,
+            count[0] == 0 || count[1] == 0,
+            "{} senders and {} receivers wait for each other",
+            count[0],
+            count[1]
+        );
         holds!(&self.header, self.header.counts().1 > 0 || count == [0; 2], "deleted, but {count:?} threads wait");
     }
 }

@@ -20,11 +20,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use abi::Error;
 
 pub use cspace::{CSpace, Capability, Parent};
-pub use devices::{claim_vector, Cpu, IrqHandler, IrqSource, Log, Machine, Target};
+pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, Target, claim_vector};
 pub use endpoint::{Endpoint, Notification, Queue, Reply, Waiters};
+pub use kcore::handshake::State;
 pub use range::Range;
 pub use task::Task;
-pub use kcore::handshake::State;
 pub use thread::{Kind as ThreadKind, Thread, Waiting};
 pub use untyped::{Untyped, create_child};
 
@@ -313,7 +313,21 @@ fn destroy_one(object: NonNull<Header>) {
     let Some(payer) = payer else {
         return; // made by the kernel for ever: it never gets here, since the kernel keeps a reference
     };
-    drop_object!(kind, Untyped, CSpace, Task, Thread, Endpoint, Reply, Notification, IrqHandler, Cpu, Range, Machine, Log);
+    drop_object!(
+        kind,
+        Untyped,
+        CSpace,
+        Task,
+        Thread,
+        Endpoint,
+        Reply,
+        Notification,
+        IrqHandler,
+        Cpu,
+        Range,
+        Machine,
+        Log
+    );
     payer.free(crate::arch::memory::to_physical(object.as_ptr()), u64::from(pages));
 }
 

@@ -33,10 +33,22 @@ pub enum Waiting {
     #[default]
     Nothing,
     /// In a send or call. `reply_expected`: it is a call (or a fault).
-    Send { endpoint: Ref<Endpoint>, badge: u64, rights: u64, reply_expected: bool },
-    Receive { endpoint: Ref<Endpoint>, reply: Option<Ref<Reply>> },
-    Reply { reply: Ref<Reply> },
-    Notification { notification: Ref<Notification> },
+    Send {
+        endpoint: Ref<Endpoint>,
+        badge: u64,
+        rights: u64,
+        reply_expected: bool,
+    },
+    Receive {
+        endpoint: Ref<Endpoint>,
+        reply: Option<Ref<Reply>>,
+    },
+    Reply {
+        reply: Ref<Reply>,
+    },
+    Notification {
+        notification: Ref<Notification>,
+    },
 }
 
 impl Waiting {
@@ -419,7 +431,13 @@ impl Thread {
         Ok(())
     }
 
-    pub fn set_spaces(&self, cspace: Option<Ref<CSpace>>, task: Ref<Task>, message: Option<(Ref<Range>, u64)>, fault: Option<(Ref<Endpoint>, u64)>) -> Result<(), Error> {
+    pub fn set_spaces(
+        &self,
+        cspace: Option<Ref<CSpace>>,
+        task: Ref<Task>,
+        message: Option<(Ref<Range>, u64)>,
+        fault: Option<(Ref<Endpoint>, u64)>,
+    ) -> Result<(), Error> {
         let page = match &message {
             Some((range, offset)) => range.page::<MessagePage>(*offset)?,
             None => core::ptr::null_mut(),
@@ -450,7 +468,13 @@ impl Thread {
     }
 
     /// Make it a vCPU or decoupled, with a page shared with its user. `register` is the last that can refuse.
-    pub fn share(&self, kind: Kind, range: Ref<Range>, offset: u64, register: impl FnOnce(&Core) -> Result<(), Error>) -> Result<(), Error> {
+    pub fn share(
+        &self,
+        kind: Kind,
+        range: Ref<Range>,
+        offset: u64,
+        register: impl FnOnce(&Core) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let page = range.page::<u8>(offset)?;
         self.configure(|| {
             let core = self.core().filter(|_| self.kind() == Kind::Ordinary).ok_or(Error::BadState)?;

@@ -116,10 +116,19 @@ impl Untyped {
             audit.own(&self.header, self.base, self.owned_pages, Use::Nothing);
         }
         let pool = self.pool.lock();
-        crate::holds!(&self.header, pool.fresh >= self.base && pool.fresh <= pool.end, "fresh pages begin at {:#x}", pool.fresh);
+        crate::holds!(
+            &self.header,
+            pool.fresh >= self.base && pool.fresh <= pool.end,
+            "fresh pages begin at {:#x}",
+            pool.fresh
+        );
         let (mut page, mut count) = (pool.returned, 0);
         while page != 0 {
-            crate::holds!(&self.header, page % 4096 == 0 && page >= self.base && page < pool.fresh, "free page {page:#x} is not its own");
+            crate::holds!(
+                &self.header,
+                page % 4096 == 0 && page >= self.base && page < pool.fresh,
+                "free page {page:#x} is not its own"
+            );
             audit.mark(&self.header, page, 1, Use::Free); // (and so the list has no circle)
             // SAFETY: a page in the list belongs to the pool.
             let words = unsafe { core::slice::from_raw_parts(to_virtual(page).cast::<u64>(), 512) };
@@ -127,7 +136,12 @@ impl Untyped {
             page = words[0];
             count += 1;
         }
-        crate::holds!(&self.header, count == pool.returned_pages, "{count} free pages, counted {}", pool.returned_pages);
+        crate::holds!(
+            &self.header,
+            count == pool.returned_pages,
+            "{count} free pages, counted {}",
+            pool.returned_pages
+        );
     }
 }
 
@@ -168,5 +182,6 @@ impl Drop for Untyped {
 /// Make a child Untyped of `pages` pages.
 pub fn create_child(payer: &Ref<Untyped>, pages: u64) -> Result<Ref<Untyped>, Error> {
     let base = payer.allocate(pages, if pages >= 512 { 512 } else { 1 })?;
-    super::create(payer, |header| Untyped::new(header, base, pages * 4096, pages)).inspect_err(|_| payer.free(base, pages))
+    super::create(payer, |header| Untyped::new(header, base, pages * 4096, pages))
+        .inspect_err(|_| payer.free(base, pages))
 }

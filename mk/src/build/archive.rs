@@ -39,8 +39,21 @@ pub fn newc(entries: &[Entry]) -> Vec<u8> {
 
 fn append(archive: &mut Vec<u8>, inode: usize, entry: &Entry) {
     let links = if entry.mode & 0o170000 == 0o040000 { 2 } else { 1 };
-    let fields =
-        [inode as u32, entry.mode, 0, 0, links, 0, entry.content.len() as u32, 0, 0, 0, 0, entry.name.len() as u32 + 1, 0];
+    let fields = [
+        inode as u32,
+        entry.mode,
+        0,
+        0,
+        links,
+        0,
+        entry.content.len() as u32,
+        0,
+        0,
+        0,
+        0,
+        entry.name.len() as u32 + 1,
+        0,
+    ];
     archive.extend_from_slice(b"070701");
     for field in fields {
         archive.extend_from_slice(format!("{field:08X}").as_bytes());

@@ -47,7 +47,8 @@ const SIZE: &str = "1536M";
 /// Makes the base, or finds it made.
 pub fn build(cache: &Cache, vendor: &Vendor) -> Result<PathBuf> {
     let archive = debian(cache)?;
-    let key = Key::new("base 1").text(MAKE_FILE_SYSTEM).text(SIZE).text(&archive.to_string_lossy()).text(&vendor.version);
+    let key =
+        Key::new("base 1").text(MAKE_FILE_SYSTEM).text(SIZE).text(&archive.to_string_lossy()).text(&vendor.version);
     let folder = cache.stage("base", &key.finish(), |out| {
         let mut step = Step::begin(cache, "Debian's file system", 30)?;
         // Under fakeroot the files keep root as their owner, whoever runs mk.

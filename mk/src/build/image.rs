@@ -41,7 +41,10 @@ pub fn build(tree: &Tree, cache: &Cache, base: &Path, tools: &Tools, modules: &P
 fn own_files(tree: &Tree, tools: &Tools, modules: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut files: Vec<(PathBuf, String)> = tools.files().map(|(path, place)| (path, place.to_owned())).collect();
     files.push((tree.root().join("decouple/include/decouple.h"), "/usr/local/include/decouple.h".to_owned()));
-    files.push((tree.root().join("gossip-mgr/dist/gossip-mgr.service"), "/usr/lib/systemd/system/gossip-mgr.service".to_owned()));
+    files.push((
+        tree.root().join("gossip-mgr/dist/gossip-mgr.service"),
+        "/usr/lib/systemd/system/gossip-mgr.service".to_owned(),
+    ));
     below(&tree.root().join("mk/image/files"), "", &mut files)?;
     below(modules, "/usr/lib/modules", &mut files)?;
     Ok(files)
@@ -80,7 +83,8 @@ fn script(files: &[(PathBuf, String)]) -> Result<String> {
         script.push_str(&format!("mkdir {}\n", folder.display()));
     }
     for (source, place) in files {
-        let mode = fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?.permissions().mode();
+        let mode =
+            fs::metadata(source).with_context(|| format!("cannot read {}", source.display()))?.permissions().mode();
         let mode = 0o100644 | (mode & 0o111);
         script.push_str(&format!("rm {place}\nwrite \"{}\" {place}\n", source.display()));
         script.push_str(&format!("sif {place} mode {mode:#o}\nsif {place} uid 0\nsif {place} gid 0\n"));

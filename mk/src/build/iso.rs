@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn words_reach_the_kernel_as_they_stand() {
         let text = configuration(1, "a=$b  c;d it's");
-        assert!(text.contains("    multiboot2 /boot/microkernel 'a=$b' 'c;d' 'it'\\''s'\n    module2 /boot/tacet0.cpio\n}"), "{text}");
+        assert!(
+            text.contains("    multiboot2 /boot/microkernel 'a=$b' 'c;d' 'it'\\''s'\n    module2 /boot/tacet0.cpio\n}"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -68,10 +68,7 @@ impl Toolchain {
                 command = Command::new("/usr/bin/cargo");
                 command
                     .arg(verb)
-                    .args([
-                        "-Zbuild-std=core,alloc,compiler_builtins",
-                        "-Zbuild-std-features=compiler-builtins-mem",
-                    ])
+                    .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
                     .env("RUSTC", "/usr/bin/rustc")
                     .env("RUSTC_BOOTSTRAP", "1");
             }
@@ -95,7 +92,8 @@ impl Toolchain {
 
 /// Builds all, or finds it built.
 pub fn build(tree: &Tree, cache: &Cache) -> Result<Kernel> {
-    let folder = compile(tree, cache, "kernel", "microkernel and root task", &["microkernel", "root", "ktest"], &[], &[])?;
+    let folder =
+        compile(tree, cache, "kernel", "microkernel and root task", &["microkernel", "root", "ktest"], &[], &[])?;
     Ok(Kernel {
         microkernel: folder.join("microkernel"),
         root: folder.join("root"),
@@ -123,7 +121,11 @@ pub fn build_checked(tree: &Tree, cache: &Cache) -> Result<CheckedKernel> {
         &["--features", "microkernel/check"],
         &["CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS"],
     )?;
-    Ok(CheckedKernel { microkernel: folder.join("microkernel"), kfuzz: folder.join("kfuzz"), symbols: folder.join("symbols") })
+    Ok(CheckedKernel {
+        microkernel: folder.join("microkernel"),
+        kfuzz: folder.join("kfuzz"),
+        symbols: folder.join("symbols"),
+    })
 }
 
 /// The folder with the programs, and the symbols of the microkernel. `settings`: variables of cargo's that are set to true.
@@ -146,7 +148,11 @@ fn compile(
         let target = cache.work(&format!("cargo-{stage}"))?;
         let mut command = toolchain.cargo("build");
         command.arg("--release").args(programs.iter().flat_map(|program| ["-p", program])).args(options);
-        command.arg("--target-dir").arg(&target).envs(settings.iter().map(|name| (name, "true"))).current_dir(tree.root());
+        command
+            .arg("--target-dir")
+            .arg(&target)
+            .envs(settings.iter().map(|name| (name, "true")))
+            .current_dir(tree.root());
         step.run(&mut command, "the build of the microkernel")?;
         for name in programs {
             let built = target.join(TARGET).join("release").join(name);
@@ -162,5 +168,9 @@ fn compile(
 fn symbols(elf: &Path) -> Result<String> {
     let output = Command::new("nm").args(["-n", "--demangle"]).arg(elf).output().context("cannot run nm (binutils)")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.lines().filter(|line| line.contains(" t ") || line.contains(" T ")).map(|line| format!("{line}\n")).collect())
+    Ok(text
+        .lines()
+        .filter(|line| line.contains(" t ") || line.contains(" T "))
+        .map(|line| format!("{line}\n"))
+        .collect())
 }

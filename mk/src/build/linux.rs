@@ -22,7 +22,8 @@ pub struct Linux {
 /// Builds it, or finds it built.
 pub fn build(tree: &Tree, cache: &Cache) -> Result<Linux> {
     let patches = tree.root().join("linux-guest-patches");
-    let tarball = fs::metadata(TARBALL).with_context(|| format!("cannot read {TARBALL} (package linux-source-6.12)"))?;
+    let tarball =
+        fs::metadata(TARBALL).with_context(|| format!("cannot read {TARBALL} (package linux-source-6.12)"))?;
     // The package's content changes only with its version, and then so do size and time; reading 140 MB each time is slow.
     let source = format!("{} {:?}", tarball.len(), tarball.modified()?);
     let prepared = Key::new("linux tree 1")
@@ -82,19 +83,23 @@ fn gnu_make(source: &Path) -> Command {
     let mut command = Command::new("nice");
     command.args(["make", "ARCH=um", "SUBARCH=x86_64", "-C"]).arg(source);
     // The compiler's messages are looked at by people and programs: in English.
-    command.env("LC_ALL", "C.UTF-8").env_remove("MAKEFLAGS").env("KBUILD_BUILD_USER", "mk").env("KBUILD_BUILD_HOST", "tacet");
+    command
+        .env("LC_ALL", "C.UTF-8")
+        .env_remove("MAKEFLAGS")
+        .env("KBUILD_BUILD_USER", "mk")
+        .env("KBUILD_BUILD_HOST", "tacet");
     command
 }
 
 /// The kernel interface as a C header.
 fn header(tree: &Tree, abi: &Path) -> Result<Vec<u8>> {
     let configuration = abi.join("cbindgen.toml");
-    let config = cbindgen::Config::from_file(&configuration).map_err(|error| anyhow::anyhow!("{}: {error}", configuration.display()))?;
-    let bindings = cbindgen::Builder::new()
-        .with_config(config)
-        .with_crate(abi)
-        .generate()
-        .with_context(|| format!("cbindgen cannot make a C header from {}", tree.root().join("vcpu/abi").display()))?;
+    let config = cbindgen::Config::from_file(&configuration)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", configuration.display()))?;
+    let bindings =
+        cbindgen::Builder::new().with_config(config).with_crate(abi).generate().with_context(|| {
+            format!("cbindgen cannot make a C header from {}", tree.root().join("vcpu/abi").display())
+        })?;
     let mut header = Vec::new();
     bindings.write(&mut header);
     if header.is_empty() {

@@ -79,7 +79,9 @@ fn mirror() -> Result<String> {
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
     match select_mirror(&listed) {
         Some(mirror) => Ok(mirror.to_owned()),
-        None => bail!("this machine's apt has no lists of Debian 12 (bookworm): add its sources, then run apt-get update"),
+        None => {
+            bail!("this machine's apt has no lists of Debian 12 (bookworm): add its sources, then run apt-get update")
+        }
     }
 }
 

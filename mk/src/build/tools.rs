@@ -43,7 +43,18 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Tools> {
         let target = cache.work("cargo-tools")?;
         let mut command = Command::new("cargo");
         command
-            .args(["build", "--release", "-p", "decouple", "-p", "decouple-capi", "-p", "decouple-preload", "-p", "gossip-mgr"])
+            .args([
+                "build",
+                "--release",
+                "-p",
+                "decouple",
+                "-p",
+                "decouple-capi",
+                "-p",
+                "decouple-preload",
+                "-p",
+                "gossip-mgr",
+            ])
             .args(["-p", "fwq", "--features", "fwq/mpi", "--target-dir"])
             .arg(&target)
             .current_dir(tree.root());

@@ -76,7 +76,9 @@ fn candidate(name: &str) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     match text.lines().find_map(|line| line.trim().strip_prefix("Candidate: ")) {
         Some(version) if version != "(none)" => Ok(format!("{name}={version}")),
-        _ => bail!("apt knows no package {name}: it is in Debian 12's security suite; check the apt sources, then apt-get update"),
+        _ => bail!(
+            "apt knows no package {name}: it is in Debian 12's security suite; check the apt sources, then apt-get update"
+        ),
     }
 }
 

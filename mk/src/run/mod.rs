@@ -150,15 +150,8 @@ impl Arguments {
     }
 
     fn systems(&self) -> Vec<System> {
-        let all = [
-            Compared::Bare,
-            Compared::Vendor,
-            Compared::VendorTuned,
-            Compared::Tacet,
-            Compared::TacetDecoupled,
-        ];
-        let default: &[Compared] =
-            if self.quick { &[Compared::Vendor, Compared::TacetDecoupled] } else { &all };
+        let all = [Compared::Bare, Compared::Vendor, Compared::VendorTuned, Compared::Tacet, Compared::TacetDecoupled];
+        let default: &[Compared] = if self.quick { &[Compared::Vendor, Compared::TacetDecoupled] } else { &all };
         or(&self.systems, default).into_iter().map(System::from).collect()
     }
 }
@@ -309,7 +302,9 @@ impl Bench {
             let status = running.wait_until(started + timeout(plan, 1), || step.tell(None, ""))?;
             match status.map(|status| status.code()) {
                 Some(Some(1)) => {}
-                Some(code) => bail!("the bare-metal floor ended with QEMU status {code:?}; its log is {}", serial.display()),
+                Some(code) => {
+                    bail!("the bare-metal floor ended with QEMU status {code:?}; its log is {}", serial.display())
+                }
                 None => bail!("the bare-metal floor did not end; its log is {}", serial.display()),
             }
             let recording = fwq::bare::read(&serial)?;
@@ -325,7 +320,14 @@ impl Bench {
     /// A boot for each activity. QEMU before 8.1 now and then runs a stale translation of code that the kernel patches while
     /// another CPU translates it, and the kernel panics: what tracing, kprobes and modules do to vendor Linux in the storm.
     /// Such a boot is made again, at most [`VENDOR_BOOTS`] in all, and told in the report.
-    fn measure_vendor(&self, builder: &Builder, plan: &Plan, system: System, raw: &Path, report: &mut Report) -> Result<()> {
+    fn measure_vendor(
+        &self,
+        builder: &Builder,
+        plan: &Plan,
+        system: System,
+        raw: &Path,
+        report: &mut Report,
+    ) -> Result<()> {
         for activity in &plan.activities {
             let part = Plan { activities: vec![*activity], ..plan.clone() };
             let raw = raw.join(activity.title());
@@ -350,9 +352,12 @@ impl Bench {
         let name = format!("{}, {} runs of {} samples", system.title(), singles.len(), plan.samples);
         let mut step = Step::begin(builder.cache(), &name, 15 + singles.len() as u32 * plan.samples / 300)?;
         let counts = raw.join("meter.csv");
-        let arguments = if system == System::VendorTuned { tuned(&plan.compute_cores(), plan.service) } else { String::new() };
+        let arguments =
+            if system == System::VendorTuned { tuned(&plan.compute_cores(), plan.service) } else { String::new() };
         let booted = match (system, &self.vendor, &self.tacet) {
-            (System::Vendor | System::VendorTuned, Some(kernel), _) => qemu::System::Vendor { kernel, arguments: &arguments },
+            (System::Vendor | System::VendorTuned, Some(kernel), _) => {
+                qemu::System::Vendor { kernel, arguments: &arguments }
+            }
             (_, _, Some((kernel, archive))) => qemu::System::Tacet { kernel, archive, service_cores: plan.service },
             _ => bail!("{} was not built", system.title()),
         };

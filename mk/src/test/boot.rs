@@ -28,9 +28,12 @@ const BROKEN_IN_NEWER_QEMU: &[&str] = &["privileged_instructions_fault", "an_edg
 
 /// Cores whose APIC ids have more than 8 bits: the second socket's ids begin at 256.
 const LONG_IDS: &[&str] = &[
-    "-smp", "1,maxcpus=258,sockets=2,cores=129,threads=1",
-    "-device", "max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0",
-    "-device", "max-x86_64-cpu,socket-id=1,core-id=1,thread-id=0",
+    "-smp",
+    "1,maxcpus=258,sockets=2,cores=129,threads=1",
+    "-device",
+    "max-x86_64-cpu,socket-id=1,core-id=0,thread-id=0",
+    "-device",
+    "max-x86_64-cpu,socket-id=1,core-id=1,thread-id=0",
 ];
 
 /// What cores do to one another. (Devices cannot interrupt cores with long ids, so tests of interrupts need not pass there.)
@@ -75,24 +78,37 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
     test("64 GiB of memory are used, and the kernel's tests of memory pass", &|| {
         let arguments = [SPARSE, &["-append", "ktest=memory,mapping,untyped,unmap,range"]].concat();
         let ended = directly(&kernel, Command::new("qemu-system-x86_64"), 2, "64G", &arguments)?;
-        let free = ended.1.split_once(" MiB free").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u64>().ok());
+        let free =
+            ended.1.split_once(" MiB free").and_then(|(before, _)| before.rsplit(' ').next()?.parse::<u64>().ok());
         if !free.is_some_and(|free| (64_000..=65_536).contains(&free)) {
             bail!("{free:?} MiB are free, of 65,536; log:\n{}", ended.1);
         }
         all_pass(ended, &[], "2 cores")
     });
     test("with an x2APIC the kernel's tests pass", &|| {
-        all_pass(directly(&kernel, builder.newer_qemu()?.command(), 4, "256M", &[])?, BROKEN_IN_NEWER_QEMU, "4 cores (x2APIC)")
+        all_pass(
+            directly(&kernel, builder.newer_qemu()?.command(), 4, "256M", &[])?,
+            BROKEN_IN_NEWER_QEMU,
+            "4 cores (x2APIC)",
+        )
     });
     test("cores with APIC ids of more than 8 bits reach one another", &|| {
-        let ended = directly(&kernel, builder.newer_qemu()?.command(), 1, "256M", &[LONG_IDS, &["-append", AMONG_CORES]].concat())?;
+        let ended = directly(
+            &kernel,
+            builder.newer_qemu()?.command(),
+            1,
+            "256M",
+            &[LONG_IDS, &["-append", AMONG_CORES]].concat(),
+        )?;
         if !ended.1.contains("ktest: 4 run") {
             bail!("expected 4 tests to run:\n{}", ended.1);
         }
         all_pass(ended, &[], "3 cores (x2APIC)")
     });
     for (name, firmware) in [("a BIOS", Firmware::Bios), ("UEFI", Firmware::Uefi)] {
-        test(&format!("from an ISO by {name}, Linux runs decoupled ranks and powers off"), &|| smallest_job(builder, firmware));
+        test(&format!("from an ISO by {name}, Linux runs decoupled ranks and powers off"), &|| {
+            smallest_job(builder, firmware)
+        });
     }
     Ok(())
 }
@@ -117,7 +133,13 @@ fn machine(cores: u32, memory: &str) -> Machine {
 }
 
 /// Boots the tests by PVH in the given emulator. `extra` follows the machine's own words, and of two the later counts.
-fn directly(kernel: &Kernel, mut qemu: Command, cores: u32, memory: &str, extra: &[&str]) -> Result<(Option<i32>, String)> {
+fn directly(
+    kernel: &Kernel,
+    mut qemu: Command,
+    cores: u32,
+    memory: &str,
+    extra: &[&str],
+) -> Result<(Option<i32>, String)> {
     let archive = Archive::new(kernel)?;
     let serial = archive.0.path().join("log");
     machine(cores, memory).add_to(&mut qemu, &serial);

@@ -26,19 +26,24 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
     let kernel = builder.checked_kernel()?;
     let folder = tempfile::tempdir()?;
     let (serial, archive) = (folder.path().join("log"), folder.path().join("fuzz.cpio"));
-    fs::write(&archive, newc_archive(&[("root", &fs::read(&kernel.kfuzz)?), ("symbols", &fs::read(&kernel.symbols)?)]))?;
+    fs::write(
+        &archive,
+        newc_archive(&[("root", &fs::read(&kernel.kfuzz)?), ("symbols", &fs::read(&kernel.symbols)?)]),
+    )?;
     let machine = Machine { cores: CORES, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     let mut command = machine.command(&serial);
     command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&archive);
     command.arg("-append").arg(format!("seed={seed} calls={calls}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut step = Step::begin(builder.cache(), "fuzzing the microkernel", (calls / 4000) as u32 + 1)?;
-    let deadline = Instant::now() + Duration::from_secs(120) + PATIENCE_PER_1000 * (calls / 1000).try_into().unwrap_or(u32::MAX);
+    let deadline =
+        Instant::now() + Duration::from_secs(120) + PATIENCE_PER_1000 * (calls / 1000).try_into().unwrap_or(u32::MAX);
     let ended = Running::start(&mut command, "QEMU")?.wait_until(deadline, || {
         let made = made(&fs::read(&serial).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default());
         step.tell(Some(made as f64 / calls.max(1) as f64), &format!("{made} calls"));
     })?;
-    let log = fs::read(&serial).map(|log| String::from_utf8_lossy(&log).replace('\r', "")).context("QEMU wrote no log")?;
+    let log =
+        fs::read(&serial).map(|log| String::from_utf8_lossy(&log).replace('\r', "")).context("QEMU wrote no log")?;
     let end: Vec<&str> = log.lines().collect();
     let end = end[end.len().saturating_sub(60)..].join("\n");
     match ended.map(|status| status.code()) {
@@ -46,7 +51,9 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
             step.done();
             Ok(())
         }
-        Some(code) => bail!("seed {seed}: QEMU ended with {code:?} after {} calls; the end of its log:\n{end}", made(&log)),
+        Some(code) => {
+            bail!("seed {seed}: QEMU ended with {code:?} after {} calls; the end of its log:\n{end}", made(&log))
+        }
         None => bail!("seed {seed}: no end in sight after {} calls; the end of the log:\n{end}", made(&log)),
     }
 }
@@ -63,7 +70,8 @@ mod tests {
 
     #[test]
     fn the_last_count_is_read() {
-        let log = "kfuzz: seed=1 calls=9\nkfuzz: 12 of 30 calls, batch 1\nother\nkfuzz: 25 of 30 calls, batch 2\n[tacet] x";
+        let log =
+            "kfuzz: seed=1 calls=9\nkfuzz: 12 of 30 calls, batch 1\nother\nkfuzz: 25 of 30 calls, batch 2\n[tacet] x";
         assert_eq!(made(log), 25);
         assert_eq!(made("kfuzz: seed=1"), 0);
     }

@@ -22,13 +22,28 @@ const GREETING: &str = "hello from outside";
 /// Shell commands with Debian's own programs, one test a line: name, command. Status 0 passes.
 const PROGRAMS: &[(&str, &str)] = &[
     ("bash runs a pipeline", "[ \"$(seq 1 100 | sort -n | tail -n 1)\" = 100 ]"),
-    ("python3 runs threads and processes", "python3 -c 'import multiprocessing as m, threading as t\nr=[]\nt1=t.Thread(target=lambda: r.append(1)); t1.start(); t1.join()\nassert r==[1]\np=m.Pool(2); assert p.map(abs, range(-5,0))==[5,4,3,2,1]'"),
+    (
+        "python3 runs threads and processes",
+        "python3 -c 'import multiprocessing as m, threading as t\nr=[]\nt1=t.Thread(target=lambda: r.append(1)); t1.start(); t1.join()\nassert r==[1]\np=m.Pool(2); assert p.map(abs, range(-5,0))==[5,4,3,2,1]'",
+    ),
     ("apt lists packages", "apt list --installed 2>/dev/null | grep -q '^openmpi-bin/'"),
     ("strace sees a system call", "strace -f -o /tmp/trace sh -c true && grep -q execve /tmp/trace"),
-    ("gdb stops at a breakpoint", "gdb -q -batch -ex 'set breakpoint pending on' -ex 'break write' -ex run -ex bt --args /bin/echo hi 2>&1 | tee /dev/stderr | grep -q '^Breakpoint 1, '"),
-    ("mpirun runs two ranks undecoupled", "OMPI_MCA_mpi_yield_when_idle=1 mpirun -n 2 sh -c 'echo rank $OMPI_COMM_WORLD_RANK' | sort | tr '\\n' ' ' | grep -q 'rank 0 rank 1'"),
-    ("a system call costs what it costs, and time goes on", "python3 -c 'import time; a=time.monotonic(); time.sleep(0.2); b=time.monotonic(); assert 0.2 <= b-a < 20, b-a'"),
-    ("gossip-mgr shows which compute cores are free", "gossip-mgr run >/tmp/gossip.log 2>&1 & sees() { for i in $(seq 60); do gossip-mgr status | tee /tmp/status | grep -q \" $1 \" && return; sleep 0.5; done; cat /tmp/status /tmp/gossip.log; false; }\nsees 2/2 && { decouple sh -c 'while :; do :; done' & } && sees 1/2 && kill $! && sees 2/2"),
+    (
+        "gdb stops at a breakpoint",
+        "gdb -q -batch -ex 'set breakpoint pending on' -ex 'break write' -ex run -ex bt --args /bin/echo hi 2>&1 | tee /dev/stderr | grep -q '^Breakpoint 1, '",
+    ),
+    (
+        "mpirun runs two ranks undecoupled",
+        "OMPI_MCA_mpi_yield_when_idle=1 mpirun -n 2 sh -c 'echo rank $OMPI_COMM_WORLD_RANK' | sort | tr '\\n' ' ' | grep -q 'rank 0 rank 1'",
+    ),
+    (
+        "a system call costs what it costs, and time goes on",
+        "python3 -c 'import time; a=time.monotonic(); time.sleep(0.2); b=time.monotonic(); assert 0.2 <= b-a < 20, b-a'",
+    ),
+    (
+        "gossip-mgr shows which compute cores are free",
+        "gossip-mgr run >/tmp/gossip.log 2>&1 & sees() { for i in $(seq 60); do gossip-mgr status | tee /tmp/status | grep -q \" $1 \" && return; sleep 0.5; done; cat /tmp/status /tmp/gossip.log; false; }\nsees 2/2 && { decouple sh -c 'while :; do :; done' & } && sees 1/2 && kill $! && sees 2/2",
+    ),
     ("the wall clock is of this decade", "[ \"$(date +%Y)\" -ge 2026 ]"),
 ];
 
@@ -61,8 +76,16 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
     let machine = Machine { cores: 3, memory: "1G".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     let boot = |files: &[(String, Vec<u8>)]| {
         let system = System::Tacet { kernel: &kernel, archive: &archive, service_cores: 1 };
-        let job =
-            Job { machine: &machine, system, image: &disk, keep_image: true, files, words: "", meter: None, timeout: TIMEOUT };
+        let job = Job {
+            machine: &machine,
+            system,
+            image: &disk,
+            keep_image: true,
+            files,
+            words: "",
+            meter: None,
+            timeout: TIMEOUT,
+        };
         job::run(&job, |_| {}).and_then(|outcome| outcome.expect_success("the guest tests").map(|()| outcome))
     };
     let name = "guest: Linux on Tacet boots, runs the tests and powers off";
@@ -75,9 +98,18 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
     };
     let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
     if wanted(name) {
-        tally.record(name, if outcome.exit == Some(1) { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {:?}", outcome.exit)) });
+        tally.record(
+            name,
+            if outcome.exit == Some(1) { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {:?}", outcome.exit)) },
+        );
     }
-    for (suite, title) in [("os-test", "linux"), ("programs", "linux"), ("decouple-test", "decouple"), ("stress", "decouple"), ("tools", "decouple")] {
+    for (suite, title) in [
+        ("os-test", "linux"),
+        ("programs", "linux"),
+        ("decouple-test", "decouple"),
+        ("stress", "decouple"),
+        ("tools", "decouple"),
+    ] {
         let path = outcome.results().join(suite);
         let text = fs::read_to_string(&path).unwrap_or_default();
         read_lines(&text, title, &wanted, tally);

@@ -35,7 +35,8 @@ impl Crates {
         if !output.status.success() {
             bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
         }
-        let workspace: Workspace = serde_json::from_slice(&output.stdout).context("cargo metadata is not understood")?;
+        let workspace: Workspace =
+            serde_json::from_slice(&output.stdout).context("cargo metadata is not understood")?;
         let gossip = tree.root().join("gossip-mgr");
         let chosen = workspace.packages.into_iter().filter(|package| {
             let node_manager = package.manifest_path.starts_with(&gossip);

@@ -79,8 +79,19 @@ pub fn archive(kernel: &Kernel) -> Result<Vec<u8>> {
 }
 
 /// Boots the kernel with an archive; QEMU's exit status and the log.
-fn boot(kernel: &Kernel, archive: Option<&[u8]>, cores: u32, memory: &str, words: &str) -> Result<(Option<i32>, String)> {
-    boot_on(&Machine { cores, memory: memory.into(), accelerator: Accelerator::Tcg, extra: Vec::new() }, kernel, archive, words)
+fn boot(
+    kernel: &Kernel,
+    archive: Option<&[u8]>,
+    cores: u32,
+    memory: &str,
+    words: &str,
+) -> Result<(Option<i32>, String)> {
+    boot_on(
+        &Machine { cores, memory: memory.into(), accelerator: Accelerator::Tcg, extra: Vec::new() },
+        kernel,
+        archive,
+        words,
+    )
 }
 
 fn boot_on(machine: &Machine, kernel: &Kernel, archive: Option<&[u8]>, words: &str) -> Result<(Option<i32>, String)> {
@@ -127,7 +138,8 @@ fn on_the_kernel(kernel: &Kernel, cores: u32, filter: Option<&str>, tally: &mut 
     // Failed tests end with status 1 (QEMU: 3) and were told above.
     let ended = log.lines().any(|line| line.starts_with("ktest: ")) && matches!(code, Some(1 | 3));
     if filter.is_none() || !ended {
-        tally.record(&whole, if ended { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {code:?}; log:\n{log}")) });
+        tally
+            .record(&whole, if ended { Ok(()) } else { Err(anyhow::anyhow!("QEMU ended with {code:?}; log:\n{log}")) });
     }
     Ok(())
 }
@@ -135,10 +147,13 @@ fn on_the_kernel(kernel: &Kernel, cores: u32, filter: Option<&str>, tally: &mut 
 /// The same random operations with the fast path and without it: all that the threads saw must be the same.
 fn fast_path_agrees(kernel: &Kernel) -> Result<()> {
     let archive = archive(kernel)?;
-    let machine = Machine { cores: 1, memory: "256M".into(), accelerator: Accelerator::TcgRepeatable, extra: Vec::new() };
+    let machine =
+        Machine { cores: 1, memory: "256M".into(), accelerator: Accelerator::TcgRepeatable, extra: Vec::new() };
     let digests = |option: &str| -> Result<Vec<String>> {
-        let (code, log) = boot_on(&machine, kernel, Some(&archive), &format!("differential={DIFFERENTIAL_OPERATIONS} {option}"))?;
-        let lines: Vec<String> = log.lines().filter(|line| line.starts_with("differential: ")).map(str::to_owned).collect();
+        let (code, log) =
+            boot_on(&machine, kernel, Some(&archive), &format!("differential={DIFFERENTIAL_OPERATIONS} {option}"))?;
+        let lines: Vec<String> =
+            log.lines().filter(|line| line.starts_with("differential: ")).map(str::to_owned).collect();
         if code != Some(1) || lines.len() < 2 {
             bail!("QEMU ended with {code:?}; log:\n{log}");
         }
@@ -167,7 +182,8 @@ fn tracing(kernel: &Kernel) -> Result<()> {
         }
     }
     // Behind its last line, the test cleans up, which may be refused.
-    let count = log.lines().take_while(|line| !line.starts_with("ok ")).filter(|line| line.contains("refused: ")).count();
+    let count =
+        log.lines().take_while(|line| !line.starts_with("ok ")).filter(|line| line.contains("refused: ")).count();
     if count != 11 {
         bail!("expected 11 refusals, saw {count} in\n{log}");
     }
@@ -179,7 +195,8 @@ fn tracing(kernel: &Kernel) -> Result<()> {
 }
 
 fn no_floating_point(kernel: &Kernel) -> Result<()> {
-    let output = Command::new("objdump").arg("-d").arg(&kernel.microkernel).output().context("cannot run objdump (binutils)")?;
+    let output =
+        Command::new("objdump").arg("-d").arg(&kernel.microkernel).output().context("cannot run objdump (binutils)")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if text.lines().count() < 1000 {
         bail!("objdump gave too little to judge");
@@ -194,7 +211,8 @@ fn no_floating_point(kernel: &Kernel) -> Result<()> {
 fn size(kernel: &Kernel) -> Result<()> {
     let output = Command::new("size").arg(&kernel.microkernel).output().context("cannot run size (binutils)")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let numbers: Vec<u64> = text.lines().last().unwrap_or_default().split_whitespace().map_while(|w| w.parse().ok()).collect();
+    let numbers: Vec<u64> =
+        text.lines().last().unwrap_or_default().split_whitespace().map_while(|w| w.parse().ok()).collect();
     match numbers[..] {
         [text, data, ..] if text + data < SIZE_LIMIT => Ok(()),
         [text, data, ..] => bail!("{} bytes", text + data),
@@ -223,7 +241,8 @@ impl BadBoot {
         }
         // The kernel's own end comes with registers and the way there.
         let panicked = self.status == KERNEL_PANIC;
-        if let Some(part) = ["rip ", "r15 ", "cr2 ", "backtrace:"].iter().find(|part| panicked && !log.contains(**part)) {
+        if let Some(part) = ["rip ", "r15 ", "cr2 ", "backtrace:"].iter().find(|part| panicked && !log.contains(**part))
+        {
             bail!("the panic tells no `{part}`:\n{log}");
         }
         Ok(())
@@ -245,7 +264,12 @@ pub fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
         case("a boot without an archive says so", None, KERNEL_PANIC, "no boot module"),
         case("an archive that is none is refused", Some(vec![b'x'; 5000]), KERNEL_PANIC, "malformed"),
         case("a cut archive is refused", Some(cut), KERNEL_PANIC, "malformed"),
-        case("an archive without a root task is refused", Some(newc_archive(&[("x", b"y")])), KERNEL_PANIC, "no file named 'root'"),
+        case(
+            "an archive without a root task is refused",
+            Some(newc_archive(&[("x", b"y")])),
+            KERNEL_PANIC,
+            "no file named 'root'",
+        ),
         case(
             "a root task that is no ELF is refused",
             Some(newc_archive(&[("root", &[7; 300])])),
@@ -259,7 +283,12 @@ pub fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
             "'root' in the boot archive",
         ),
         case("an archive without Linux is refused", Some(good_root(&[])), BAD_BOOT, "no file named 'vmlinux'"),
-        case("a vmlinux that is no ELF is refused", Some(good_root(&[("vmlinux", &[1; 100])])), BAD_BOOT, "not a 64-bit ELF"),
+        case(
+            "a vmlinux that is no ELF is refused",
+            Some(good_root(&[("vmlinux", &[1; 100])])),
+            BAD_BOOT,
+            "not a 64-bit ELF",
+        ),
         BadBoot {
             name: "too little memory for Linux is named",
             archive: Some(good_root(&[("vmlinux", &[1; 100])])),

@@ -39,7 +39,8 @@ enum Suite {
     Noise,
 }
 
-const ALL: &[Suite] = &[Suite::Host, Suite::Gossip, Suite::Kernel, Suite::Fuzz, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
+const ALL: &[Suite] =
+    &[Suite::Host, Suite::Gossip, Suite::Kernel, Suite::Fuzz, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
 
 #[derive(clap::Args)]
 #[command(after_help = "\

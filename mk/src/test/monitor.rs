@@ -35,7 +35,10 @@ impl Monitor {
         let end = Instant::now() + TIMEOUT;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).with_context(|| format!("QEMU's monitor: no `{part}` after `{command}`"))?;
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .with_context(|| format!("QEMU's monitor: no `{part}` after `{command}`"))?;
             if line.contains(part) {
                 return Ok(line);
             }
@@ -51,7 +54,12 @@ pub fn machine_check(kernel: &Kernel) -> Result<()> {
     fs::write(&path, archive(kernel)?)?;
     let machine = Machine { cores: 2, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     let mut command = machine.command(&serial);
-    command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&path).args(["-append", BUSY, "-monitor", "stdio"]);
+    command
+        .arg("-kernel")
+        .arg(&kernel.microkernel)
+        .arg("-initrd")
+        .arg(&path)
+        .args(["-append", BUSY, "-monitor", "stdio"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut running = Running::start(&mut command, "QEMU")?;
     let input = running.pipes().stdin.take().context("QEMU's input is a pipe")?;
@@ -81,13 +89,20 @@ pub fn machine_check(kernel: &Kernel) -> Result<()> {
             bail!("core {core}: {name} is off (CR4 {cr4:#x})");
         }
     }
-    monitor.ask(&format!("gva2gpa {STACK:#x}"), "gpa: ").context("the kernel stack is not where this test looks for it")?;
+    monitor
+        .ask(&format!("gva2gpa {STACK:#x}"), "gpa: ")
+        .context("the kernel stack is not where this test looks for it")?;
     monitor.ask(&format!("gva2gpa {GUARD:#x}"), "Unmapped").context("there is no guard below the kernel stack")?;
     // An uncorrected error (VAL, UC, EN) of bank 3, address valid, the machine may not go on.
     monitor.ask("mce 1 3 0xb400000000000135 4 0x1234000 0", "(qemu)")?;
     let status = running.wait_until(Instant::now() + TIMEOUT, || {})?;
     let log = log();
-    let parts = ["exception 18", "machine check, MCG_STATUS 0x4", "bank 3: status 0xb400000000000135 address 0x1234000", "rip "];
+    let parts = [
+        "exception 18",
+        "machine check, MCG_STATUS 0x4",
+        "bank 3: status 0xb400000000000135 address 0x1234000",
+        "rip ",
+    ];
     match parts.iter().find(|part| !log.contains(**part)) {
         Some(part) => bail!("no `{part}` in\n{log}"),
         None if status.and_then(|status| status.code()) == Some(KERNEL_PANIC) => Ok(()),

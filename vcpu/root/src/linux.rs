@@ -8,8 +8,8 @@ use kcore::cpio;
 use rt::println;
 
 use crate::options::{Options, Reason};
-use crate::slots::{self, give, must, name, retype};
 use crate::pci;
+use crate::slots::{self, give, must, name, retype};
 
 /// Where the root task sees Linux's memory while it fills it.
 const VIEW: u64 = 0x40_0000_0000;
@@ -67,7 +67,10 @@ pub fn start(boot: &RootBoot, options: &Options) -> Result<Watched, Reason> {
     start_vcpus(options, &layout, entry)?;
     println!(
         "[root] Linux: {} MiB at {:#x}, service cores 0-{}, {} compute cores",
-        memory >> 20, dma_base()?, options.service - 1, boot.cores - options.service
+        memory >> 20,
+        dma_base()?,
+        options.service - 1,
+        boot.cores - options.service
     );
     Ok(Watched { endpoint: slots::ENDPOINT, reply: slots::REPLY })
 }
@@ -160,7 +163,14 @@ fn dma_base() -> Result<u64, Reason> {
     must("the memory's address", slots::LINUX_MEMORY, abi::RANGE_ADDRESS, &[]).map(|[address, _]| address)
 }
 
-fn describe(boot: &RootBoot, options: &Options, layout: &Layout, memory: u64, initrd: u64, windows: &pci::Windows) -> Result<(), Reason> {
+fn describe(
+    boot: &RootBoot,
+    options: &Options,
+    layout: &Layout,
+    memory: u64,
+    initrd: u64,
+    windows: &pci::Windows,
+) -> Result<(), Reason> {
     // SAFETY: a zeroed page of Linux's memory; all-zero is a valid LinuxBoot.
     let page = unsafe { &mut *((VIEW + layout.boot) as *mut LinuxBoot) };
     page.magic = abi::BOOT_MAGIC;

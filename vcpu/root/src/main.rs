@@ -64,7 +64,9 @@ mod program {
                     STATUS_LINUX_PANIC
                 }
                 abi::FAULT_LABEL => {
-                    println!("[root] Linux crashed: exception {a} error {b:#x} address {c:#x} at {d:#x}, where it could not handle one");
+                    println!(
+                        "[root] Linux crashed: exception {a} error {b:#x} address {c:#x} at {d:#x}, where it could not handle one"
+                    );
                     STATUS_LINUX_CRASH
                 }
                 label => {

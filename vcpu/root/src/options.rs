@@ -54,13 +54,19 @@ pub fn parse(boot: &RootBoot) -> Result<Options, Reason> {
         match own.split_once('=') {
             Some(("service", number)) => {
                 let number = number.parse().ok().filter(|n| (1..=boot.cores).contains(n));
-                options.service = number.ok_or(Reason::Option("tacet.service=N: N must be between 1 and the number of cores"))?;
+                options.service =
+                    number.ok_or(Reason::Option("tacet.service=N: N must be between 1 and the number of cores"))?;
             }
             Some(("memory", size)) => {
                 let size = bytes(size).filter(|&n| n >= 32 << 20);
-                options.memory = Some(size.ok_or(Reason::Option("tacet.memory=SIZE: at least 32M, such as 512M or 2G"))?);
+                options.memory =
+                    Some(size.ok_or(Reason::Option("tacet.memory=SIZE: at least 32M, such as 512M or 2G"))?);
             }
-            _ => return Err(Reason::Option("unknown option tacet.*: tacet.service=N, tacet.memory=SIZE, tacet.trace and tacet.nofast exist")),
+            _ => {
+                return Err(Reason::Option(
+                    "unknown option tacet.*: tacet.service=N, tacet.memory=SIZE, tacet.trace and tacet.nofast exist",
+                ));
+            }
         }
     }
     options.linux[end.saturating_sub(1)] = 0;

@@ -20,7 +20,9 @@ pub const MSI: u64 = abi::ROOT_CAP_FREE + 128;
 
 /// Retype memory of the largest Untyped.
 pub fn retype(what: &'static str, kind: u64, size: u64, slot: u64) -> Result<(), Reason> {
-    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[kind, size, slot]).map(drop).map_err(|e| Reason::Kernel(what, e))
+    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[kind, size, slot])
+        .map(drop)
+        .map_err(|e| Reason::Kernel(what, e))
 }
 
 /// Call a method and say what failed.
@@ -30,7 +32,8 @@ pub fn must(what: &'static str, slot: u64, method: u64, words: &[u64]) -> Result
 
 /// Give Linux a copy of a capability.
 pub fn give(slot: u64, linux_slot: u64, rights: u64, badge: u64) -> Result<(), Reason> {
-    must("giving Linux a capability", LINUX_CSPACE, abi::CSPACE_PUT, &[slot, linux_slot, rights & RIGHT_ALL, badge]).map(drop)
+    must("giving Linux a capability", LINUX_CSPACE, abi::CSPACE_PUT, &[slot, linux_slot, rights & RIGHT_ALL, badge])
+        .map(drop)
 }
 
 /// Debug name of an object, at most 16 bytes.

@@ -44,9 +44,7 @@ impl Contributors {
 
     /// Whether `rank` is in.
     pub fn contains(&self, rank: Rank) -> bool {
-        self.0
-            .get(rank as usize / 64)
-            .is_some_and(|word| word & (1 << (rank % 64)) != 0)
+        self.0.get(rank as usize / 64).is_some_and(|word| word & (1 << (rank % 64)) != 0)
     }
 
     /// How many are in.
@@ -146,21 +144,9 @@ impl<V: Clone> Allreduce<V> {
     /// The process `rank` enters at `now` with `value`. `timeout` is the silence after which a
     /// process counts as dead; it must be well above the time of a round trip, and all processes
     /// must enter within it. `combine` must be associative and commutative.
-    pub fn new(
-        tree: &Tree,
-        rank: Rank,
-        value: V,
-        combine: fn(&mut V, &V),
-        timeout: Time,
-        now: Time,
-    ) -> Self {
+    pub fn new(tree: &Tree, rank: Rank, value: V, combine: fn(&mut V, &V), timeout: Time, now: Time) -> Self {
         let deadline = now + timeout;
-        let mut ancestors = Ancestors {
-            rank,
-            tried: Vec::new(),
-            above: tree.parent(rank),
-            low: 0,
-        };
+        let mut ancestors = Ancestors { rank, tried: Vec::new(), above: tree.parent(rank), low: 0 };
         let target = ancestors.next(tree);
         let mut this = Self {
             rank,
@@ -168,11 +154,7 @@ impl<V: Clone> Allreduce<V> {
             combine,
             value,
             contributors: Contributors::only(rank, tree.len()),
-            waits_for: tree
-                .children(rank)
-                .iter()
-                .map(|&rank| Expected { rank, deadline })
-                .collect(),
+            waits_for: tree.children(rank).iter().map(|&rank| Expected { rank, deadline }).collect(),
             heard: Vec::new(),
             result_goes_to: Vec::new(),
             ancestors,
@@ -203,9 +185,7 @@ impl<V: Clone> Allreduce<V> {
         if self.done {
             return None;
         }
-        let link = self
-            .target
-            .map(|_| self.target_deadline.min(self.keepalive_at));
+        let link = self.target.map(|_| self.target_deadline.min(self.keepalive_at));
         self.waits_for.iter().map(|e| e.deadline).chain(link).min()
     }
 
@@ -266,8 +246,7 @@ impl<V: Clone> Allreduce<V> {
                 self.contributors.add(contributors);
             }
         }
-        self.waits_for
-            .retain(|e| e.rank != from && !contributors.contains(e.rank));
+        self.waits_for.retain(|e| e.rank != from && !contributors.contains(e.rank));
         self.outbox.push((from, Message::Ack));
         self.report_if_gathered();
     }
@@ -296,9 +275,7 @@ impl<V: Clone> Allreduce<V> {
     }
 
     fn replace_dead_children(&mut self, tree: &Tree, now: Time) {
-        let (dead, alive) = std::mem::take(&mut self.waits_for)
-            .into_iter()
-            .partition(|e| now >= e.deadline);
+        let (dead, alive) = std::mem::take(&mut self.waits_for).into_iter().partition(|e| now >= e.deadline);
         self.waits_for = alive;
         for Expected { rank, .. } in dead {
             self.expect_children_of(tree, rank, now);
@@ -312,15 +289,8 @@ impl<V: Clone> Allreduce<V> {
                 || self.ancestors.tried.contains(&rank)
                 || self.waits_for.iter().any(|e| e.rank == rank);
             if !known {
-                let heard = self
-                    .heard
-                    .iter()
-                    .find(|&&(r, _)| r == rank)
-                    .map_or(now, |&(_, at)| at);
-                self.waits_for.push(Expected {
-                    rank,
-                    deadline: heard.max(now) + self.timeout,
-                });
+                let heard = self.heard.iter().find(|&&(r, _)| r == rank).map_or(now, |&(_, at)| at);
+                self.waits_for.push(Expected { rank, deadline: heard.max(now) + self.timeout });
                 self.outbox.push((rank, Message::KeepAlive));
             }
         }
@@ -361,10 +331,7 @@ impl<V: Clone> Allreduce<V> {
 
     fn send_data(&mut self, target: Rank) {
         let own = (&self.value, &self.contributors);
-        let late = self
-            .late
-            .iter()
-            .map(|(value, contributors)| (value, contributors));
+        let late = self.late.iter().map(|(value, contributors)| (value, contributors));
         for (value, contributors) in std::iter::once(own).chain(late) {
             let data = Message::Data(value.clone(), contributors.clone());
             self.outbox.push((target, data));

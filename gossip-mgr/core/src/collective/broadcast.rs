@@ -79,11 +79,7 @@ impl Plan {
             (Dissemination::Tree(_), Phasing::Overlapped) => None,
         };
         let ring = Ring::new(correction, processes)?;
-        Ok(Self {
-            dissemination,
-            ring,
-            correct_at,
-        })
+        Ok(Self { dissemination, ring, correct_at })
     }
 
     /// P.
@@ -148,20 +144,14 @@ impl Broadcast {
                 let child = tree.children(self.rank).get(self.children_served as usize);
                 if let Some(&to) = child {
                     self.children_served += 1;
-                    return Next::Send {
-                        to,
-                        kind: Kind::Spread,
-                    };
+                    return Next::Send { to, kind: Kind::Spread };
                 }
             }
             Dissemination::Gossip { until } => {
                 if now < *until && plan.processes() > 1 {
                     let drawn = self.rng.below(u64::from(plan.processes()) - 1) as Rank;
                     let to = if drawn >= self.rank { drawn + 1 } else { drawn };
-                    return Next::Send {
-                        to,
-                        kind: Kind::Spread,
-                    };
+                    return Next::Send { to, kind: Kind::Spread };
                 }
             }
         }
@@ -174,10 +164,7 @@ impl Broadcast {
             return Next::At(at);
         }
         match self.correction.next(&plan.ring, self.rank) {
-            Some((to, side)) => Next::Send {
-                to,
-                kind: Kind::Correct(side),
-            },
+            Some((to, side)) => Next::Send { to, kind: Kind::Correct(side) },
             None => Next::Wait,
         }
     }

@@ -72,10 +72,7 @@ impl Ring {
         if let CorrectionKind::Opportunistic { distance, .. } = kind
             && distance >= processes
         {
-            return Err(CollectiveError::Distance {
-                distance,
-                processes,
-            });
+            return Err(CollectiveError::Distance { distance, processes });
         }
         Ok(Self { kind, processes })
     }
@@ -99,9 +96,7 @@ impl Ring {
         match (self.kind, side) {
             (CorrectionKind::None, _) => 0,
             (CorrectionKind::Opportunistic { distance, .. }, Side::Left) => distance / 2,
-            (CorrectionKind::Opportunistic { distance, .. }, Side::Right) => {
-                distance - distance / 2
-            }
+            (CorrectionKind::Opportunistic { distance, .. }, Side::Right) => distance - distance / 2,
             (CorrectionKind::Checked | CorrectionKind::FailProof { .. }, _) => self.processes - 1,
         }
     }
@@ -121,19 +116,13 @@ impl Ring {
     /// opportunistic correction sends to the right is more often news.
     fn less_advanced(&self, left: u32, right: u32) -> Side {
         let left_on_tie = !self.latecomers_take_part();
-        if left < right || (left == right && left_on_tie) {
-            Side::Left
-        } else {
-            Side::Right
-        }
+        if left < right || (left == right && left_on_tie) { Side::Left } else { Side::Right }
     }
 
     fn is_closed(&self, direction: &Direction, side: Side) -> bool {
         direction.sent >= self.reach(side)
             || match self.kind {
-                CorrectionKind::Checked => {
-                    direction.nearest != 0 && direction.sent >= direction.nearest
-                }
+                CorrectionKind::Checked => direction.nearest != 0 && direction.sent >= direction.nearest,
                 CorrectionKind::FailProof { faults } => direction.heard > faults,
                 _ => false,
             }
@@ -166,11 +155,7 @@ impl Correction {
                 }
             }
             CorrectionKind::Checked | CorrectionKind::FailProof { .. } => {
-                near.nearest = if near.nearest == 0 {
-                    distance
-                } else {
-                    near.nearest.min(distance)
-                };
+                near.nearest = if near.nearest == 0 { distance } else { near.nearest.min(distance) };
                 near.heard += 1;
             }
         }
@@ -208,26 +193,18 @@ mod tests {
     }
 
     fn drain(correction: &mut Correction, ring: &Ring, rank: Rank) -> Vec<Rank> {
-        std::iter::from_fn(|| correction.next(ring, rank))
-            .map(|(to, _)| to)
-            .collect()
+        std::iter::from_fn(|| correction.next(ring, rank)).map(|(to, _)| to).collect()
     }
 
     #[test]
     fn opportunistic_splits_its_distance_over_both_sides() {
-        let ring = ring(CorrectionKind::Opportunistic {
-            distance: 3,
-            optimised: false,
-        });
+        let ring = ring(CorrectionKind::Opportunistic { distance: 3, optimised: false });
         assert_eq!(drain(&mut Correction::default(), &ring, 0), [1, 9, 2]);
     }
 
     #[test]
     fn optimised_leaves_out_what_the_sender_covers() {
-        let ring = ring(CorrectionKind::Opportunistic {
-            distance: 6,
-            optimised: true,
-        });
+        let ring = ring(CorrectionKind::Opportunistic { distance: 6, optimised: true });
         let mut correction = Correction::default();
         // 3 corrects up to 6: what is left for 5 is 7 and 8; the left side is 3's.
         correction.heard(&ring, 5, 3, Side::Right);
@@ -236,10 +213,7 @@ mod tests {
 
     #[test]
     fn a_lone_corrector_covers_the_ring_once() {
-        for kind in [
-            CorrectionKind::Checked,
-            CorrectionKind::FailProof { faults: 2 },
-        ] {
+        for kind in [CorrectionKind::Checked, CorrectionKind::FailProof { faults: 2 }] {
             let mut reached = drain(&mut Correction::default(), &ring(kind), 4);
             reached.sort_unstable();
             assert_eq!(reached, [0, 1, 2, 3, 5, 6, 7, 8, 9]);

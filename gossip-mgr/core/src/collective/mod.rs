@@ -50,9 +50,7 @@ pub enum CollectiveError {
     #[error("the arity k of a tree must be at least 1")]
     Arity,
     /// The distance of opportunistic correction does not fit the ring.
-    #[error(
-        "correction distance {distance} needs more than {distance} processes, there are {processes}"
-    )]
+    #[error("correction distance {distance} needs more than {distance} processes, there are {processes}")]
     Distance {
         /// The distance asked for.
         distance: u32,

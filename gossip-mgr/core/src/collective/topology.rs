@@ -68,12 +68,7 @@ impl Tree {
             children[next[parent as usize] as usize] = child as Rank;
             next[parent as usize] += 1;
         }
-        let mut tree = Self {
-            offsets,
-            children,
-            parents,
-            deadline: 0,
-        };
+        let mut tree = Self { offsets, children, parents, deadline: 0 };
         if kind == TreeKind::BinomialInOrder {
             // The child with the largest subtree must be served first.
             for r in 0..processes {
@@ -194,11 +189,7 @@ fn optimal(processes: u32, logp: LogP) -> Vec<Rank> {
 mod tests {
     use super::*;
 
-    const REFERENCE: LogP = LogP {
-        latency: 2,
-        overhead: 1,
-        gap: 1,
-    };
+    const REFERENCE: LogP = LogP { latency: 2, overhead: 1, gap: 1 };
 
     fn tree(kind: TreeKind, processes: u32) -> Tree {
         Tree::new(kind, processes, REFERENCE).unwrap()
@@ -262,13 +253,7 @@ mod tests {
 
     #[test]
     fn absurd_parameters_are_refused() {
-        assert!(matches!(
-            Tree::new(TreeKind::Binomial, 0, REFERENCE),
-            Err(CollectiveError::NoProcesses)
-        ));
-        assert!(matches!(
-            Tree::new(TreeKind::Lame(0), 4, REFERENCE),
-            Err(CollectiveError::Arity)
-        ));
+        assert!(matches!(Tree::new(TreeKind::Binomial, 0, REFERENCE), Err(CollectiveError::NoProcesses)));
+        assert!(matches!(Tree::new(TreeKind::Lame(0), 4, REFERENCE), Err(CollectiveError::Arity)));
     }
 }

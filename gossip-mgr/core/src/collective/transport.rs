@@ -98,11 +98,7 @@ pub fn broadcast<T: Transport>(
         return Err(CollectiveError::Rank { rank, processes }.into());
     }
     let mut process = Broadcast::new(rank, id);
-    let mut payload = if rank == 0 {
-        Some(payload.unwrap_or_default())
-    } else {
-        None
-    };
+    let mut payload = if rank == 0 { Some(payload.unwrap_or_default()) } else { None };
     let mut seen: Vec<(Rank, u8)> = Vec::new();
     let mut messages = 0;
     let begin = transport.now();
@@ -111,11 +107,7 @@ pub fn broadcast<T: Transport>(
         let next = process.next(plan, now);
         let wait = match (&payload, next) {
             (Some(payload), Next::Send { to, kind }) => {
-                let frame = BroadcastFrame {
-                    id,
-                    kind: kind_to_wire(kind),
-                    payload: payload.clone(),
-                };
+                let frame = BroadcastFrame { id, kind: kind_to_wire(kind), payload: payload.clone() };
                 let bytes = postcard::to_allocvec(&frame).unwrap_or_default();
                 transport.send(to, &bytes).map_err(CallError::Transport)?;
                 messages += 1;
@@ -224,11 +216,7 @@ where
             && now >= until
         {
             let (value, contributors) = (value.clone(), contributors.clone());
-            return Ok(Reduced {
-                value,
-                contributors,
-                messages,
-            });
+            return Ok(Reduced { value, contributors, messages });
         }
         if done_at.is_none() && now >= limit.as_micros() as Time {
             return Err(CallError::TimedOut(limit));

@@ -117,12 +117,7 @@ impl Node {
         let detection = settings.detection;
         let period = Duration::from_micros(detection.period);
         let five = NonZeroUsize::MIN.saturating_add(4);
-        let often = |every, members| {
-            Some(foca::PeriodicParams {
-                frequency: period * every,
-                num_members: members,
-            })
-        };
+        let often = |every, members| Some(foca::PeriodicParams { frequency: period * every, num_members: members });
         let config = foca::Config {
             probe_period: NEVER,
             probe_rtt: period,
@@ -168,10 +163,7 @@ impl Node {
     pub fn join(&mut self, seeds: &[SocketAddr], now: Micros) {
         let me = self.me.addr;
         for &addr in seeds.iter().filter(|&&addr| addr != me) {
-            let seed = Member {
-                addr,
-                incarnation: 0,
-            };
+            let seed = Member { addr, incarnation: 0 };
             self.with_foca(now, |foca, outlet| foca.announce(seed, outlet));
         }
     }
@@ -199,20 +191,13 @@ impl Node {
                 // SWIM's data may be stale or from a stranger; it protects itself.
                 self.with_foca(now, |foca, outlet| foca.handle_data(&bytes, outlet));
             }
-            Packet::Push {
-                token,
-                notices,
-                suspicions,
-            } => {
+            Packet::Push { token, notices, suspicions } => {
                 if token != 0 {
                     self.send(from, Packet::Ack { token });
                 }
                 for notice in notices {
                     let (node, age) = (notice.node, notice.age);
-                    let stale = self
-                        .members
-                        .get(&node)
-                        .is_some_and(|m| notice.incarnation < m.incarnation);
+                    let stale = self.members.get(&node).is_some_and(|m| notice.incarnation < m.incarnation);
                     if !stale && self.board.merge(now, notice, 0) {
                         self.evidence(node, now.saturating_sub(age));
                     }
@@ -233,44 +218,24 @@ impl Node {
                     && node == from
                 {
                     let ago = now.saturating_sub(asked_at);
-                    self.send(
-                        asker,
-                        Packet::Vouch {
-                            node,
-                            ago: ago.min(1),
-                        },
-                    );
+                    self.send(asker, Packet::Vouch { node, ago: ago.min(1) });
                 }
             }
             Packet::AskFor { node } => {
                 let token = self.next_token();
                 self.relayed.insert(token, (from, node, now));
-                self.send(
-                    node,
-                    Packet::Ping {
-                        token,
-                        suspected: true,
-                    },
-                );
+                self.send(node, Packet::Ping { token, suspected: true });
             }
             Packet::Vouch { node, ago } => self.evidence(node, now.saturating_sub(ago)),
         }
     }
 
-    fn hear_of_suspicion(
-        &mut self,
-        node: SocketAddr,
-        by: SocketAddr,
-        silence: Micros,
-        now: Micros,
-    ) {
+    fn hear_of_suspicion(&mut self, node: SocketAddr, by: SocketAddr, silence: Micros, now: Micros) {
         if node == self.me.addr {
             self.speak_up(now);
             return;
         }
-        let action = self
-            .detector
-            .hearsay(&node, by, now.saturating_sub(silence), now);
+        let action = self.detector.hearsay(&node, by, now.saturating_sub(silence), now);
         self.act(action, now);
     }
 
@@ -291,8 +256,7 @@ impl Node {
         let actions = self.detector.tick(now);
         self.act(actions, now);
         let forget_after = 10 * self.settings.detection.period;
-        self.relayed
-            .retain(|_, (.., asked_at)| now - *asked_at < forget_after);
+        self.relayed.retain(|_, (.., asked_at)| now - *asked_at < forget_after);
         if now >= self.next_push {
             // Keep the beat, but do not catch up on beats that were missed.
             let interval = self.settings.gossip_interval;
@@ -329,11 +293,7 @@ impl Node {
                     // The sooner the others confirm or refute, the better.
                     for peer in self.choose(3, |addr| addr != node) {
                         let suspicions = self.suspicions(now);
-                        let push = Packet::Push {
-                            token: 0,
-                            notices: Vec::new(),
-                            suspicions,
-                        };
+                        let push = Packet::Push { token: 0, notices: Vec::new(), suspicions };
                         self.send(peer, push);
                     }
                 }
@@ -342,9 +302,7 @@ impl Node {
                     self.board.remove(&node);
                     if let Some(&member) = self.members.get(&node) {
                         let down = foca::Member::new(member, u16::MAX, foca::State::Down);
-                        self.with_foca(now, |foca, outlet| {
-                            foca.apply_many(std::iter::once(down), true, outlet)
-                        });
+                        self.with_foca(now, |foca, outlet| foca.apply_many(std::iter::once(down), true, outlet));
                     }
                 }
                 Action::Cleared(_) | Action::Revived(_) => {}
@@ -366,10 +324,7 @@ impl Node {
         }
         let (nodes, masters) = (self.members.len() + 1, self.settings.masters as usize);
         if colony.len() < nodes {
-            targets.extend(
-                colony::master_to_tell(nodes, masters, &mut self.rng)
-                    .and_then(|master| self.at(master)),
-            );
+            targets.extend(colony::master_to_tell(nodes, masters, &mut self.rng).and_then(|master| self.at(master)));
             if position >= masters {
                 // From the time before this node knew of all others.
                 let (lowest, highest) = self.colony_ends();
@@ -402,10 +357,7 @@ impl Node {
         self.detector
             .suspects()
             .take(16)
-            .map(|(&node, alive_at)| Suspicion {
-                node,
-                silence: now.saturating_sub(alive_at),
-            })
+            .map(|(&node, alive_at)| Suspicion { node, silence: now.saturating_sub(alive_at) })
             .collect()
     }
 
@@ -430,9 +382,7 @@ impl Node {
     fn at(&self, position: usize) -> Option<SocketAddr> {
         let me = self.position();
         let among_members = position - usize::from(position > me);
-        (position != me)
-            .then(|| self.members.keys().copied().nth(among_members))
-            .flatten()
+        (position != me).then(|| self.members.keys().copied().nth(among_members)).flatten()
     }
 
     /// The lowest and the highest address of this node's colony.
@@ -454,12 +404,7 @@ impl Node {
     }
 
     fn choose(&mut self, count: usize, fits: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-        let mut candidates: Vec<SocketAddr> = self
-            .members
-            .keys()
-            .copied()
-            .filter(|&addr| fits(addr))
-            .collect();
+        let mut candidates: Vec<SocketAddr> = self.members.keys().copied().filter(|&addr| fits(addr)).collect();
         self.rng.shuffle(&mut candidates);
         candidates.truncate(count);
         candidates
@@ -518,10 +463,8 @@ impl Node {
             OwnedNotification::MemberDown(member) => {
                 self.members.remove(&member.addr);
                 self.board.remove(&member.addr);
-                let known = matches!(
-                    self.detector.verdict(&member.addr),
-                    Some(Verdict::Alive | Verdict::Suspect { .. })
-                );
+                let known =
+                    matches!(self.detector.verdict(&member.addr), Some(Verdict::Alive | Verdict::Suspect { .. }));
                 if known {
                     self.detector.condemn(&member.addr, now);
                     self.event(Event::Gone(member.addr));

@@ -23,10 +23,7 @@ impl Identity for Member {
     type Addr = SocketAddr;
 
     fn renew(&self) -> Option<Self> {
-        Some(Self {
-            incarnation: self.incarnation + 1,
-            ..*self
-        })
+        Some(Self { incarnation: self.incarnation + 1, ..*self })
     }
 
     fn addr(&self) -> SocketAddr {
@@ -96,11 +93,7 @@ impl Ord for Due {
 impl Timers {
     pub(super) fn push(&mut self, at: Micros, timer: Timer<Member>) {
         self.submitted += 1;
-        self.queue.push(Reverse(Due {
-            at,
-            order: self.submitted,
-            timer,
-        }));
+        self.queue.push(Reverse(Due { at, order: self.submitted, timer }));
     }
 
     pub(super) fn pop_due(&mut self, now: Micros) -> Option<Timer<Member>> {

@@ -81,10 +81,7 @@ pub fn pushes(
     let mut packets = vec![(Vec::new(), suspicions)];
     for notice in notices {
         let size = postcard::experimental::serialized_size(&notice).unwrap_or(0);
-        if let Some((part, _)) = packets
-            .last_mut()
-            .filter(|(part, _)| size <= room || part.is_empty())
-        {
+        if let Some((part, _)) = packets.last_mut().filter(|(part, _)| size <= room || part.is_empty()) {
             part.push(notice);
             room = room.saturating_sub(size);
         } else {
@@ -92,10 +89,6 @@ pub fn pushes(
             room = (payload - 64).saturating_sub(size);
         }
     }
-    let packet = |(notices, suspicions)| Packet::Push {
-        token: 0,
-        notices,
-        suspicions,
-    };
+    let packet = |(notices, suspicions)| Packet::Push { token: 0, notices, suspicions };
     packets.into_iter().map(packet).collect()
 }
