@@ -4,7 +4,7 @@ use core::ops::Range as Span;
 use core::slice;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use abi::RootBoot;
+use abi::{Error, RootBoot};
 use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
@@ -31,8 +31,6 @@ static RAM: crate::sync::SpinLock<Ram> = crate::sync::SpinLock::new(Ram::none())
 
 /// The kernel's own reserve.
 pub fn reserve() -> Option<&'static Ref<Untyped>> {
-    static HANDLE: crate::sync::SpinLock<()> = crate::sync::SpinLock::new(());
-    let _guard = HANDLE.lock();
     let pointer = RESERVE.load(Ordering::Acquire);
     if pointer.is_null() {
         return None;
@@ -110,7 +108,7 @@ fn make_reserve(boot: &mut loader::BootInfo) {
     let at = boot.free.take(RESERVE_BYTES + 4096).expect("not enough memory for the kernel's reserve");
     // SAFETY: just taken.
     let reserve = unsafe {
-        Ref::new(to_virtual(at), Untyped::new_boot(Header::new(Kind::Untyped, None, 1), at + 4096, RESERVE_BYTES))
+        Ref::new(to_virtual(at), Untyped::new_boot(Header::new(Kind::Untyped, None), at + 4096, RESERVE_BYTES))
     };
     RESERVE.store(reserve.into_raw().cast_mut(), Ordering::Release);
 }
@@ -123,7 +121,7 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
         Ok(None) => panic!("the boot archive has no file named 'root'"),
         Err(error) => panic!("the boot archive (cpio newc) is malformed: {error:?}"),
     };
-    let space = CSpace::create(payer, abi::ROOT_CSPACE_SLOTS).expect("reserve too small");
+    let space = made(|| CSpace::create(payer, abi::ROOT_CSPACE_SLOTS));
     let task = Task::create(payer).expect("reserve too small");
     let entry = load_elf(payer, &task, image);
     let stack = fresh(payer, &task, ROOT_STACK_TOP - ROOT_STACK_BYTES, ROOT_STACK_BYTES);
@@ -184,6 +182,16 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     sched::wake(thread);
 }
 
+/// What takes more than one call to make.
+fn made<T>(make: impl Fn() -> Result<T, Error>) -> T {
+    loop {
+        match make() {
+            Err(Error::Cancelled) => {}
+            done => return done.expect("reserve too small for the root task"),
+        }
+    }
+}
+
 trait CollectSorted {
     fn collect_sorted(self) -> [Option<Span<u64>>; abi::MAX_UNTYPED];
 }
@@ -210,7 +218,7 @@ fn map(task: &Task, range: &Range, address: u64, bytes: u64, flags: u64) {
 
 /// Zeroed memory of the root task at an address, readable and writable.
 fn fresh(payer: &Ref<Untyped>, task: &Task, address: u64, bytes: u64) -> Ref<Range> {
-    let range = Range::create(payer, bytes / 4096).expect("reserve too small for the root task");
+    let range = made(|| Range::create(payer, bytes / 4096));
     map(task, &range, address, bytes, abi::MAP_READ | abi::MAP_WRITE);
     // The root task's memory is its own for ever.
     let _ = range.clone().into_raw();
@@ -233,7 +241,7 @@ fn load_elf(payer: &Ref<Untyped>, task: &Task, image: &'static [u8]) -> u64 {
             panic!("'root' in the boot archive is truncated");
         };
         let bytes = (end - start).next_multiple_of(4096);
-        let range = Range::create(payer, bytes / 4096).expect("reserve too small for the root task");
+        let range = made(|| Range::create(payer, bytes / 4096));
         let source = &image[segment.p_offset as usize..file_end as usize];
         let target = range.physical(segment.p_vaddr - start, segment.p_filesz).expect("inside the segment");
         // SAFETY: the target is fresh memory of the segment's size.

@@ -66,9 +66,14 @@ struct Entry {
     queued: u32,
     /// Pages of this Untyped that objects own.
     paid: u64,
+    /// It is in a list of objects that are ending.
+    ending: bool,
+    /// Threads wait at it though it is deleted, which is for its end to mend.
+    awaited: bool,
 }
 
-const NO_ENTRY: Entry = Entry { object: core::ptr::null(), references: 0, caps: 0, queued: 0, paid: 0 };
+const NO_ENTRY: Entry =
+    Entry { object: core::ptr::null(), references: 0, caps: 0, queued: 0, paid: 0, ending: false, awaited: false };
 
 /// What a page is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,7 +136,7 @@ impl Audit {
             let object = unsafe { &*self.entries[next].object };
             if let Some(payer) = object.payer() {
                 self.reference(payer);
-                self.own(object, to_physical(object), object.pages(), Use::Kernel);
+                self.own(object, to_physical(object), 1, Use::Kernel);
             }
             object.audit(self);
             next += 1;
@@ -170,6 +175,7 @@ impl Audit {
             self.reference_to(thread);
         }
         core.run_queue.lock().audit(self, core);
+        core.work.audit(self);
         for slot in &core.irqs {
             if let Some(handler) = slot.lock().as_ref() {
                 self.reference(handler);
@@ -210,6 +216,18 @@ impl Audit {
         let entry = self.entry(&raw const **to);
         entry.caps += 1;
         entry.references += 1;
+    }
+
+    /// An object that is ending: orphaned, and counted by the list that it is in; or without references.
+    pub fn ending(&mut self, object: &Header) {
+        let entry = self.entry(object);
+        entry.references += object.counts().0.min(1);
+        entry.ending = true;
+    }
+
+    /// Threads wait at a deleted object.
+    pub fn awaited_in_vain(&mut self, object: &Header) {
+        self.entry(object).awaited = true;
     }
 
     /// A thread in a queue, in the state that this queue is for.
@@ -256,6 +274,8 @@ impl Audit {
         let own = object.payer().is_none_or(|payer| payer.is(reserve));
         let right = if own { references >= entry.references } else { references == entry.references };
         holds!(object, right, "counts {references} references, there are {}", entry.references);
+        holds!(object, entry.ending || references > 0, "has no references, but does not end");
+        holds!(object, entry.ending || !entry.awaited, "deleted, but threads wait at it");
         match object.kind() {
             // SAFETY: the kind says what type the object is.
             Kind::Thread => self.judge_thread(unsafe { &*entry.object.cast() }, entry.queued),

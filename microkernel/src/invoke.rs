@@ -154,23 +154,26 @@ fn task(call: &Call, task: &Task) -> Result<[u64; 2], Refusal> {
         abi::TASK_MAP => {
             let flags = call.thread.message_word(4);
             let range = call.cspace()?.get::<Range>(a, rights_to_map(flags)).argument(0)?;
-            task.map(&range, b, c, d, flags).map_err(
-                #[cold]
-                |error| {
-                    let argument = match error {
-                        Error::BadArgument => 4,
-                        Error::BadAddress if b % 4096 != 0 || range.physical(b, d).is_err() => 1,
-                        Error::BadAddress => 2,
-                        _ => abi::NO_ARGUMENT,
-                    };
-                    Refusal { error, argument }
-                },
-            )?;
+            if let Err(error) = task.map(&range, b, c, d, flags) {
+                return Err(of_map(error, &range, b, d));
+            }
         }
         abi::TASK_UNMAP => task.unmap(a, b).argument(0)?,
         _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
+}
+
+/// Which argument of TASK_MAP an error is about.
+#[cold]
+fn of_map(error: Error, range: &Range, offset: u64, size: u64) -> Refusal {
+    let argument = match error {
+        Error::BadArgument => 4,
+        Error::BadAddress if offset % 4096 != 0 || range.physical(offset, size).is_err() => 1,
+        Error::BadAddress => 2,
+        _ => abi::NO_ARGUMENT,
+    };
+    Refusal { error, argument }
 }
 
 /// Rights to a Range that a mapping with these flags takes.
@@ -296,8 +299,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
             let handler = claim_vector(core, IrqSource::Msi, |vector| {
                 create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector))
             })?;
-            let inserted = space.insert_new(b, handler.clone().any(), Some(call.parent()?));
-            inserted.inspect_err(|_| handler.orphaned())?;
+            insert_handler(call, b, handler)?;
         }
         abi::MACHINE_GSI => {
             space.check_empty(c).argument(2)?;
@@ -314,8 +316,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
                 handler.orphaned();
                 return Err(Error::BadArgument).argument(0);
             }
-            let inserted = space.insert_new(c, handler.clone().any(), Some(call.parent()?));
-            inserted.inspect_err(|_| handler.orphaned())?;
+            insert_handler(call, c, handler)?;
         }
         abi::MACHINE_DEVICE => {
             space.check_empty(c).argument(2)?;
@@ -338,6 +339,15 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
         _ => return Err(Error::BadMethod.into()),
     }
     Ok([0; 2])
+}
+
+/// Give the first capability to a new IrqHandler; where that fails, the handler has no use for its vector.
+fn insert_handler(call: &Call, slot: u64, handler: Ref<IrqHandler>) -> Result<(), Error> {
+    let inserted = call.cspace()?.insert_new(slot, handler.clone().any(), Some(call.parent()?));
+    if inserted.is_err() {
+        handler.orphaned();
+    }
+    inserted
 }
 
 fn log_method(call: &Call) -> Result<[u64; 2], Refusal> {

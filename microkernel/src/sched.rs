@@ -7,6 +7,7 @@ use core::sync::atomic::{Ordering, fence};
 use abi::Error;
 
 use crate::arch::{self, Core, apic, time};
+use crate::object::destroy;
 use crate::object::{Queue, Ref, State, Thread, ThreadKind, Waiting};
 use crate::{decoupled, klog, shootdown, signal, storm, vcpu};
 
@@ -84,6 +85,7 @@ pub fn forget(core: &Core, thread: &Thread) {
     queue.publish(core);
     drop(queue);
     if let Some(thread) = ready {
+        destroy::disown(&thread);
         thread.set_state(State::Dead);
     }
 }
@@ -142,7 +144,8 @@ fn vcpus_of(core: &Core) -> [Option<Ref<Thread>>; MAX_VCPUS] {
 pub fn arm_timer(core: &Core) {
     let vcpus = vcpus_of(core);
     let deadlines = vcpus.iter().flatten().map(|t| t.deadline.load(Ordering::Acquire));
-    let next = deadlines.chain([core.slice_end(), core.storm.deadline()]).filter(|&d| d != 0).min();
+    let again = if core.work.is_left() { slice_end() } else { 0 };
+    let next = deadlines.chain([core.slice_end(), core.storm.deadline(), again]).filter(|&d| d != 0).min();
     if next != core.armed.get() {
         core.armed.set(next);
         apic::set_timer(next);
@@ -160,19 +163,29 @@ pub fn leave() -> ! {
     loop {
         // SAFETY: the current thread is counted by `current`.
         let mut current = unsafe { core.current.get().as_ref() };
+        let mut finished = true;
         if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| !t.is_running()) {
             core.reschedule.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
+            destroy::put_aside(core);
             choose(core);
-            arm_timer(core);
             // SAFETY: as above.
             current = unsafe { core.current.get().as_ref() };
+            finished = destroy::go_on(core, current);
+            arm_timer(core);
         }
         #[cfg(feature = "check")]
         crate::check::park(core);
+        if !finished {
+            arch::admit_interrupts();
+            core.reschedule.store(true, Ordering::Relaxed);
+            continue;
+        }
         let Some(thread) = current else {
             shootdown::rest(core);
-            arch::halt();
+            if !core.reschedule.load(Ordering::Relaxed) {
+                arch::halt();
+            }
             continue;
         };
         match thread.kind() {
@@ -254,10 +267,15 @@ fn slice_end() -> u64 {
 /// Put a thread to rest that is to stop or to die. True: it must not run.
 fn retire(thread: &Thread) -> bool {
     if thread.is_dead() {
+        destroy::disown(thread);
         thread.set_state(State::Dead);
         return true;
     }
-    thread.kind() != ThreadKind::Decoupled && thread.stop()
+    if thread.kind() == ThreadKind::Decoupled || !thread.is_stop_requested() {
+        return false;
+    }
+    destroy::disown(thread); // (once it has stopped, others may change it)
+    thread.stop()
 }
 
 /// The current thread's context leaves the core; the core has none.

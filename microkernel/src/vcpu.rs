@@ -143,6 +143,9 @@ fn run_user(core: &Core, thread: &Thread) -> ! {
     }
     thread.in_user.set(true);
     load_user(core, thread);
+    if core.reschedule.load(Ordering::Relaxed) {
+        crate::sched::leave(); // the user Task before this one has not ended yet
+    }
     arch::return_to_current()
 }
 

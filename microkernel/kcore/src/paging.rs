@@ -63,7 +63,9 @@ pub fn map<T: Tables>(
     // The commonest case, an answer to a page fault, goes straight.
     let mut table = root;
     for level in (1..4).rev() {
-        table = descend(t, table, index(address, level), level)?;
+        let i = index(address, level);
+        let entry = t.read(table, i);
+        table = if entry & (PRESENT | LARGE) == PRESENT { entry & ADDRESS } else { descend(t, table, i, level)? };
     }
     Ok(put(t, table, address, physical | flags | PRESENT))
 }
@@ -257,32 +259,35 @@ pub fn lookup<T: Tables>(t: &T, root: u64, address: u64) -> Option<(u64, u64)> {
     None
 }
 
-/// Take away every mapping of `[physical, physical + bytes)`, wherever it is. True: something was mapped. (Ranges are
-/// aligned so that a large page lies inside one or outside; see `map`.)
-pub fn unmap_physical<T: Tables>(t: &mut T, root: u64, physical: u64, bytes: u64) -> bool {
-    unmap_physical_below(t, root, 3, 256, physical..physical + bytes)
-}
-
-fn unmap_physical_below<T: Tables>(
+/// Take away every mapping of `memory` from address `from` on, reading at most some `entries` (four at least): `from` is
+/// then where to go on, and in the end [`USER_END`]. True: something was mapped. (Ranges are aligned so that a large page lies
+/// inside one or outside; see `map`.)
+pub fn unmap_physical<T: Tables>(
     t: &mut T,
-    table: u64,
-    level: u32,
-    entries: usize,
-    span: core::ops::Range<u64>,
+    root: u64,
+    from: &mut u64,
+    memory: &core::ops::Range<u64>,
+    mut entries: usize,
 ) -> bool {
     let mut found = false;
-    for i in 0..entries {
-        let entry = t.read(table, i);
-        if entry & PRESENT == 0 {
-            continue;
-        }
-        if level == 0 || entry & LARGE != 0 {
-            if span.contains(&(entry & ADDRESS)) {
+    'next: while *from < USER_END {
+        let mut table = root;
+        for level in (0..4).rev() {
+            let Some(left) = entries.checked_sub(1) else { return found };
+            entries = left;
+            let i = index(*from, level);
+            let entry = t.read(table, i);
+            let is_page = level == 0 || entry & LARGE != 0;
+            if entry & PRESENT != 0 && !is_page {
+                table = entry & ADDRESS;
+                continue;
+            }
+            if entry & PRESENT != 0 && memory.contains(&(entry & ADDRESS)) {
                 t.write(table, i, 0);
                 found = true;
             }
-        } else {
-            found |= unmap_physical_below(t, entry & ADDRESS, level - 1, 512, span.clone());
+            *from = (*from & !(span(level) - 1)) + span(level);
+            continue 'next;
         }
     }
     found
@@ -322,23 +327,28 @@ fn walk_below<T: Tables>(t: &T, table: u64, level: u32, base: u64, visit: &mut i
     }
 }
 
-/// Give back all tables of the user half below `root` (not `root` itself).
-pub fn free_user_tables<T: Tables>(t: &mut T, root: u64) {
-    free_below(t, root, 3, 256);
+/// Give back tables of the user half below `root` (not `root` itself), at most so many. True: there are no more.
+pub fn free_user_tables<T: Tables>(t: &mut T, root: u64, mut at_most: usize) -> bool {
+    free_below(t, root, 3, 256, &mut at_most)
 }
 
-fn free_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: usize) {
+fn free_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: usize, left: &mut usize) -> bool {
     for i in 0..entries {
         let entry = t.read(table, i);
         if entry & PRESENT == 0 || (level == 1 && entry & LARGE != 0) {
             continue;
         }
-        if level > 1 {
-            free_below(t, entry & ADDRESS, level - 1, 512);
+        if level > 1 && !free_below(t, entry & ADDRESS, level - 1, 512, left) {
+            return false;
         }
-        t.free(entry & ADDRESS);
+        if *left == 0 {
+            return false;
+        }
+        *left -= 1;
         t.write(table, i, 0);
+        t.free(entry & ADDRESS);
     }
+    true
 }
 
 #[cfg(test)]
@@ -471,12 +481,21 @@ mod tests {
         map(&mut t, root, 0x5000, 0x40_0000, 0x20_1000, RW).unwrap();
         map(&mut t, root, 0x7000_0000_0000, 0x40_0000, 0x20_0000, RW).unwrap();
         map(&mut t, root, 0x60_0000, 0x80_0000, 0x1000, RW).unwrap();
-        assert!(unmap_physical(&mut t, root, 0x40_0000, 0x20_1000));
+        let end = |t: &mut Fake| {
+            let (mut from, mut found, mut calls) = (0, false, 0);
+            while from < USER_END {
+                found |= unmap_physical(t, root, &mut from, &(0x40_0000..0x60_1000), 100);
+                calls += 1;
+            }
+            assert!(calls > 10, "{calls} calls of at most 100 entries read more than a thousand");
+            found
+        };
+        assert!(end(&mut t));
         assert_eq!(lookup(&t, root, 0x5000), None);
         assert_eq!(lookup(&t, root, 0x20_5000), None);
         assert_eq!(lookup(&t, root, 0x7000_0000_0000), None);
         assert_eq!(lookup(&t, root, 0x60_0000).unwrap().0, 0x80_0000);
-        assert!(!unmap_physical(&mut t, root, 0x40_0000, 0x20_1000));
+        assert!(!end(&mut t));
     }
 
     #[test]
@@ -485,7 +504,11 @@ mod tests {
         for i in 0..10 {
             map(&mut t, root, i << 39, i << 30, 0x40_1000, RW).unwrap();
         }
-        free_user_tables(&mut t, root);
+        for left in [77, 84, 91, 98] {
+            assert!(!free_user_tables(&mut t, root, 7));
+            assert_eq!(t.left, left);
+        }
+        assert!(free_user_tables(&mut t, root, 7));
         assert_eq!(t.left, 100);
     }
 

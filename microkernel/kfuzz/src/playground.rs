@@ -1,7 +1,7 @@
 //! What the workers play with: a CSpace of capabilities of every kind, programs for threads, and shared pages.
 
 use abi::{DecoupledFrame, Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_ALL, VcpuState};
-use rt::invoke;
+use rt::{invoke, retype};
 
 use crate::random::Random;
 
@@ -199,10 +199,6 @@ core::arch::global_asm!(
 );
 unsafe extern "C" {
     static programs: u8;
-}
-
-fn retype(from: u64, kind: u64, size: u64, slot: u64) -> Result<(), Error> {
-    invoke(from, abi::UNTYPED_RETYPE, &[kind, size, slot]).map(drop)
 }
 
 /// Memory of this program at an address, in a slot.

@@ -4,7 +4,8 @@ use abi::{Error, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_TASK, TASK_MAP};
 use rt::invoke;
 
 use crate::support::{
-    Failure, Outcome, Random, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot,
+    Failure, Outcome, Random, Shared, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot,
+    thread, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -13,6 +14,9 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_mapping_that_runs_out_of_memory_changes_nothing", cores: 1, run: partial_map },
     Test { name: "children_of_an_untyped_do_not_overlap", cores: 1, run: overlap },
     Test { name: "memory_of_any_object_comes_back_zeroed", cores: 1, run: zeroed },
+    Test { name: "a_large_object_is_made_in_several_calls", cores: 1, run: made_in_parts },
+    Test { name: "a_core_runs_others_while_a_large_object_is_destroyed", cores: 1, run: destroyed_in_parts },
+    Test { name: "a_thread_that_is_deleted_while_it_destroys_leaves_nothing_behind", cores: 1, run: destroyer_deleted },
 ];
 
 const KINDS: [(u64, u64); 9] = [
@@ -194,4 +198,119 @@ fn zeroed() -> Outcome {
     while invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[untyped]).is_err() {}
     equal(free_of(untyped)?, 24 * 4096)?;
     all_zero(untyped)
+}
+
+fn made_in_parts() -> Outcome {
+    // What an Untyped gives out has to be wiped first, 512 pages a call.
+    for (kind, size) in [(abi::KIND_RANGE, 1400), (abi::KIND_CSPACE, 1400 * 64)] {
+        let untyped = object(abi::KIND_UNTYPED, 1500)?;
+        let before = free_of(untyped)?;
+        for _ in 0..2 {
+            refused(retype(untyped, kind, size), Error::Cancelled)?;
+            equal(free_of(untyped)?, before)?;
+        }
+        let made = retype(untyped, kind, size)?;
+        delete(made)?;
+        equal(free_of(untyped)?, before)?;
+        delete(untyped)?;
+    }
+    Ok(())
+}
+
+/// An Untyped of 48 MiB, beside that of the test.
+fn large_untyped() -> Result<u64, Error> {
+    let untyped = slot();
+    rt::retype(abi::ROOT_CAP_UNTYPED, abi::KIND_UNTYPED, 12 << 10, untyped)?;
+    Ok(untyped)
+}
+
+/// Something of some 40 MiB that ends with its capability, in `large`.
+fn large_object(large: u64, kind: u64) -> Result<u64, Error> {
+    let made = slot();
+    match kind {
+        abi::KIND_CSPACE => rt::retype(large, kind, 600 << 10, made)?,
+        abi::KIND_TASK => {
+            rt::retype(large, kind, 0, made)?;
+            for gib in 0..3000 {
+                invoke(made, TASK_MAP, &[abi::ROOT_CAP_MODULE, 0, gib << 30, 4096, MAP_READ])?;
+            }
+        }
+        _ => rt::retype(large, kind, 10 << 10, made)?,
+    }
+    Ok(made)
+}
+
+/// Free bytes of the watched Untyped before and after; runs of the watcher, and how often it saw something in between.
+static BOUNDS: [Shared; 2] = [const { Shared::new() }; 2];
+static LOOKS: Shared = Shared::new();
+static BETWEEN: Shared = Shared::new();
+
+extern "C" fn watcher(untyped: u64) -> ! {
+    loop {
+        let free = free_of(untyped).unwrap_or(0);
+        if BOUNDS[0].get() < free && free < BOUNDS[1].get() {
+            BETWEEN.set(BETWEEN.get() + 1);
+        }
+        LOOKS.set(LOOKS.get() + 1);
+    }
+}
+
+fn destroyed_in_parts() -> Outcome {
+    let large = large_untyped()?;
+    let all = free_of(large)?;
+    BOUNDS.iter().for_each(|bound| bound.set(all));
+    // It runs on this core, in turn with this thread: were the object destroyed in one go, it would see it all or gone.
+    thread(0, 200, 0, watcher, large)?;
+    holds(wait_for(|| LOOKS.get() > 0))?;
+    for kind in [abi::KIND_CSPACE, abi::KIND_RANGE, abi::KIND_UNTYPED, abi::KIND_TASK] {
+        BETWEEN.set(0);
+        let mut whole = true;
+        // (Where it takes less than a time slice, it may take some objects until one ends in the midst of it.)
+        let seen = wait_for(|| {
+            let Ok(made) = large_object(large, kind) else { return true };
+            BOUNDS[0].set(free_of(large).unwrap_or(all));
+            let ended = delete(made).is_ok();
+            BOUNDS[0].set(all);
+            // The call comes back with all of the memory.
+            whole &= ended && free_of(large) == Ok(all);
+            BETWEEN.get() > 0
+        });
+        holds(seen && BETWEEN.get() > 0)?;
+        holds(whole)?;
+    }
+    Ok(delete(large)?)
+}
+
+static DESTROYING: Shared = Shared::new();
+
+/// Deletes the capability in a slot.
+extern "C" fn destroyer(slot: u64) -> ! {
+    DESTROYING.set(1);
+    let _ = delete(slot);
+    DESTROYING.set(2);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Its work is left to its core, which finishes it when it has nothing else to do, and beside its threads.
+fn destroyer_deleted() -> Outcome {
+    let large = large_untyped()?;
+    let all = free_of(large)?;
+    for core in 0..crate::support::cores().min(2) {
+        // (It may be done before it is deleted: try again.)
+        let caught = wait_for(|| {
+            let Ok(made) = large_object(large, abi::KIND_RANGE) else { return true };
+            let rest = free_of(large).ok();
+            DESTROYING.set(0);
+            let Ok(other) = thread(core, 200, 0, destroyer, made) else { return true };
+            let begun = wait_for(|| DESTROYING.get() > 0 && free_of(large).ok() > rest);
+            let _ = delete(other);
+            !begun || !wait_for(|| free_of(large) == Ok(all)) || DESTROYING.get() == 1
+        });
+        holds(caught)?;
+        equal(DESTROYING.get(), 1)?;
+        equal(free_of(large)?, all)?;
+    }
+    Ok(delete(large)?)
 }

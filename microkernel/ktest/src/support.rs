@@ -81,8 +81,7 @@ pub fn tsc_hz() -> u64 {
 pub fn begin() {
     NEXT_SLOT.store(FIRST_SLOT, Ordering::Relaxed);
     NEXT_ADDRESS.store(FIRST_ADDRESS, Ordering::Relaxed);
-    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_UNTYPED, POOL_PAGES, POOL])
-        .expect("the test's Untyped");
+    rt::retype(abi::ROOT_CAP_UNTYPED, abi::KIND_UNTYPED, POOL_PAGES, POOL).expect("the test's Untyped");
 }
 
 /// Take everything back that the test made.
@@ -130,7 +129,7 @@ pub fn address(bytes: u64) -> u64 {
 /// Make an object; its slot.
 pub fn object(kind: u64, size: u64) -> Result<u64, Error> {
     let slot = slot();
-    invoke(POOL, abi::UNTYPED_RETYPE, &[kind, size, slot])?;
+    rt::retype(POOL, kind, size, slot)?;
     Ok(slot)
 }
 

@@ -5,7 +5,8 @@ use core::cell::Cell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::object::{Header, IrqHandler, Ref, Task, Thread};
+use crate::object::destroy::Work;
+use crate::object::{IrqHandler, Ref, Task, Thread};
 use crate::sched::RunQueue;
 use crate::storm::Storm;
 use crate::sync::SpinLock;
@@ -57,9 +58,7 @@ pub struct Core {
     pub storm: Storm,
     /// What the timer is programmed for.
     pub armed: Cell<Option<u64>>,
-    /// Objects whose destruction has to wait until that of another is done; whether one is being done.
-    pub doomed: Cell<*mut Header>,
-    pub destroying: Cell<bool>,
+    pub work: Work,
     tables: Tables,
     stack: Stack,
 }

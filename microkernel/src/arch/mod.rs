@@ -74,6 +74,12 @@ pub fn halt() {
     unsafe { halt_until_interrupt() }
 }
 
+/// Handle the interrupts that are pending.
+pub fn admit_interrupts() {
+    // SAFETY: as in `halt`. (The first instruction behind STI still runs without interrupts.)
+    unsafe { asm!("sti", "nop", "cli") };
+}
+
 /// FS base and GS base of the user context (the kernel's own GS is active; SWAPGS brings the user's in reach).
 #[inline]
 pub fn user_bases() -> (u64, u64) {

@@ -7,12 +7,14 @@
 
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
+use core::ops::Range as Span;
 use core::ptr::null_mut;
 
 use abi::Error;
 
+use super::untyped::Pages;
 use super::{Header, Kind, Object, Ref, Untyped};
-use crate::arch::memory::{to_physical, to_virtual};
+use crate::arch::memory::to_virtual;
 use crate::sync::{Guard, SpinLock};
 
 /// What a look-up gives: the object (counted) and what the capability allows.
@@ -47,6 +49,7 @@ struct Slot {
     badge: u64,
     open: Mark,
     close: Mark,
+    /// Of a filled slot. (An empty one may be all zero.)
     space: *const CSpace,
     rights: u8,
 }
@@ -58,10 +61,6 @@ struct Mark {
 }
 
 const _: () = assert!(size_of::<Slot>() == 64);
-
-impl Mark {
-    const NONE: Self = Self { previous: null_mut(), next: null_mut() };
-}
 
 /// # Safety
 /// The marks are in the list, or null; the derivation lock is held.
@@ -88,13 +87,31 @@ pub struct CSpace {
     lock: SpinLock<()>,
     slots: *mut Slot,
     count: u64,
-    pages: u64,
+    /// The pages of the slots, while they are not given back.
+    pages: Span<u64>,
+    /// In the end: the next slot to empty.
+    next: u64,
 }
 
 // SAFETY: repr(C), header first, made with Kind::CSpace only.
 unsafe impl Object for CSpace {
     const KIND: Kind = Kind::CSpace;
+
+    fn dismantle(&mut self) -> bool {
+        if self.next < self.count {
+            let slots = self.next..self.count.min(self.next + SLOTS_OF_STEP);
+            self.next = slots.end;
+            for i in slots {
+                let _ = self.delete(i); // it may be empty
+            }
+            return false;
+        }
+        self.header.payer().is_none_or(|payer| payer.free_some(&mut self.pages))
+    }
 }
+
+/// Capabilities that are deleted in one step of a destruction.
+const SLOTS_OF_STEP: u64 = 16;
 
 struct Derivation(UnsafeCell<()>);
 // SAFETY: a unit value.
@@ -107,23 +124,11 @@ impl CSpace {
             return Err(Error::BadArgument);
         }
         let pages = (count * size_of::<Slot>() as u64).div_ceil(4096);
-        let physical = payer.allocate(pages, 1)?;
-        let slots = to_virtual(physical).cast::<Slot>();
-        let space = super::create(payer, |header| CSpace { header, lock: SpinLock::new(()), slots, count, pages })
-            .inspect_err(|_| payer.free(physical, pages))?;
-        for i in 0..count as usize {
-            let empty = Slot {
-                object: None,
-                badge: 0,
-                open: Mark::NONE,
-                close: Mark::NONE,
-                space: &raw const *space,
-                rights: 0,
-            };
-            // SAFETY: the pages were just allocated and hold `count` slots.
-            unsafe { slots.add(i).write(empty) };
-        }
-        Ok(space)
+        super::create_with(payer, Pages::wiped(pages), |header, physical| {
+            let slots = to_virtual(physical).cast(); // all zero: empty
+            let pages = physical..physical + pages * 4096;
+            CSpace { header, lock: SpinLock::new(()), slots, count, pages, next: 1 }
+        })
     }
 
     fn slot(&self, index: u64) -> Result<*mut Slot, Error> {
@@ -226,6 +231,7 @@ impl CSpace {
             (*to).object = (*from).object.take();
             (*to).badge = badge;
             (*to).rights = rights;
+            (*to).space = self;
             let (first, last) = ((*from).open.next, (*from).close.previous);
             let (open, close) = (&raw mut (*to).open, &raw mut (*to).close);
             link((*from).open.previous, open);
@@ -290,6 +296,7 @@ impl CSpace {
             let _guard = self.lock.lock();
             (*slot).badge = badge;
             (*slot).rights = rights;
+            (*slot).space = self;
             (*slot).object = Some(object);
             (*slot).open.previous = null_mut();
             (*slot).close.next = null_mut();
@@ -330,10 +337,11 @@ impl Held<'_> {
 impl CSpace {
     pub fn audit(&self, audit: &mut crate::check::Audit) {
         use crate::holds;
-        if self.header.payer().is_some() {
-            audit.own(&self.header, to_physical(self.slots), self.pages, crate::check::Use::Kernel);
+        if !self.pages.is_empty() {
+            let pages = (self.pages.end - self.pages.start) / 4096;
+            audit.own(&self.header, self.pages.start, pages, crate::check::Use::Kernel);
         }
-        for i in 0..self.count as usize {
+        for i in self.next as usize..self.count as usize {
             // SAFETY: in range; nothing changes during a check, and linked slots are in CSpaces that live.
             let slot = unsafe { &*self.slots.add(i) };
             let Some(object) = &slot.object else { continue };
@@ -412,11 +420,13 @@ impl CSpace {
 unsafe fn take(slot: *mut Slot) -> Option<Ref<Header>> {
     // SAFETY: by the caller's promise; the slot's CSpace lives as long as the slot.
     unsafe {
-        let space = &*(*slot).space;
+        if (*slot).object.is_none() {
+            return None;
+        }
         let object = {
-            let _guard = space.lock.lock();
+            let _guard = (*(*slot).space).lock.lock();
             (*slot).object.take()
-        }?;
+        };
         let (open, close) = (&raw const (*slot).open, &raw const (*slot).close);
         if (*open).next.cast_const() == close {
             link((*open).previous, (*close).next);
@@ -424,17 +434,6 @@ unsafe fn take(slot: *mut Slot) -> Option<Ref<Header>> {
             link((*open).previous, (*open).next);
             link((*close).previous, (*close).next);
         }
-        Some(object)
-    }
-}
-
-impl Drop for CSpace {
-    fn drop(&mut self) {
-        for i in 1..self.count {
-            let _ = self.delete(i);
-        }
-        if let Some(payer) = self.header.payer() {
-            payer.free(to_physical(self.slots), self.pages);
-        }
+        object
     }
 }

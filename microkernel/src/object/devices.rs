@@ -93,7 +93,7 @@ pub struct IrqHandler {
 unsafe impl Object for IrqHandler {
     const KIND: Kind = Kind::IrqHandler;
 
-    fn orphaned(&self) {
+    fn orphaned(&self) -> bool {
         if let IrqSource::Pin { gsi, .. } = self.source {
             ioapic::set_masked(gsi, true);
         }
@@ -102,6 +102,7 @@ unsafe impl Object for IrqHandler {
         drop(old);
         let target = self.target.lock().take();
         drop(target);
+        true
     }
 }
 

@@ -145,6 +145,18 @@ impl Queue {
     }
 }
 
+/// Waits that are ended in one step of an object's end.
+const WAITS_OF_STEP: usize = 16;
+
+/// End some waits at a deleted object. True: nobody waits any more.
+fn end_waits(mut next: impl FnMut() -> Option<Ref<Thread>>) -> bool {
+    for _ in 0..WAITS_OF_STEP {
+        let Some(thread) = next() else { return true };
+        thread.fail(Error::Deleted);
+    }
+    false
+}
+
 /// Either senders or receivers wait at an endpoint, never both.
 pub struct Waiters {
     pub senders: Queue,
@@ -161,13 +173,12 @@ pub struct Endpoint {
 unsafe impl Object for Endpoint {
     const KIND: Kind = Kind::Endpoint;
 
-    fn orphaned(&self) {
-        loop {
+    fn orphaned(&self) -> bool {
+        let next = || {
             let mut waiters = self.waiters.lock();
-            let Some(thread) = waiters.senders.pop().or_else(|| waiters.receivers.pop()) else { return };
-            drop(waiters);
-            thread.fail(Error::Deleted);
-        }
+            waiters.senders.pop().or_else(|| waiters.receivers.pop())
+        };
+        end_waits(next)
     }
 }
 
@@ -203,7 +214,9 @@ impl Endpoint {
             count[0],
             count[1]
         );
-        holds!(&self.header, self.header.counts().1 > 0 || count == [0; 2], "deleted, but {count:?} threads wait");
+        if self.header.is_orphaned() && count != [0; 2] {
+            audit.awaited_in_vain(&self.header);
+        }
     }
 }
 
@@ -218,10 +231,11 @@ pub struct Reply {
 unsafe impl Object for Reply {
     const KIND: Kind = Kind::Reply;
 
-    fn orphaned(&self) {
+    fn orphaned(&self) -> bool {
         if let Some(caller) = self.take() {
             caller.fail(Error::Deleted);
         }
+        true
     }
 }
 
@@ -291,10 +305,8 @@ pub struct Notification {
 unsafe impl Object for Notification {
     const KIND: Kind = Kind::Notification;
 
-    fn orphaned(&self) {
-        while let Some(thread) = { self.waiters.lock().pop() } {
-            thread.fail(Error::Deleted);
-        }
+    fn orphaned(&self) -> bool {
+        end_waits(|| self.waiters.lock().pop())
     }
 }
 
@@ -361,6 +373,8 @@ impl Notification {
         });
         let word = self.word.load(Ordering::SeqCst);
         holds!(&self.header, count == 0 || word == 0, "{count} threads sleep beside signals {word:#x}");
-        holds!(&self.header, self.header.counts().1 > 0 || count == 0, "deleted, but {count} threads wait");
+        if self.header.is_orphaned() && count != 0 {
+            audit.awaited_in_vain(&self.header);
+        }
     }
 }

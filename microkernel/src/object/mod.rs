@@ -1,10 +1,11 @@
 //! Kernel objects: what capabilities name.
 //!
-//! An object begins with a [`Header`] and lies in pages of the Untyped that paid for it. Two counts keep it: `caps`, the
+//! An object begins with a [`Header`] and lies in a page of the Untyped that paid for it. Two counts keep it: `caps`, the
 //! capabilities; and `references`, all counted pointers (capabilities included). With the last capability the object is
 //! *orphaned*: it stops doing what it did and wakes who waits for it. With the last reference its memory goes back.
 
 mod cspace;
+pub mod destroy;
 mod devices;
 mod endpoint;
 mod range;
@@ -54,18 +55,17 @@ pub struct Header {
     caps: AtomicU32,
     /// Who paid for the object's pages; `None` for objects that live for ever.
     payer: Option<Ref<Untyped>>,
-    pages: u32,
     name: [AtomicU64; 2],
-    /// The next object to destroy, while this one waits for its destruction.
-    doomed: Cell<*mut Header>,
+    /// The next object of the list that this one is in while it ends.
+    ending: Cell<*mut Header>,
 }
 
 impl Header {
     /// A header whose one reference is about to be wrapped in a [`Ref`].
-    pub fn new(kind: Kind, payer: Option<Ref<Untyped>>, pages: u32) -> Self {
+    pub fn new(kind: Kind, payer: Option<Ref<Untyped>>) -> Self {
         let name = [AtomicU64::new(0), AtomicU64::new(0)];
-        let doomed = Cell::new(core::ptr::null_mut());
-        Self { kind, references: AtomicU32::new(1), caps: AtomicU32::new(0), payer, pages, name, doomed }
+        let ending = Cell::new(core::ptr::null_mut());
+        Self { kind, references: AtomicU32::new(1), caps: AtomicU32::new(0), payer, name, ending }
     }
 
     pub fn kind(&self) -> Kind {
@@ -74,11 +74,6 @@ impl Header {
 
     pub fn payer(&self) -> Option<&Ref<Untyped>> {
         self.payer.as_ref()
-    }
-
-    #[cfg(feature = "check")]
-    pub fn pages(&self) -> u64 {
-        u64::from(self.pages)
     }
 
     /// (references, capabilities)
@@ -142,8 +137,17 @@ impl core::fmt::Display for Name {
 pub unsafe trait Object {
     const KIND: Kind;
 
-    /// The last capability is gone. Called once, with a reference held.
-    fn orphaned(&self) {}
+    /// The last capability is gone: a part, of bounded length, of what is to be done then. Called with a reference held. True:
+    /// that was all.
+    fn orphaned(&self) -> bool {
+        true
+    }
+
+    /// The last reference is gone: a part, of bounded length, of giving back what the object has. True: that was all but what
+    /// its destructor does.
+    fn dismantle(&mut self) -> bool {
+        true
+    }
 }
 
 /// A counted pointer to an object.
@@ -207,6 +211,14 @@ impl<T: Object> Ref<T> {
         new
     }
 
+    /// A further count on an object, unless it has none any more. Something else must keep its memory meanwhile.
+    pub fn upgrade(object: &T) -> Option<Self> {
+        let new = core::mem::ManuallyDrop::new(Self { object: NonNull::from(object) });
+        let more = |count: u32| count.checked_add(1).filter(|_| count > 0);
+        let counted = new.header().references.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok();
+        counted.then(|| core::mem::ManuallyDrop::into_inner(new))
+    }
+
     pub fn is(&self, other: &T) -> bool {
         core::ptr::eq(self.object.as_ptr(), other)
     }
@@ -240,15 +252,10 @@ impl Ref<Header> {
         if self.caps.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        macro_rules! orphan {
-            ($($t:ident),*) => {
-                match self.kind {
-                    // SAFETY: the kind says what type the object is.
-                    $(Kind::$t => unsafe { self.object.cast::<$t>().as_ref() }.orphaned(),)*
-                }
-            };
+        if !destroy::orphan(self) {
+            let object = core::mem::ManuallyDrop::new(self.clone()).object;
+            destroy::end(object);
         }
-        orphan!(Untyped, CSpace, Task, Thread, Endpoint, Reply, Notification, IrqHandler, Cpu, Range, Machine, Log);
     }
 }
 
@@ -272,70 +279,34 @@ impl<T: Object> Drop for Ref<T> {
     #[inline]
     fn drop(&mut self) {
         if self.header().references.fetch_sub(1, Ordering::AcqRel) == 1 {
-            destroy(self.object.cast());
+            destroy::end(self.object.cast());
         }
     }
 }
 
-/// The last reference is gone. A destructor gives up further references, which may be the last ones to their objects, and
-/// so on along a chain that user level made as long as it likes: they wait in a list, so that the stack does not grow.
-#[cold]
-fn destroy(object: NonNull<Header>) {
-    let core = crate::arch::core();
-    // SAFETY: nobody else can reach the object any more; its memory stays until `destroy_one`.
-    unsafe { object.as_ref() }.doomed.set(core.doomed.replace(object.as_ptr()));
-    if core.destroying.replace(true) {
-        return; // called from a destructor: the loop below, further up this stack, gets to it
-    }
-    while let Some(object) = NonNull::new(core.doomed.get()) {
-        // SAFETY: as above.
-        core.doomed.set(unsafe { object.as_ref() }.doomed.get());
-        destroy_one(object);
-    }
-    core.destroying.set(false);
-}
-
-/// Run the type's destructor and give the pages back.
-fn destroy_one(object: NonNull<Header>) {
-    macro_rules! drop_object {
-        ($kind:expr, $($t:ident),*) => {
-            match $kind {
-                // SAFETY: the kind says what type the object is, and nobody else can reach it any more.
-                $(Kind::$t => unsafe { core::ptr::drop_in_place(object.cast::<$t>().as_ptr()) },)*
-            }
-        };
-    }
-    // SAFETY: nobody else can reach the object; what is needed after its destructor is taken out before.
-    let (kind, payer, pages) = unsafe {
-        let header = &mut *object.as_ptr();
-        (header.kind, header.payer.clone(), header.pages)
-    };
-    let Some(payer) = payer else {
-        return; // made by the kernel for ever: it never gets here, since the kernel keeps a reference
-    };
-    drop_object!(
-        kind,
-        Untyped,
-        CSpace,
-        Task,
-        Thread,
-        Endpoint,
-        Reply,
-        Notification,
-        IrqHandler,
-        Cpu,
-        Range,
-        Machine,
-        Log
-    );
-    payer.free(crate::arch::memory::to_physical(object.as_ptr()), u64::from(pages));
-}
-
-/// Make an object in pages of `payer`.
+/// Make an object in a page of `payer`.
 pub fn create<T: Object>(payer: &Ref<Untyped>, make: impl FnOnce(Header) -> T) -> Result<Ref<T>, Error> {
-    let pages = size_of::<T>().div_ceil(4096) as u64;
-    let physical = payer.allocate(pages, 1)?;
-    let header = Header::new(T::KIND, Some(payer.clone()), pages as u32);
-    // SAFETY: the pages were just allocated.
-    Ok(unsafe { Ref::new(crate::arch::memory::to_virtual(physical), make(header)) })
+    let page = payer.allocate_page()?;
+    // SAFETY: the page was just allocated.
+    Ok(unsafe { put(payer, page, make) })
+}
+
+/// Make an object in a page of `payer`, and of others besides, whose address `make` gets.
+fn create_with<T: Object>(
+    payer: &Ref<Untyped>,
+    owned: untyped::Pages,
+    make: impl FnOnce(Header, u64) -> T,
+) -> Result<Ref<T>, Error> {
+    let (page, start) = payer.allocate(owned)?;
+    // SAFETY: as above.
+    Ok(unsafe { put(payer, page, |header| make(header, start)) })
+}
+
+/// # Safety
+/// The page was allocated from `payer` and is not in use.
+unsafe fn put<T: Object>(payer: &Ref<Untyped>, page: u64, make: impl FnOnce(Header) -> T) -> Ref<T> {
+    const { assert!(size_of::<T>() <= 4096) };
+    let header = Header::new(T::KIND, Some(payer.clone()));
+    // SAFETY: by the caller's promise.
+    unsafe { Ref::new(crate::arch::memory::to_virtual(page), make(header)) }
 }

@@ -1,7 +1,11 @@
 //! Range: contiguous physical memory that can be mapped into Tasks and shared with the kernel.
 
+use core::ops::Range as Span;
+
 use abi::Error;
 
+use super::task::Sweep;
+use super::untyped::Pages;
 use super::{Header, Kind, Object, Ref, Untyped};
 use crate::arch::memory::to_virtual;
 
@@ -11,31 +15,44 @@ pub struct Range {
     base: u64,
     bytes: u64,
     device: bool,
-    /// The pages are the payer's and go back to it.
-    owned: bool,
+    /// The payer's pages, while they are not given back; `None` where the memory is not the payer's.
+    owned: Option<Span<u64>>,
+    /// Takes the mappings away in the end.
+    sweep: Sweep,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Range only.
 unsafe impl Object for Range {
     const KIND: Kind = Kind::Range;
+
+    fn dismantle(&mut self) -> bool {
+        if !self.sweep.step(&(self.base..self.base + self.bytes)) {
+            return false;
+        }
+        match (self.header.payer(), &mut self.owned) {
+            (Some(payer), Some(owned)) => payer.free_some(owned),
+            _ => true,
+        }
+    }
 }
 
 impl Range {
     /// Device memory.
     pub fn new_device(header: Header, base: u64, bytes: u64) -> Self {
-        Self { header, base, bytes, device: true, owned: false }
+        Self { header, base, bytes, device: true, owned: None, sweep: Sweep::Begin }
     }
 
     /// RAM that is not an Untyped's: the boot archive.
     pub fn new_borrowed(header: Header, base: u64, bytes: u64) -> Self {
-        Self { header, base, bytes, device: false, owned: false }
+        Self { header, base, bytes, device: false, owned: None, sweep: Sweep::Begin }
     }
 
     /// Allocate zeroed RAM.
     pub fn create(payer: &Ref<Untyped>, pages: u64) -> Result<Ref<Range>, Error> {
-        let base = payer.allocate(pages, if pages >= 512 { 512 } else { 1 })?;
-        super::create(payer, |header| Range { header, base, bytes: pages * 4096, device: false, owned: true })
-            .inspect_err(|_| payer.free(base, pages))
+        super::create_with(payer, Pages::wiped(pages), |header, base| {
+            let bytes = pages * 4096;
+            Range { header, base, bytes, device: false, owned: Some(base..base + bytes), sweep: Sweep::Begin }
+        })
     }
 
     pub fn is_device(&self) -> bool {
@@ -68,19 +85,15 @@ impl Range {
 #[cfg(feature = "check")]
 impl Range {
     pub fn audit(&self, audit: &mut crate::check::Audit) {
-        if self.owned {
-            audit.own(&self.header, self.base, self.bytes / 4096, crate::check::Use::Range);
-        } else {
-            audit.foreign(self.base, self.bytes);
+        match &self.owned {
+            None => audit.foreign(self.base, self.bytes),
+            Some(owned) if owned.is_empty() => {}
+            Some(owned) => {
+                audit.own(&self.header, owned.start, (owned.end - owned.start) / 4096, crate::check::Use::Range)
+            }
         }
-    }
-}
-
-impl Drop for Range {
-    fn drop(&mut self) {
-        super::Task::unmap_everywhere(self.base, self.bytes);
-        if let Some(payer) = self.header.payer().filter(|_| self.owned) {
-            payer.free(self.base, self.bytes / 4096);
+        if let Sweep::At(task, _) = &self.sweep {
+            audit.reference(task);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Task: an address space.
 
 use core::cell::Cell;
+use core::ptr::null;
 
 use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
 use kcore::handshake::Presence;
 use kcore::paging;
 
+use super::untyped::Pages;
 use super::{Header, Kind, Object, Range, Ref, Untyped};
 use crate::arch::memory;
 use crate::shootdown;
@@ -15,8 +17,10 @@ use crate::sync::SpinLock;
 pub struct Task {
     header: Header,
     root: u64,
-    /// The Task before this one in the list of all Tasks; belongs to the list's lock.
-    previous: Cell<*const Task>,
+    /// Neighbours in the list of all Tasks; they belong to the list's lock.
+    older: Cell<*const Task>,
+    newer: Cell<*const Task>,
+    listed: bool,
     tables: SpinLock<()>,
     pub presence: Presence,
 }
@@ -25,21 +29,85 @@ pub struct Task {
 unsafe impl Object for Task {
     const KIND: Kind = Kind::Task;
 
-    fn orphaned(&self) {
+    fn orphaned(&self) -> bool {
         shootdown::task_deleted(self);
+        true
+    }
+
+    fn dismantle(&mut self) -> bool {
+        // Cores hold a reference while the Task is in their CR3: none has it now.
+        debug_assert!(self.presence.active() == 0);
+        if core::mem::take(&mut self.listed) {
+            self.unlist();
+        }
+        paging::free_user_tables(&mut Tables(self), self.root, TABLES_OF_STEP)
     }
 }
 
+/// Page tables that are given back in one step of a destruction.
+const TABLES_OF_STEP: usize = 8;
+/// Entries of page tables that are read in one step of a [`Sweep`].
+const ENTRIES_OF_STEP: usize = 512;
+
 /// All Tasks, newest first.
 struct All {
-    last: *const Task,
+    newest: *const Task,
 }
 // SAFETY: only a pointer; following it is up to the holder of the lock.
 unsafe impl Send for All {}
-static ALL: SpinLock<All> = SpinLock::new(All { last: core::ptr::null() });
+static ALL: SpinLock<All> = SpinLock::new(All { newest: null() });
+
+/// A way through all Tasks in steps that takes every mapping of some memory away: the memory is about to go back. It reads
+/// all page tables: the price of keeping no record per mapping, paid only when a Range ends.
+///
+/// Nobody can map the memory any more (that takes a Range), so Tasks that come meanwhile do not matter, and neither do those
+/// that end: no core has them in its CR3.
+pub enum Sweep {
+    Begin,
+    /// In this Task, all below this address is done.
+    At(Ref<Task>, u64),
+    End,
+}
+
+impl Sweep {
+    /// Go on a little. True: nothing of `memory` is mapped any more.
+    pub fn step(&mut self, memory: &core::ops::Range<u64>) -> bool {
+        match self {
+            Self::Begin => *self = Self::to(|all| all.newest),
+            Self::At(task, address) => {
+                let guard = task.tables.lock();
+                let found = paging::unmap_physical(&mut Tables(task), task.root, address, memory, ENTRIES_OF_STEP);
+                drop(guard);
+                if found {
+                    shootdown::flush(task);
+                }
+                if *address == paging::USER_END {
+                    let next = Self::to(|_| task.older.get());
+                    *self = next;
+                }
+            }
+            Self::End => {}
+        }
+        matches!(self, Self::End)
+    }
+
+    /// The beginning of a Task in the list, or of the next one that lives.
+    fn to(first: impl FnOnce(&All) -> *const Task) -> Self {
+        let all = ALL.lock();
+        let mut at = first(&all);
+        // SAFETY: a Task leaves the list, under its lock, before its memory goes.
+        while let Some(task) = unsafe { at.as_ref() } {
+            if let Some(task) = Ref::upgrade(task) {
+                return Self::At(task, 0);
+            }
+            at = task.older.get();
+        }
+        Self::End
+    }
+}
 
 /// Page tables in the direct map, paid for by the Task's payer.
-struct Tables<'a>(&'a Untyped);
+struct Tables<'a>(&'a Task);
 
 impl paging::Tables for Tables<'_> {
     #[inline]
@@ -55,46 +123,50 @@ impl paging::Tables for Tables<'_> {
     }
 
     fn allocate(&mut self) -> Option<u64> {
-        self.0.allocate(1, 1).ok()
+        self.0.payer().allocate_page().ok()
     }
 
     fn free(&mut self, table: u64) {
-        self.0.free(table, 1);
+        self.0.payer().free(table, 1);
     }
 }
 
 impl Task {
     pub fn create(payer: &Ref<Untyped>) -> Result<Ref<Task>, Error> {
-        let root = payer.allocate(1, 1)?;
-        memory::share_kernel_half(root);
-        let task = super::create(payer, |header| Task {
-            header,
-            root,
-            previous: Cell::new(core::ptr::null()),
-            tables: SpinLock::new(()),
-            presence: Presence::new(),
-        })
-        .inspect_err(|_| payer.free(root, 1))?;
+        let task = super::create_with(payer, Pages::wiped(1), |header, root| {
+            memory::share_kernel_half(root);
+            Task {
+                header,
+                root,
+                older: Cell::new(null()),
+                newer: Cell::new(null()),
+                listed: true,
+                tables: SpinLock::new(()),
+                presence: Presence::new(),
+            }
+        })?;
         let mut all = ALL.lock();
-        task.previous.set(all.last);
-        all.last = &raw const *task;
+        task.older.set(all.newest);
+        // SAFETY: see `Sweep::to`.
+        if let Some(before) = unsafe { all.newest.as_ref() } {
+            before.newer.set(&raw const *task);
+        }
+        all.newest = &raw const *task;
         drop(all);
         Ok(task)
     }
 
-    /// Take away every mapping of `[physical, physical + bytes)` from every Task: the memory is about to go back. Walks
-    /// all page tables: the price of keeping no record per mapping, paid only when a Range ends.
-    pub fn unmap_everywhere(physical: u64, bytes: u64) {
-        let all = ALL.lock();
-        let mut at = all.last;
-        // SAFETY: a Task leaves the list, under its lock, before its memory goes.
-        while let Some(task) = unsafe { at.as_ref() } {
-            at = task.previous.get();
-            let guard = task.tables.lock();
-            let found = paging::unmap_physical(&mut task.page_tables(), task.root, physical, bytes);
-            drop(guard);
-            if found {
-                shootdown::flush(task);
+    fn unlist(&self) {
+        let mut all = ALL.lock();
+        let (older, newer) = (self.older.get(), self.newer.get());
+        // SAFETY: see `Sweep::to`.
+        unsafe {
+            match newer.as_ref() {
+                Some(newer) => newer.older.set(older),
+                None => all.newest = older,
+            }
+            if let Some(older) = older.as_ref() {
+                older.newer.set(newer);
             }
         }
     }
@@ -108,8 +180,8 @@ impl Task {
         self.root
     }
 
-    fn page_tables(&self) -> Tables<'_> {
-        Tables(self.header.payer().expect("a Task has a payer"))
+    fn payer(&self) -> &Untyped {
+        self.header.payer().expect("a Task has a payer")
     }
 
     /// Map part of a Range. On NoMemory nothing has changed but that page tables may have been made.
@@ -133,7 +205,7 @@ impl Task {
             bits |= paging::UNCACHED;
         }
         let guard = self.tables.lock();
-        let replaced = paging::map(&mut self.page_tables(), self.root, address, physical, size, bits);
+        let replaced = paging::map(&mut Tables(self), self.root, address, physical, size, bits);
         drop(guard);
         self.settle(replaced)
     }
@@ -143,7 +215,7 @@ impl Task {
     pub fn unmap(&self, address: u64, size: u64) -> Result<(), Error> {
         check_user_range(address, size)?;
         let guard = self.tables.lock();
-        let found = paging::unmap(&mut self.page_tables(), self.root, address, size);
+        let found = paging::unmap(&mut Tables(self), self.root, address, size);
         drop(guard);
         self.settle(found)
     }
@@ -166,7 +238,7 @@ impl Task {
 
     /// Visit the tables and pages of the user half.
     pub fn walk(&self, mut visit: impl FnMut(paging::Met)) {
-        paging::walk(&self.page_tables(), self.root, &mut visit);
+        paging::walk(&Tables(self), self.root, &mut visit);
     }
 
     pub fn audit(&self, audit: &mut crate::check::Audit) {
@@ -191,25 +263,6 @@ fn check_user_range(address: u64, size: u64) -> Result<(), Error> {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // Cores hold a reference while the Task is in their CR3: none has it now.
-        debug_assert!(self.presence.active() == 0);
-        let mut all = ALL.lock();
-        if core::ptr::eq(all.last, self) {
-            all.last = self.previous.get();
-        } else {
-            let mut at = all.last;
-            // SAFETY: as in `unmap_everywhere`.
-            while let Some(task) = unsafe { at.as_ref() } {
-                if core::ptr::eq(task.previous.get(), self) {
-                    task.previous.set(self.previous.get());
-                    break;
-                }
-                at = task.previous.get();
-            }
-        }
-        drop(all);
-        let mut tables = self.page_tables();
-        paging::free_user_tables(&mut tables, self.root);
-        tables.0.free(self.root, 1);
+        self.payer().free(self.root, 1);
     }
 }

@@ -8,6 +8,7 @@ use kcore::handshake::{self, Signalled, State, StateWord};
 
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
+use super::destroy::Ending;
 use super::{CSpace, Endpoint, Header, Kind as ObjectKind, Notification, Object, Range, Ref, Reply, Target, Task};
 use crate::arch::{self, Core};
 use crate::sched;
@@ -157,6 +158,8 @@ pub struct Thread {
     /// vCPU: absolute TSC of the next timer event; 0: none.
     pub deadline: AtomicU64,
     pub doorbell: SpinLock<Option<Target>>,
+    /// What ends by a system call that the thread has not come back from. Empty while it waits or stands still.
+    pub unfinished: Ending,
     xsave: Xsave,
 }
 
@@ -169,7 +172,7 @@ const _: () = assert!(size_of::<Thread>() <= 4096);
 unsafe impl Object for Thread {
     const KIND: ObjectKind = ObjectKind::Thread;
 
-    fn orphaned(&self) {
+    fn orphaned(&self) -> bool {
         self.mark_dead();
         self.cancel(Error::Cancelled);
         if let Some(core) = self.core() {
@@ -179,6 +182,7 @@ unsafe impl Object for Thread {
             sched::forget(core, self);
             sched::poke(core);
         }
+        true
     }
 }
 
@@ -216,6 +220,7 @@ impl Thread {
             user_task: Cell::new(None),
             deadline: AtomicU64::new(0),
             doorbell: SpinLock::new(None),
+            unfinished: Ending::new(),
             xsave: Xsave(UnsafeCell::new(arch::fpu::INITIAL)),
         }
     }
@@ -260,9 +265,9 @@ impl Thread {
         self.state.signal(pending, bits)
     }
 
-    /// Home core: come to rest if that was requested. True: it must not run.
+    /// Home core: come to rest, as was requested. True: it must not run.
     pub fn stop(&self) -> bool {
-        self.is_stop_requested() && self.state.stop(&self.home)
+        self.state.stop(&self.home)
     }
 
     /// THREAD_RESUME. True: it was stopped, and has to be made ready.
@@ -583,6 +588,7 @@ impl Thread {
         if let Some(doorbell) = self.doorbell.lock().as_ref() {
             doorbell.audit(audit);
         }
+        self.unfinished.audit(audit);
         let (_, caps) = self.header.counts();
         let state = self.state();
         let waits = matches!(state, State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification);

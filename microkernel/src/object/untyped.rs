@@ -1,14 +1,45 @@
 //! Untyped: memory that its holder may turn into objects, and by that their quota.
 
+use core::ops::Range as Span;
+
 use abi::Error;
 
 use super::{Header, Kind, Object, Ref};
 use crate::arch::memory::{to_virtual, zero};
 use crate::sync::SpinLock;
 
+/// Contiguous pages that an Untyped is asked for.
+#[derive(Clone, Copy)]
+pub struct Pages {
+    count: u64,
+    wiped: bool,
+}
+
+impl Pages {
+    pub const fn wiped(count: u64) -> Self {
+        Self { count, wiped: true }
+    }
+
+    /// As they are: for a child Untyped, which wipes what it gives out.
+    fn unwiped(count: u64) -> Self {
+        Self { count, wiped: false }
+    }
+
+    /// Large pages can be mapped where there are enough.
+    fn align(self) -> u64 {
+        if self.count >= 512 { 512 * 4096 } else { 4096 }
+    }
+}
+
+/// Pages that are given back in one step of a destruction.
+const PAGES_OF_STEP: u64 = 8;
+/// Pages that one allocation wipes, or joins, before it has to be asked again.
+const PAGES_OF_CALL: u64 = 512;
+
 struct Pool {
-    /// Pages from here to `end` were never given out.
+    /// Pages from here to `end` are not given out; those before `clean` are zero.
     fresh: u64,
+    clean: u64,
     end: u64,
     /// Pages that came back, linked through their first word; 0 ends the list. They are zero but for the link.
     returned: u64,
@@ -20,24 +51,30 @@ pub struct Untyped {
     header: Header,
     pool: SpinLock<Pool>,
     base: u64,
-    /// The parent's pages that this Untyped covers (0 for the boot-time ones, which have no parent).
-    owned_pages: u64,
+    /// The parent's pages that this Untyped covers, while they are not given back (none of a boot-time one, which has no
+    /// parent).
+    owned: Span<u64>,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Untyped only.
 unsafe impl Object for Untyped {
     const KIND: Kind = Kind::Untyped;
+
+    fn dismantle(&mut self) -> bool {
+        // Every object made from this pool held a reference to it: all its pages are back.
+        self.header.payer().is_none_or(|parent| parent.free_some(&mut self.owned))
+    }
 }
 
 impl Untyped {
     /// Over `[base, base + bytes)`, page aligned, memory found at boot.
     pub fn new_boot(header: Header, base: u64, bytes: u64) -> Self {
-        Self::new(header, base, bytes, 0)
+        Self::new(header, base, bytes, 0..0)
     }
 
-    fn new(header: Header, base: u64, bytes: u64, owned_pages: u64) -> Self {
-        let pool = Pool { fresh: base, end: base + bytes, returned: 0, returned_pages: 0 };
-        Self { header, pool: SpinLock::new(pool), base, owned_pages }
+    fn new(header: Header, base: u64, bytes: u64, owned: Span<u64>) -> Self {
+        let pool = Pool { fresh: base, clean: base, end: base + bytes, returned: 0, returned_pages: 0 };
+        Self { header, pool: SpinLock::new(pool), base, owned }
     }
 
     pub fn free_bytes(&self) -> u64 {
@@ -45,37 +82,21 @@ impl Untyped {
         pool.end - pool.fresh + pool.returned_pages * 4096
     }
 
-    /// Physical address of `pages` contiguous zeroed pages, aligned to `align` pages (a power of two).
-    pub fn allocate(&self, pages: u64, align: u64) -> Result<u64, Error> {
-        let mut pool = self.pool.lock();
-        if pages == 1 && align == 1 && pool.returned != 0 {
-            let page = pool.returned;
-            let link = to_virtual(page).cast::<u64>();
-            // SAFETY: a page in the list belongs to the pool and holds the link.
-            unsafe {
-                pool.returned = link.read();
-                link.write(0);
-            }
-            pool.returned_pages -= 1;
-            return Ok(page);
-        }
-        let start = pool.fresh.next_multiple_of(align * 4096);
-        let end = pages.checked_mul(4096).and_then(|bytes| start.checked_add(bytes)).ok_or(Error::NoMemory)?;
-        if end > pool.end {
-            return Err(Error::NoMemory);
-        }
-        let skipped = pool.fresh..start;
-        pool.fresh = end;
-        for page in skipped.step_by(4096) {
-            zero(page, 4096); // never given out yet: what it holds is from before the boot
-            pool.put(page);
-        }
-        drop(pool);
-        zero(start, end - start);
-        Ok(start)
+    /// Physical address of a zeroed page.
+    pub fn allocate_page(&self) -> Result<u64, Error> {
+        self.pool.lock().take(Pages::wiped(1))
     }
 
-    /// Take pages back. Their content is wiped here, so that nothing of it can be seen by whoever gets them next.
+    /// A zeroed page for an object, and pages that it owns. Cancelled: there is more to wipe or to join than one call does, ask
+    /// again. (Never for single pages.)
+    pub fn allocate(&self, owned: Pages) -> Result<(u64, u64), Error> {
+        let mut pool = self.pool.lock();
+        let start = pool.take(owned)?;
+        let page = pool.take(Pages::wiped(1)).inspect_err(|_| pool.take_back(start, owned))?;
+        Ok((page, start))
+    }
+
+    /// Take a few pages back. Their content is wiped here, so that nothing of it can be seen by whoever gets them next.
     pub fn free(&self, start: u64, pages: u64) {
         zero(start, pages * 4096);
         let mut pool = self.pool.lock();
@@ -87,10 +108,23 @@ impl Untyped {
                 pool.put(page);
             }
         }
-        if pool.returned_pages * 4096 == pool.fresh - self.base {
-            // All is back, in whatever order: it can be given out in one piece again. (Fresh pages are wiped when they go.)
-            (pool.fresh, pool.returned, pool.returned_pages) = (self.base, 0, 0);
+        if pool.returned_pages > 0 && pool.returned_pages * 4096 == pool.fresh - self.base {
+            // All is back, in whatever order: it can be given out in one piece again, but for the links it is not clean.
+            (pool.fresh, pool.clean, pool.returned, pool.returned_pages) = (self.base, self.base, 0, 0);
         }
+    }
+
+    /// Take a part of `pages` back, and leave the rest. True: there is none.
+    pub fn free_some(&self, pages: &mut Span<u64>) -> bool {
+        let count = ((pages.end - pages.start) / 4096).min(PAGES_OF_STEP);
+        if count > 0 {
+            // From the side on which they join what is fresh; else so that they can be joined later, the highest first.
+            let last = self.pool.lock().fresh == pages.end;
+            let start = if last { pages.end - count * 4096 } else { pages.start };
+            *pages = if last { pages.start..start } else { start + count * 4096..pages.end };
+            self.free(start, count);
+        }
+        pages.is_empty()
     }
 }
 
@@ -112,13 +146,13 @@ impl Untyped {
 
     pub fn audit(&self, audit: &mut crate::check::Audit) {
         use crate::check::Use;
-        if self.owned_pages > 0 {
-            audit.own(&self.header, self.base, self.owned_pages, Use::Nothing);
+        if !self.owned.is_empty() {
+            audit.own(&self.header, self.owned.start, (self.owned.end - self.owned.start) / 4096, Use::Nothing);
         }
         let pool = self.pool.lock();
         crate::holds!(
             &self.header,
-            pool.fresh >= self.base && pool.fresh <= pool.end,
+            self.base <= pool.fresh && pool.fresh <= pool.clean && pool.clean <= pool.end,
             "fresh pages begin at {:#x}",
             pool.fresh
         );
@@ -146,19 +180,67 @@ impl Untyped {
 }
 
 impl Pool {
-    /// Pages that came back last and lie just below `fresh` become fresh again, so that objects that go in the reverse
-    /// order of their making leave one contiguous piece.
-    fn join(&mut self) {
-        while self.returned != 0 && self.returned + 4096 == self.fresh {
-            self.fresh = self.returned;
-            let link = to_virtual(self.returned).cast::<u64>();
-            // SAFETY: a page in the list belongs to the pool and holds the link.
-            unsafe {
-                self.returned = link.read();
-                link.write(0);
-            }
-            self.returned_pages -= 1;
+    /// Physical address of pages.
+    fn take(&mut self, pages: Pages) -> Result<u64, Error> {
+        if pages.count == 1 && self.returned != 0 {
+            return Ok(self.pop());
         }
+        let start = self.fresh.next_multiple_of(pages.align());
+        let end = pages.count.checked_mul(4096).and_then(|bytes| start.checked_add(bytes)).ok_or(Error::NoMemory)?;
+        if end > self.end {
+            return Err(if self.join() { Error::Cancelled } else { Error::NoMemory });
+        }
+        self.wipe_to(if pages.wiped { end } else { start })?;
+        self.clean = self.clean.max(end);
+        for skipped in (self.fresh..start).step_by(4096) {
+            self.put(skipped);
+        }
+        self.fresh = end;
+        Ok(start)
+    }
+
+    /// Undo `take`, after which not even a single page was left.
+    fn take_back(&mut self, start: u64, pages: Pages) {
+        if start + pages.count * 4096 == self.fresh {
+            self.fresh = start;
+            if !pages.wiped {
+                self.clean = start;
+            }
+        } else {
+            self.put(start); // a page from the list
+        }
+    }
+
+    /// Zero what is not given out, up to `end`.
+    fn wipe_to(&mut self, end: u64) -> Result<(), Error> {
+        let left = end.saturating_sub(self.clean);
+        let now = left.min(PAGES_OF_CALL * 4096);
+        zero(self.clean, now);
+        self.clean += now;
+        if now < left { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Pages that came back last and lie just below `fresh` become fresh again, so that objects that go in the reverse
+    /// order of their making leave one contiguous piece. Whether there were any.
+    fn join(&mut self) -> bool {
+        let before = self.fresh;
+        while self.returned != 0 && self.returned + 4096 == self.fresh && before - self.fresh < PAGES_OF_CALL * 4096 {
+            self.fresh = self.pop();
+        }
+        self.fresh != before
+    }
+
+    /// Take the page out of the list that came into it last.
+    fn pop(&mut self) -> u64 {
+        let page = self.returned;
+        let link = to_virtual(page).cast::<u64>();
+        // SAFETY: a page in the list belongs to the pool and holds the link.
+        unsafe {
+            self.returned = link.read();
+            link.write(0);
+        }
+        self.returned_pages -= 1;
+        page
     }
 
     /// Put a zeroed page into the list.
@@ -170,18 +252,10 @@ impl Pool {
     }
 }
 
-impl Drop for Untyped {
-    fn drop(&mut self) {
-        // Every object made from this pool held a reference to it: all its pages are back.
-        if let Some(parent) = self.header.payer().filter(|_| self.owned_pages > 0).cloned() {
-            parent.free(self.base, self.owned_pages);
-        }
-    }
-}
-
 /// Make a child Untyped of `pages` pages.
 pub fn create_child(payer: &Ref<Untyped>, pages: u64) -> Result<Ref<Untyped>, Error> {
-    let base = payer.allocate(pages, if pages >= 512 { 512 } else { 1 })?;
-    super::create(payer, |header| Untyped::new(header, base, pages * 4096, pages))
-        .inspect_err(|_| payer.free(base, pages))
+    super::create_with(payer, Pages::unwiped(pages), |header, base| {
+        let bytes = pages * 4096;
+        Untyped::new(header, base, bytes, base..base + bytes)
+    })
 }

@@ -24,7 +24,7 @@ pub enum Error {
     BadState = 9,
     /// The object was deleted while the caller waited for it.
     Deleted = 10,
-    /// The wait was cancelled.
+    /// The wait was cancelled; or there is more to do than one call does: call again.
     Cancelled = 11,
     /// Nothing to receive (polling receive only).
     Empty = 12,

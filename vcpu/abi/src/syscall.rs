@@ -73,7 +73,8 @@ pub const RIGHT_ALL: u64 = 15;
 pub const NO_ARGUMENT: u64 = u64::MAX;
 
 /// Untyped: (kind, size, destination slot). size: pages for Untyped and Range, slots for CSpace, else 0. The pages of
-/// a Range are physically contiguous, and aligned to 2 MiB where it has at least 512 pages.
+/// a Range are physically contiguous, and aligned to 2 MiB where it has at least 512 pages. On
+/// [`crate::Error::Cancelled`] there is more memory to wipe than one call does, call again.
 pub const UNTYPED_RETYPE: u64 = 1;
 /// Untyped: () -> free bytes.
 pub const UNTYPED_FREE: u64 = 2;

@@ -20,9 +20,7 @@ pub const MSI: u64 = abi::ROOT_CAP_FREE + 128;
 
 /// Retype memory of the largest Untyped.
 pub fn retype(what: &'static str, kind: u64, size: u64, slot: u64) -> Result<(), Reason> {
-    invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[kind, size, slot])
-        .map(drop)
-        .map_err(|e| Reason::Kernel(what, e))
+    rt::retype(abi::ROOT_CAP_UNTYPED, kind, size, slot).map_err(|e| Reason::Kernel(what, e))
 }
 
 /// Call a method and say what failed.

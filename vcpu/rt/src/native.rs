@@ -102,6 +102,16 @@ pub fn invoke(handle: u64, method: u64, words: &[u64]) -> Result<[u64; 2], Error
     Ok([answer.words[0], answer.words[1]])
 }
 
+/// Make an object, in as many calls as it takes.
+pub fn retype(untyped: u64, kind: u64, size: u64, slot: u64) -> Result<(), Error> {
+    loop {
+        match invoke(untyped, abi::UNTYPED_RETYPE, &[kind, size, slot]) {
+            Err(Error::Cancelled) => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
 /// Send a message and wait for the answer.
 #[inline]
 pub fn call(endpoint: u64, label: u64, words: [u64; 4], length: u64) -> Result<Answer, Error> {
