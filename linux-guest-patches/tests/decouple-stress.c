@@ -299,7 +299,8 @@ static int run(int seconds, unsigned int seed)
 	printf("%ld steps, %ld attached by themselves, %ld moved by others, %ld signals, %ld killed, %ld wrong\n",
 	       total, atomic_load(&shared->attached), moved, signalled, killed,
 	       atomic_load(&shared->wrong));
-	return total > 0 && !atomic_load(&shared->wrong) ? 0 : 1;
+	return total > 0 && atomic_load(&shared->attached) > 0 && moved > 0 &&
+	       !atomic_load(&shared->wrong) ? 0 : 1;
 }
 
 int main(int argc, char **argv)
