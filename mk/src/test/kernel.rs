@@ -144,27 +144,54 @@ fn on_the_kernel(kernel: &Kernel, cores: u32, filter: Option<&str>, tally: &mut 
     Ok(())
 }
 
-/// The same random operations with the fast path and without it: all that the threads saw must be the same.
+/// What one run of random operations printed.
+struct Differential {
+    /// Lines with digests.
+    digests: Vec<String>,
+    /// Operations that the kernel did not refuse.
+    accepted: u32,
+    /// TSC ticks, which follow the instructions on this machine.
+    time: u64,
+}
+
+impl Differential {
+    fn read(log: &str) -> Option<Self> {
+        let digests: Vec<String> =
+            log.lines().filter(|line| line.starts_with("differential: ")).map(str::to_owned).collect();
+        let accepted = digests.last()?.split_once(" accepted")?.0.rsplit(' ').next()?.parse().ok()?;
+        let time = log.lines().find_map(|line| line.strip_prefix("time: ")?.parse().ok())?;
+        (digests.len() > 1).then_some(Self { digests, accepted, time })
+    }
+}
+
+/// The same random operations with the fast path and without it: all that the threads saw must be the same. With it they take
+/// less time, else it is not taken; and the kernel does what they ask for often enough.
 fn fast_path_agrees(kernel: &Kernel) -> Result<()> {
     let archive = archive(kernel)?;
     let machine =
         Machine { cores: 1, memory: "256M".into(), accelerator: Accelerator::TcgRepeatable, extra: Vec::new() };
-    let digests = |option: &str| -> Result<Vec<String>> {
+    let run = |option: &str| -> Result<Differential> {
         let (code, log) =
             boot_on(&machine, kernel, Some(&archive), &format!("differential={DIFFERENTIAL_OPERATIONS} {option}"))?;
-        let lines: Vec<String> =
-            log.lines().filter(|line| line.starts_with("differential: ")).map(str::to_owned).collect();
-        if code != Some(1) || lines.len() < 2 {
-            bail!("QEMU ended with {code:?}; log:\n{log}");
+        match Differential::read(&log) {
+            Some(seen) if code == Some(1) => Ok(seen),
+            _ => bail!("QEMU ended with {code:?}; log:\n{log}"),
         }
-        Ok(lines)
     };
-    let (fast, slow) = (digests("")?, digests("tacet.nofast")?);
-    match fast.iter().zip(&slow).find(|(fast, slow)| fast != slow) {
-        Some((fast, slow)) => bail!("with the fast path:    {fast}\nwithout the fast path: {slow}"),
-        None if fast.len() != slow.len() => bail!("{} and {} digests", fast.len(), slow.len()),
-        None => Ok(()),
+    let (fast, slow) = (run("")?, run("tacet.nofast")?);
+    if let Some((fast, slow)) = fast.digests.iter().zip(&slow.digests).find(|(fast, slow)| fast != slow) {
+        bail!("with the fast path:    {fast}\nwithout the fast path: {slow}");
     }
+    if fast.digests.len() != slow.digests.len() {
+        bail!("{} and {} digests", fast.digests.len(), slow.digests.len());
+    }
+    if fast.time >= slow.time {
+        bail!("the fast path is not taken: {} ticks with it, {} without", fast.time, slow.time);
+    }
+    if fast.accepted < DIFFERENTIAL_OPERATIONS / 4 {
+        bail!("only {} of {DIFFERENTIAL_OPERATIONS} operations were accepted", fast.accepted);
+    }
+    Ok(())
 }
 
 /// With `tacet.trace` there is one line for each refused call, without it none.
