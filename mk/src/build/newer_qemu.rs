@@ -34,7 +34,7 @@ impl NewerQemu {
 /// Fetches and unpacks it, or finds that done.
 pub fn build(cache: &Cache) -> Result<NewerQemu> {
     let mirror = mirror()?;
-    let key = Key::new("newer-qemu 1").text(&mirror).text(SUITE);
+    let key = Key::new("newer-qemu 1").text(&mirror).text(SUITE).text(&PACKAGES.join(" "));
     let folder = cache.stage("newer-qemu", &key.finish(), |out| {
         let mut step = Step::begin(cache, "QEMU with x2APIC", 10)?;
         let work = tempfile::tempdir_in(out)?;
