@@ -11,7 +11,9 @@ use abi::{Error, MAP_READ, RESUME_USER, RIGHT_ALL, ROOT_CAP_CSPACE, SYS_VCPU_RES
 use rt::{call, invoke, println, receive, reply_receive, send};
 
 use crate::decoupled::Decoupled;
-use crate::support::{self, CODE, DATA, Outcome, Shared, copy, delete, memory, object, slot, thread, user_task};
+use crate::support::{
+    self, CODE, ENDPOINT, Outcome, Shared, copy, delete, foreign_server, object, slot, start_in, thread, user_task,
+};
 use crate::vcpus::{self, Vcpu};
 
 /// Windows of each operation; the median counts.
@@ -97,7 +99,6 @@ fn empty() -> Outcome {
     Ok(())
 }
 
-static ENDPOINT: Shared = Shared::new();
 static REPLY: Shared = Shared::new();
 
 extern "C" fn echo(_: u64) -> ! {
@@ -127,31 +128,10 @@ fn call_same() -> Outcome {
     Ok(())
 }
 
-/// A thread of priority `priority` in a Task of its own.
-fn foreign(code: &[u8], priority: u64, fault_endpoint: u64) -> Result<(), Error> {
-    let (task, _, _) = user_task(code)?;
-    let new = object(abi::KIND_THREAD, 0)?;
-    let (message, _) = memory(1)?;
-    invoke(new, abi::THREAD_CONFIGURE, &[ROOT_CAP_CSPACE, task, message, 0, fault_endpoint])?;
-    invoke(new, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, priority])?;
-    invoke(new, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
-    Ok(())
-}
-
 /// Calls with `words` words to a thread of another Task, which answers with as many; `windowed` makes them.
 fn across(words: u64, windowed: impl Fn(u64) -> Result<(), Error>) -> Outcome {
     let (endpoint, reply) = rendezvous()?;
-    // mov edi, endpoint; mov ebx, reply; xor esi, esi; mov eax, SYS_RECV; syscall;
-    // 1: mov edi, endpoint; mov rsi, tag; mov eax, SYS_REPLY_RECV; syscall; jmp 1b
-    let mut code = [
-        0xbf, 0, 0, 0, 0, 0xbb, 0, 0, 0, 0, 0x31, 0xf6, 0xb8, 3, 0, 0, 0, 0x0f, 0x05, //
-        0xbf, 0, 0, 0, 0, 0x48, 0xbe, 0, 0, 0, 0, 0, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xe8,
-    ];
-    code[1..5].copy_from_slice(&(endpoint as u32).to_le_bytes());
-    code[6..10].copy_from_slice(&(reply as u32).to_le_bytes());
-    code[20..24].copy_from_slice(&(endpoint as u32).to_le_bytes());
-    code[26..34].copy_from_slice(&abi::tag(0, words, 0).to_le_bytes());
-    foreign(&code, 201, 0)?;
+    foreign_server(endpoint, reply, words, 201)?;
     for _ in 0..ROUNDS {
         windowed(endpoint)?;
     }
@@ -181,7 +161,8 @@ fn signal_wait() -> Outcome {
 fn trap() -> Outcome {
     let (endpoint, reply) = rendezvous()?;
     // ud2; the answer moves it back to the start
-    foreign(&[0x0f, 0x0b], 150, endpoint)?;
+    let (task, _, _) = user_task(&[0x0f, 0x0b])?;
+    start_in(task, 0, 150, endpoint)?;
     receive(endpoint, reply)?;
     for _ in 0..ROUNDS {
         window!("14", reply_receive(endpoint, reply, 0, [CODE, 0, 0, 0], 1))?;

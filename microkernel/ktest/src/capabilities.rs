@@ -3,11 +3,12 @@
 use abi::{
     CSPACE_COPY, CSPACE_DELETE, CSPACE_MOVE, CSPACE_REVOKE, Error, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_CSPACE,
 };
+use fastrand::Rng;
 use rt::{invoke, poll, send};
 
 use crate::support::{
-    Outcome, POOL, Random, Shared, Test, copy, delete, equal, free_bytes, holds, object, refused, slot, thread,
-    thread_in, wait_for,
+    Outcome, POOL, Shared, Test, copy, delete, equal, free_bytes, holds, object, refused, slot, thread, thread_in,
+    wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -91,14 +92,23 @@ fn wrong_kind() -> Outcome {
 
 fn revoke() -> Outcome {
     let parent = object(abi::KIND_NOTIFICATION, 0)?;
-    let sibling = object(abi::KIND_NOTIFICATION, 0)?;
     let child = copy(parent, RIGHT_ALL, 1)?;
+    let sibling = copy(parent, RIGHT_ALL, 2)?;
     let grandchild = copy(child, RIGHT_ALL, 0)?;
-    invoke(ROOT_CAP_CSPACE, CSPACE_REVOKE, &[parent])?;
-    refused(send(child, 0, [0; 4], 0), Error::NoCapability)?;
+    invoke(ROOT_CAP_CSPACE, CSPACE_REVOKE, &[child])?;
     refused(send(grandchild, 0, [0; 4], 0), Error::NoCapability)?;
+    for kept in [parent, child, sibling] {
+        send(kept, 0, [0; 4], 0)?;
+    }
+    equal(poll(parent, 0)?.badge, 3)?;
+    let grandchild = copy(child, RIGHT_ALL, 0)?;
+    let other = object(abi::KIND_NOTIFICATION, 0)?;
+    invoke(ROOT_CAP_CSPACE, CSPACE_REVOKE, &[parent])?;
+    for gone in [child, sibling, grandchild] {
+        refused(send(gone, 0, [0; 4], 0), Error::NoCapability)?;
+    }
     send(parent, 0, [0; 4], 0)?;
-    send(sibling, 0, [0; 4], 0)?;
+    send(other, 0, [0; 4], 0)?;
     Ok(())
 }
 
@@ -190,9 +200,9 @@ static OTHER: Shared = Shared::new();
 /// Runs in the CSpace that holds the copies: uses one after another.
 extern "C" fn user_of_copies(core: u64) -> ! {
     let (sent, absent) = (&SENT[core as usize - 1], &ABSENT[core as usize - 1]);
-    let mut random = Random(core);
+    let mut random = Rng::with_seed(core);
     loop {
-        match send(1 + random.below(10_000), 0, [0; 4], 0) {
+        match send(1 + random.u64(..10_000), 0, [0; 4], 0) {
             Ok(()) => sent.set(sent.get() + 1),
             Err(Error::NoCapability) => absent.set(absent.get() + 1),
             Err(_) => OTHER.set(1),
@@ -261,13 +271,13 @@ fn random_derivation() -> Outcome {
     let mut model: [Option<u64>; SLOTS] = [None; SLOTS];
     invoke(ROOT_CAP_CSPACE, CSPACE_COPY, &[range, first, RIGHT_ALL, 0])?;
     model[0] = Some(RIGHT_ALL);
-    let mut random = Random(7);
+    let mut random = Rng::with_seed(7);
     for _ in 0..3000 {
-        let (from, to) = (random.below(SLOTS as u64) as usize, random.below(SLOTS as u64) as usize);
+        let (from, to) = (random.usize(..SLOTS), random.usize(..SLOTS));
         let (source, target) = (first + from as u64, first + to as u64);
         // Rights beyond those that exist must not help either.
-        let wanted = random.below(16) | random.below(2) << 8 | random.below(2) << 63;
-        let method = [CSPACE_COPY, abi::CSPACE_PUT, CSPACE_MOVE, CSPACE_DELETE][random.below(4) as usize];
+        let wanted = random.u64(..16) | random.u64(..2) << 8 | random.u64(..2) << 63;
+        let method = [CSPACE_COPY, abi::CSPACE_PUT, CSPACE_MOVE, CSPACE_DELETE][random.usize(..4)];
         let words = if method == CSPACE_DELETE { [target, 0, 0, 0] } else { [source, target, wanted, 0] };
         let made = invoke(ROOT_CAP_CSPACE, method, &words).is_ok();
         match (method, model[from], model[to]) {

@@ -7,7 +7,7 @@ use abi::{MAP_READ, MAP_WRITE, MapItem, RIGHT_ALL, TASK_UNMAP, TRAP_REFUSED, TRA
 use rt::{invoke, poll, receive};
 
 use crate::support::{
-    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, memory, object, refused, thread, tsc, tsc_hz,
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, holds, memory, object, pause, refused, thread,
     user_task, wait_for,
 };
 
@@ -101,11 +101,6 @@ fn word(at: u64) -> u64 {
     unsafe { (at as *const u64).read_volatile() }
 }
 
-fn pause() {
-    let end = tsc() + tsc_hz() / 50;
-    while tsc() < end {}
-}
-
 fn system_calls() -> Outcome {
     let d = Decoupled::new(&CALLS)?;
     d.frame().frame.regs.rbx = 77;
@@ -127,8 +122,7 @@ fn late_answer() -> Outcome {
     d.run()?;
     for _ in 0..3 {
         d.trap()?;
-        pause();
-        equal(u64::from(d.frame().sleeping.load(Ordering::SeqCst)), 1)?;
+        holds(wait_for(|| d.frame().sleeping.load(Ordering::SeqCst) == 1))?;
         d.answer(0)?;
     }
     d.trap().map(drop)

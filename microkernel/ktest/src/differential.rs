@@ -11,11 +11,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use abi::{
     Error, MAP_READ, MAP_WRITE, MSG_WORDS, MessagePage, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_CSPACE, TAG_POLL,
 };
+use fastrand::Rng;
 use rt::{invoke, println};
 
-use crate::support::{
-    self, CODE, DATA, Outcome, Random, Shared, address, copy, delete, memory, object, slot, user_task,
-};
+use crate::support::{self, Outcome, Shared, address, copy, delete, foreign_server, object, slot};
 
 /// A digest is printed this many times, so that the first difference can be found.
 const REPORTS: u64 = 20;
@@ -98,30 +97,28 @@ fn system_call(number: u64, handle: u64, tag: u64, words: [u64; 4], reply: u64) 
 /// One worker's state.
 struct Worker {
     index: u64,
-    random: Random,
+    random: Rng,
     page: *mut MessagePage,
 }
 
 impl Worker {
     /// Mostly an Endpoint that can be called.
     fn pick_called(&mut self) -> u64 {
-        match self.random.below(8) {
+        match self.random.u64(..8) {
             0..2 => self.pick(),
             2 => SLOTS[PICKED - 2].get(),
-            _ => {
-                SLOTS[4 * self.random.below(ENDPOINTS as u64) as usize + [0, 1, 3][self.random.below(3) as usize]].get()
-            }
+            _ => SLOTS[4 * self.random.usize(..ENDPOINTS) + [0, 1, 3][self.random.usize(..3)]].get(),
         }
     }
 
     /// One of the slots.
     fn pick(&mut self) -> u64 {
-        SLOTS[self.random.below(PICKED as u64) as usize].get()
+        SLOTS[self.random.usize(..PICKED)].get()
     }
 
     fn reply(&mut self) -> u64 {
-        match self.random.below(8) {
-            0 => REPLIES[self.random.below(4) as usize].get(),
+        match self.random.u64(..8) {
+            0 => REPLIES[self.random.usize(..4)].get(),
             1 => self.pick(),
             _ => REPLIES[self.index as usize % 4].get(),
         }
@@ -129,26 +126,25 @@ impl Worker {
 
     /// Mostly short messages; now and then long ones, too long ones, a capability, reserved bits.
     fn tag(&mut self) -> u64 {
-        let words = match self.random.below(16) {
-            0..12 => self.random.below(5),
-            12..15 => self.random.below(MSG_WORDS as u64 + 1),
-            _ => self.random.below(256),
+        let words = match self.random.u64(..16) {
+            0..12 => self.random.u64(..5),
+            12..15 => self.random.u64(..MSG_WORDS as u64 + 1),
+            _ => self.random.u64(..256),
         };
-        let caps = if self.random.below(12) == 0 { self.random.below(3) } else { 0 };
-        let mut tag = abi::tag(self.random.below(1 << 31), words, caps);
-        if self.random.below(40) == 0 {
-            tag |= 1 << (44 + self.random.below(19));
+        let caps = if self.random.u64(..12) == 0 { self.random.u64(..3) } else { 0 };
+        let mut tag = abi::tag(self.random.u64(..1 << 31), words, caps);
+        if self.random.u64(..40) == 0 {
+            tag |= 1 << (44 + self.random.u64(..19));
         }
         tag
     }
 
     fn operate(&mut self, number: u64, handle: u64, tag: u64, reply: u64) {
-        let words = [self.random.below(1 << 62), self.random.below(1 << 62), self.index, DONE.load(Ordering::Relaxed)];
+        let words = [self.random.u64(..1 << 62), self.random.u64(..1 << 62), self.index, DONE.load(Ordering::Relaxed)];
         // SAFETY: this worker's message page.
         unsafe {
-            (&raw mut (*self.page).words[4 + self.random.below(60) as usize])
-                .write_volatile(self.random.below(1 << 62));
-            let cap = if self.random.below(2) == 0 { SCRATCH[self.index as usize].get() } else { self.pick() };
+            (&raw mut (*self.page).words[4 + self.random.usize(..60)]).write_volatile(self.random.u64(..1 << 62));
+            let cap = if self.random.bool() { SCRATCH[self.index as usize].get() } else { self.pick() };
             (&raw mut (*self.page).cap).write_volatile(cap);
         }
         let out = system_call(number, handle, tag, words, reply);
@@ -170,7 +166,7 @@ impl Worker {
     }
 
     fn step(&mut self, role: Role) {
-        let habit = self.random.below(10);
+        let habit = self.random.u64(..10);
         match role {
             Role::Handler => self.answer_fault(),
             Role::Faulting if habit == 0 => {
@@ -189,9 +185,9 @@ impl Worker {
                 self.operate(abi::SYS_CALL, handle, tag, 0);
             }
             _ => {
-                let number = self.random.below(4);
+                let number = self.random.u64(..4);
                 let (handle, tag, reply) = (self.pick(), self.tag(), self.reply());
-                let poll = if self.random.below(2) == 0 { TAG_POLL } else { 0 };
+                let poll = if self.random.bool() { TAG_POLL } else { 0 };
                 self.operate(number, handle, tag | poll, reply);
             }
         }
@@ -208,7 +204,7 @@ impl Worker {
 extern "C" fn worker(index: u64) -> ! {
     let mut worker = Worker {
         index,
-        random: Random(SEED.get().wrapping_mul(index + 1).wrapping_add(index)),
+        random: Rng::with_seed(SEED.get().wrapping_mul(index + 1).wrapping_add(index)),
         page: PAGES[index as usize].get() as *mut MessagePage,
     };
     let (role, _) = WORKERS[index as usize];
@@ -220,25 +216,6 @@ extern "C" fn worker(index: u64) -> ! {
             worker.step(role);
         }
     }
-}
-
-/// A thread in a Task of its own that sends every message back.
-fn foreign_server(endpoint: u64, reply: u64) -> Result<(), Error> {
-    // mov ebx, reply; mov edi, endpoint; xor esi, esi; mov eax, SYS_RECV; syscall;
-    // 1: mov edi, endpoint; mov eax, SYS_REPLY_RECV; syscall; jmp 1b
-    let mut code = [
-        0xbb, 0, 0, 0, 0, 0xbf, 0, 0, 0, 0, 0x31, 0xf6, 0xb8, 3, 0, 0, 0, 0x0f, 0x05, //
-        0xbf, 0, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf2,
-    ];
-    code[1..5].copy_from_slice(&(reply as u32).to_le_bytes());
-    code[6..10].copy_from_slice(&(endpoint as u32).to_le_bytes());
-    code[20..24].copy_from_slice(&(endpoint as u32).to_le_bytes());
-    let (task, _, _) = user_task(&code)?;
-    let thread = object(abi::KIND_THREAD, 0)?;
-    let (message, _) = memory(1)?;
-    invoke(thread, abi::THREAD_CONFIGURE, &[ROOT_CAP_CSPACE, task, message, 0, 0])?;
-    invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 202])?;
-    invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0]).map(drop)
 }
 
 /// Fill a slot anew, from which everything is deleted before: what came into it with a message, too. (Deleting lets others
@@ -270,36 +247,36 @@ fn reply(number: usize) -> Result<(), Error> {
 }
 
 /// The first thread runs: all others wait. Have some of them go on.
-fn stir(random: &mut Random, threads: &[u64]) -> Result<(), Error> {
-    let kind = random.below(16);
+fn stir(random: &mut Rng, threads: &[u64]) -> Result<(), Error> {
+    let kind = random.u64(..16);
     note(&[0x5717, kind]);
     match kind {
         0 => {
-            let number = random.below(ENDPOINTS as u64) as usize;
+            let number = random.usize(..ENDPOINTS);
             for slot in &SLOTS[4 * number + 1..4 * number + 4] {
                 let _ = delete(slot.get());
             }
             endpoint(number)?;
         }
-        1 => reply(random.below(4) as usize)?,
+        1 => reply(random.usize(..4))?,
         2..6 => {
             // (Who faults is not cancelled: that would be its end.)
-            let index = 1 + random.below(threads.len() as u64 - 1) as usize;
+            let index = 1 + random.u64(..threads.len() as u64 - 1) as usize;
             if WORKERS[index].0 != Role::Faulting {
                 note(&[invoke(threads[index], abi::THREAD_CANCEL, &[]).map_or_else(|e| e as u64, |_| 0)]);
             }
         }
         6 => {
-            let index = random.below(threads.len() as u64) as usize;
+            let index = random.u64(..threads.len() as u64) as usize;
             invoke(threads[index], abi::THREAD_STOP, &[])?;
             let out = system_call(abi::SYS_SEND, SLOTS[4 * (index % ENDPOINTS)].get(), TAG_POLL, [9; 4], 0);
             note(&out);
             invoke(threads[index], abi::THREAD_RESUME, &[])?;
         }
         _ => {
-            let handle = SLOTS[random.below(PICKED as u64) as usize].get();
-            let tag = abi::tag(random.below(1000), random.below(20), 0) | TAG_POLL;
-            note(&system_call(abi::SYS_SEND, handle, tag, [random.below(1 << 40); 4], 0));
+            let handle = SLOTS[random.usize(..PICKED)].get();
+            let tag = abi::tag(random.u64(..1000), random.u64(..20), 0) | TAG_POLL;
+            note(&system_call(abi::SYS_SEND, handle, tag, [random.u64(..1 << 40); 4], 0));
         }
     }
     Ok(())
@@ -337,7 +314,7 @@ fn differ(operations: u64, seed: u64) -> Outcome {
     }
     let foreign = object(abi::KIND_ENDPOINT, 0)?;
     SLOTS[PICKED - 2].set(copy(foreign, RIGHT_WRITE, 3)?);
-    foreign_server(foreign, object(abi::KIND_REPLY, 0)?)?;
+    foreign_server(foreign, object(abi::KIND_REPLY, 0)?, 4, 202)?;
     FAULTS[0].set(object(abi::KIND_ENDPOINT, 0)?);
     FAULTS[1].set(object(abi::KIND_REPLY, 0)?);
     let mut threads = [0; WORKERS.len()];
@@ -351,7 +328,7 @@ fn differ(operations: u64, seed: u64) -> Outcome {
         invoke(*thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, priority])?;
         invoke(*thread, abi::THREAD_START, &[worker as *const () as u64, at + 5 * 4096 - 8, i as u64])?;
     }
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let mut reported = 0;
     let mut stirred = 0u64;
     while DONE.load(Ordering::Relaxed) < operations {

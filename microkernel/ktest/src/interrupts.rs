@@ -31,6 +31,8 @@ const APIC: u64 = 0xfee0_0000;
 /// A pin that QEMU's HPET can raise and nothing else does.
 const GSI: u64 = 20;
 const LEVEL: u64 = 1;
+/// A time of the HPET that is hours away. (QEMU 10 turns times into signed nanoseconds: the largest would be in its past.)
+const NOT_YET: u64 = 1 << 40;
 
 /// Device memory, mapped: its address here.
 fn device(physical: u64) -> Result<u64, Error> {
@@ -108,7 +110,7 @@ impl Hpet {
         let at = device(HPET)?;
         write64(at + 0x10, 0);
         holds(read64(at + 0x120) >> (32 + GSI) & 1 == 1)?; // this timer can raise this pin
-        write64(at + 0x128, u64::MAX >> 1); // not yet
+        write64(at + 0x128, NOT_YET);
         write64(at + 0x120, GSI << 9 | u64::from(level) << 1 | 1 << 2);
         write64(at + 0x10, 1);
         Ok(Self(at))
@@ -158,6 +160,8 @@ fn level() -> Outcome {
 fn edge() -> Outcome {
     let (_, notification) = handler(MACHINE_GSI, [GSI, cores() - 1, 0, 0], 2, 16)?;
     let hpet = Hpet::new(false)?;
+    pause();
+    refused(poll(notification, 0), Error::Empty)?;
     for _ in 0..5 {
         hpet.fire();
         comes(notification, 16)?;

@@ -4,7 +4,8 @@ use abi::{Error, RIGHT_ALL, RIGHT_READ, RIGHT_WRITE, tag};
 use rt::{call, invoke, poll, raw, receive, reply_receive, send};
 
 use crate::support::{
-    Outcome, POOL, Random, Shared, Test, copy, cores, delete, equal, holds, object, refused, slot, thread, tsc, tsc_hz,
+    ENDPOINT, Outcome, POOL, Race, Shared, Test, copy, cores, delete, equal, holds, let_others_run, object, refused,
+    sleep_for_ever, slot, thread,
 };
 
 pub const TESTS: &[Test] = &[
@@ -23,10 +24,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_signal_wakes_a_waiter_on_another_core", cores: 2, run: remote_signal },
 ];
 
-static ENDPOINT: Shared = Shared::new();
 static REPLY: Shared = Shared::new();
-/// Where threads wait that have done their part.
-static IDLE: Shared = Shared::new();
 static RESULT: Shared = Shared::new();
 static STATUS: Shared = Shared::new();
 
@@ -40,15 +38,7 @@ extern "C" fn echo(_: u64) -> ! {
     }
 }
 
-/// Wait at an endpoint that nobody sends to.
-fn sleep_for_ever() -> ! {
-    loop {
-        let _ = receive(IDLE.get(), 0);
-    }
-}
-
 fn echo_from(core: u64) -> Outcome {
-    IDLE.set(object(abi::KIND_ENDPOINT, 0)?);
     let endpoint = object(abi::KIND_ENDPOINT, 0)?;
     ENDPOINT.set(endpoint);
     REPLY.set(object(abi::KIND_REPLY, 0)?);
@@ -95,9 +85,9 @@ fn reply_once() -> Outcome {
     let (endpoint, reply) = lonely_caller()?;
     receive(endpoint, reply)?;
     // Answered twice: the second answer finds nobody. (The receive half finds a message that waits already.)
-    for _ in 0..2 {
+    for answer in [11, 12] {
         thread(0, 220, 0, sender, endpoint)?;
-        reply_receive(endpoint, reply, 0, [11, 0, 0, 0], 1)?;
+        reply_receive(endpoint, reply, 0, [answer, 0, 0, 0], 1)?;
     }
     let_others_run()?;
     equal(STATUS.get(), 100 + 11)
@@ -106,19 +96,6 @@ fn reply_once() -> Outcome {
 extern "C" fn sender(endpoint: u64) -> ! {
     let _ = send(endpoint, 0, [0; 4], 0);
     sleep_for_ever()
-}
-
-extern "C" fn signal_sleeper(slot: u64) -> ! {
-    let _ = send(slot, 0, [0; 4], 0);
-    sleep_for_ever()
-}
-
-/// Let threads of lower priority on this core run until they wait or spin.
-fn let_others_run() -> Outcome {
-    let sleeper = copy(object(abi::KIND_NOTIFICATION, 0)?, RIGHT_ALL, 1)?;
-    thread(0, 1, 0, signal_sleeper, sleeper)?;
-    receive(sleeper, 0)?;
-    Ok(())
 }
 
 extern "C" fn caller_once(_: u64) -> ! {
@@ -134,7 +111,6 @@ fn lonely_caller() -> Result<(u64, u64), crate::support::Failure> {
     STATUS.set(0);
     let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
     ENDPOINT.set(endpoint);
-    IDLE.set(object(abi::KIND_ENDPOINT, 0)?);
     thread(0, 150, 0, caller_once, 0)?;
     Ok((endpoint, reply))
 }
@@ -157,7 +133,6 @@ fn deleted_reply() -> Outcome {
 
 fn receiver_without_reply() -> Outcome {
     let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
-    IDLE.set(object(abi::KIND_ENDPOINT, 0)?);
     ENDPOINT.set(endpoint);
     REPLY.set(reply);
     STATUS.set(0);
@@ -193,21 +168,23 @@ extern "C" fn comes(way: u64) -> ! {
 fn deleted_on_arrival() -> Outcome {
     let slot = slot();
     ENDPOINT.set(slot);
-    let mut random = Random(7);
     for (way, (kind, _)) in WAYS.into_iter().enumerate() {
         ROUND.set(0);
         RESULT.set(0);
+        let mut race = Race::new();
         let comes = thread(cores() - 1, 100, 0, comes, way as u64)?;
         for round in 1..=400 {
             invoke(POOL, abi::UNTYPED_RETYPE, &[kind, 0, slot])?;
             ROUND.set(round);
-            let end = tsc() + random.below(tsc_hz() / 100_000);
-            while tsc() < end {}
+            race.wait();
             delete(slot)?;
             holds(RESULT.await_value(round))?;
             // It came too late, or just so.
-            holds([Error::NoCapability, Error::Deleted].iter().any(|&error| STATUS.get() == error as u64))?;
+            let (late, waited) = (Error::NoCapability as u64, Error::Deleted as u64);
+            holds([late, waited].contains(&STATUS.get()))?;
+            race.ended(STATUS.get() == waited);
         }
+        race.both_happened()?;
         delete(comes)?;
     }
     Ok(())
@@ -237,7 +214,6 @@ extern "C" fn wait_then_note(notification: u64) -> ! {
 }
 
 fn remote_signal() -> Outcome {
-    IDLE.set(object(abi::KIND_ENDPOINT, 0)?);
     STATUS.set(0);
     RESULT.set(0);
     let notification = object(abi::KIND_NOTIFICATION, 0)?;

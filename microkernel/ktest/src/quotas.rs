@@ -1,10 +1,11 @@
 //! Who pays: no client can use up what another one has, and what comes back is all there and clean.
 
 use abi::{Error, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_TASK, TASK_MAP};
+use fastrand::Rng;
 use rt::invoke;
 
 use crate::support::{
-    Failure, Outcome, Random, Shared, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot,
+    Failure, Outcome, Shared, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot,
     thread, wait_for,
 };
 
@@ -45,10 +46,10 @@ fn exhaustion() -> Outcome {
     let (greedy, modest) = (object(abi::KIND_UNTYPED, 100)?, object(abi::KIND_UNTYPED, 100)?);
     let (pool, other) = (free_bytes(), free_of(modest)?);
     // The greedy client takes all kinds in turn until nothing of any kind can be had.
-    let mut random = Random(3);
+    let mut random = Rng::with_seed(3);
     let mut refusals = 0;
     while refusals < 200 {
-        let (kind, size) = KINDS[random.below(KINDS.len() as u64) as usize];
+        let (kind, size) = KINDS[random.u64(..KINDS.len() as u64) as usize];
         match retype(greedy, kind, size) {
             Ok(_) => refusals = 0,
             Err(error) => {
@@ -126,18 +127,18 @@ fn overlap() -> Outcome {
     let parent = object(abi::KIND_UNTYPED, 600)?;
     let mut extents = [(0u64, 0u64); 128];
     let mut count = 0;
-    let mut random = Random(11);
+    let mut random = Rng::with_seed(11);
     let mut slots = [0; 128];
     for _ in 0..2000 {
-        let at = random.below(128) as usize;
+        let at = random.usize(..128);
         if slots[at] != 0 {
             delete(slots[at])?;
             slots[at] = 0;
             continue;
         }
         // A Range straight from the parent, or through a child Untyped that only the Range keeps.
-        let pages = 1 + random.below(9);
-        let made = if random.below(2) == 0 {
+        let pages = 1 + random.u64(..9);
+        let made = if random.bool() {
             retype(parent, abi::KIND_RANGE, pages)
         } else {
             retype(parent, abi::KIND_UNTYPED, pages + 1).and_then(|child| {

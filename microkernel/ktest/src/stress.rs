@@ -1,10 +1,11 @@
 //! All at once: messages, copies, revocation and mappings on all cores.
 
 use abi::{Error, MAP_READ, MAP_WRITE, RIGHT_ALL, ROOT_CAP_CSPACE, ROOT_CAP_TASK};
+use fastrand::Rng;
 use rt::{call, invoke, receive, reply_receive};
 
 use crate::support::{
-    Outcome, Random, Shared, Test, address, copy, cores, equal, holds, object, slot, thread, wait_for,
+    ENDPOINT, Outcome, Shared, Test, address, copy, cores, equal, holds, object, slot, thread, wait_for,
 };
 
 pub const TESTS: &[Test] =
@@ -13,7 +14,6 @@ pub const TESTS: &[Test] =
 /// Slots that come and go, for each client.
 const CAPS: u64 = 4;
 static FIRST: Shared = Shared::new();
-static ENDPOINT: Shared = Shared::new();
 static ANSWERED: [Shared; 4] = [const { Shared::new() }; 4];
 static REFUSED: [Shared; 4] = [const { Shared::new() }; 4];
 static WRONG: Shared = Shared::new();
@@ -30,10 +30,10 @@ extern "C" fn serve(reply: u64) -> ! {
 /// Calls through whichever of its capabilities is there.
 extern "C" fn client(core: u64) -> ! {
     let i = core as usize;
-    let mut random = Random(core + 1);
+    let mut random = Rng::with_seed(core + 1);
     loop {
-        let word = random.below(1 << 30);
-        let through = FIRST.get() + core * CAPS + random.below(CAPS);
+        let word = random.u64(..1 << 30);
+        let through = FIRST.get() + core * CAPS + random.u64(..CAPS);
         match call(through, 1, [word, word, word, word], 4) {
             Ok(answer) if answer.words == [word + 1; 4] => ANSWERED[i].set(ANSWERED[i].get() + 1),
             Err(Error::NoCapability) => REFUSED[i].set(REFUSED[i].get() + 1),
@@ -64,13 +64,13 @@ fn all_at_once() -> Outcome {
     let at = address(16384);
     let parent = copy(endpoint, RIGHT_ALL, 0)?;
     let brief = slot();
-    let mut random = Random(99);
+    let mut random = Rng::with_seed(99);
     for _ in 0..4000 {
-        let to = first + random.below(clients * CAPS);
-        match random.below(6) {
+        let to = first + random.u64(..clients * CAPS);
+        match random.u64(..6) {
             0 | 1 => drop(invoke(ROOT_CAP_CSPACE, abi::CSPACE_COPY, &[parent, to, RIGHT_ALL, 0])),
             2 => drop(invoke(ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[to])),
-            3 if random.below(8) == 0 => while invoke(ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[parent]).is_err() {},
+            3 if random.u64(..8) == 0 => while invoke(ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[parent]).is_err() {},
             4 => {
                 // The clients' own Task: their cores take part in the shootdown.
                 for in_task in [ROOT_CAP_TASK, task] {
@@ -94,5 +94,7 @@ fn all_at_once() -> Outcome {
         let before = ANSWERED[core].get();
         holds(wait_for(|| ANSWERED[core].get() > before + 20))?;
     }
+    // In between, some came with a capability that was gone.
+    holds((1..clients as usize).all(|core| REFUSED[core].get() > 0))?;
     equal(WRONG.get(), 0)
 }

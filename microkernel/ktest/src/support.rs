@@ -3,7 +3,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE, RootBoot};
+use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_ALL, RootBoot};
+use fastrand::Rng;
 use rt::invoke;
 
 pub struct Test {
@@ -82,6 +83,7 @@ pub fn begin() {
     NEXT_SLOT.store(FIRST_SLOT, Ordering::Relaxed);
     NEXT_ADDRESS.store(FIRST_ADDRESS, Ordering::Relaxed);
     rt::retype(abi::ROOT_CAP_UNTYPED, abi::KIND_UNTYPED, POOL_PAGES, POOL).expect("the test's Untyped");
+    IDLE.set(object(abi::KIND_ENDPOINT, 0).expect("the Endpoint for idle threads"));
 }
 
 /// Take everything back that the test made.
@@ -176,6 +178,31 @@ pub fn thread_in(
     Ok((slot, at))
 }
 
+/// The Endpoint that a test's threads use, where they use one.
+pub static ENDPOINT: Shared = Shared::new();
+/// An Endpoint that nobody sends to.
+static IDLE: Shared = Shared::new();
+
+/// What a thread does that has done its part.
+pub fn sleep_for_ever() -> ! {
+    loop {
+        let _ = rt::receive(IDLE.get(), 0);
+    }
+}
+
+extern "C" fn signal_then_sleep(slot: u64) -> ! {
+    let _ = rt::send(slot, 0, [0; 4], 0);
+    sleep_for_ever()
+}
+
+/// Let threads of lower priority on this core run until they wait.
+pub fn let_others_run() -> Outcome {
+    let bell = copy(object(abi::KIND_NOTIFICATION, 0)?, RIGHT_ALL, 1)?;
+    thread(0, 1, 0, signal_then_sleep, bell)?;
+    rt::receive(bell, 0)?;
+    Ok(())
+}
+
 /// Machine code of a user program: `code!(NAME, "instruction", ...)` defines it, `bytes(&NAME)` gives it. It must not
 /// depend on its place. Local labels 98 and 99 are taken.
 #[macro_export]
@@ -220,11 +247,7 @@ impl Program {
     pub fn start_on(core: u64, code: &[u8]) -> Result<Self, Error> {
         let (task, _, data) = user_task(code)?;
         let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
-        let thread = object(abi::KIND_THREAD, 0)?;
-        let (message, _) = memory(1)?;
-        invoke(thread, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, task, message, 0, endpoint])?;
-        invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, 10])?;
-        invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+        let thread = start_in(task, core, 10, endpoint)?;
         Ok(Self { endpoint, reply, thread, task, data })
     }
 
@@ -238,6 +261,11 @@ impl Program {
         // SAFETY: the page is mapped here for the test's length.
         unsafe { (self.data as *const u64).add(index).read_volatile() }
     }
+
+    pub fn set_word(&self, index: usize, value: u64) {
+        // SAFETY: as above.
+        unsafe { (self.data as *mut u64).add(index).write_volatile(value) }
+    }
 }
 
 /// A Task with `code` at [`CODE`] and one page of data at [`DATA`]. (Task, data Range, data as seen here.)
@@ -250,6 +278,41 @@ pub fn user_task(code: &[u8]) -> Result<(u64, u64, u64), Error> {
     let (data_range, data_at) = memory(1)?;
     invoke(task, abi::TASK_MAP, &[data_range, 0, DATA, 4096, MAP_READ | MAP_WRITE])?;
     Ok((task, data_range, data_at))
+}
+
+/// Start a thread in a Task that [`user_task`] made; its slot.
+pub fn start_in(task: u64, core: u64, priority: u64, fault_endpoint: u64) -> Result<u64, Error> {
+    let thread = object(abi::KIND_THREAD, 0)?;
+    let (message, _) = memory(1)?;
+    invoke(thread, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, task, message, 0, fault_endpoint])?;
+    invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, priority])?;
+    invoke(thread, abi::THREAD_START, &[CODE, DATA + 4096, 0])?;
+    Ok(thread)
+}
+
+// Its data page has the slots of an Endpoint and a Reply, and the tag of its answers. (SYS_RECV and SYS_REPLY_RECV.)
+code!(
+    SERVER,
+    "mov edi, [0x800000]",
+    "mov ebx, [0x800008]",
+    "xor esi, esi",
+    "mov eax, 3",
+    "syscall",
+    "2:",
+    "mov edi, [0x800000]",
+    "mov rsi, [0x800010]",
+    "mov eax, 1",
+    "syscall",
+    "jmp 2b",
+);
+const _: () = assert!(abi::SYS_RECV == 3 && abi::SYS_REPLY_RECV == 1);
+
+/// A thread of this core in a Task of its own that sends `words` words of every message back.
+pub fn foreign_server(endpoint: u64, reply: u64, words: u64, priority: u64) -> Result<(), Error> {
+    let (task, _, data) = user_task(bytes(&raw const SERVER))?;
+    // SAFETY: its data page, as seen here.
+    unsafe { (data as *mut [u64; 3]).write_volatile([endpoint, reply, abi::tag(0, words, 0)]) };
+    start_in(task, 0, priority, 0).map(drop)
 }
 
 pub const CODE: u64 = 0x40_0000;
@@ -296,13 +359,39 @@ pub fn holds(condition: bool) -> Outcome {
     equal(u64::from(condition), 1)
 }
 
-/// Pseudo-random numbers (Knuth's MMIX generator), the same in each run.
-pub struct Random(pub u64);
+/// A race that this core holds with another one, again and again: how long it waits, so that now one comes first, now the
+/// other, however fast the machine is.
+pub struct Race {
+    random: Rng,
+    ticks: u64,
+    /// How often this core was too early, and too late.
+    outcomes: [u64; 2],
+}
 
-impl Random {
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) % end
+impl Race {
+    pub fn new() -> Self {
+        Self { random: Rng::with_seed(7), ticks: 1000, outcomes: [0; 2] }
+    }
+
+    /// The other core has just been let go; wait before doing this core's part.
+    pub fn wait(&mut self) {
+        let end = tsc() + self.random.u64(..self.ticks);
+        while tsc() < end {}
+    }
+
+    /// Whether the other core came first this time.
+    pub fn ended(&mut self, other_came_first: bool) {
+        self.outcomes[usize::from(other_came_first)] += 1;
+        self.ticks = if other_came_first { self.ticks - self.ticks / 8 } else { self.ticks + self.ticks / 8 + 10 };
+    }
+
+    /// Fail unless each core came first at times.
+    #[track_caller]
+    pub fn both_happened(&self) -> Outcome {
+        if !self.outcomes.contains(&0) {
+            return Ok(());
+        }
+        Err(Failure { line: core::panic::Location::caller().line(), saw: self.outcomes, error: None })
     }
 }
 

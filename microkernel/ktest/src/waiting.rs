@@ -4,8 +4,8 @@ use abi::{Error, MessagePage, RIGHT_ALL, RIGHT_GRANT, RIGHT_READ, RIGHT_WRITE, T
 use rt::{call, invoke, poll, raw, receive, send};
 
 use crate::support::{
-    Failure, Outcome, Shared, Test, copy, delete, equal, free_bytes, holds, object, pause, refused, slot, thread,
-    thread_in, tsc, wait_for,
+    ENDPOINT, Failure, Outcome, Shared, Test, copy, delete, equal, free_bytes, holds, let_others_run, object, pause,
+    refused, sleep_for_ever, slot, thread, thread_in, tsc, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -22,15 +22,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "cancelling_crosses_cores_and_loses_no_wakeup", cores: 2, run: cancel_against_answer },
 ];
 
-static ENDPOINT: Shared = Shared::new();
-static IDLE: Shared = Shared::new();
 static STATUS: [Shared; 8] = [const { Shared::new() }; 8];
-
-fn sleep_for_ever() -> ! {
-    loop {
-        let _ = receive(IDLE.get(), 0);
-    }
-}
 
 extern "C" fn caller(index: u64) -> ! {
     STATUS[index as usize].set(1);
@@ -52,24 +44,10 @@ extern "C" fn receiver(index: u64) -> ! {
 }
 
 fn prepare() -> Result<u64, Failure> {
-    IDLE.set(object(abi::KIND_ENDPOINT, 0)?);
     let endpoint = object(abi::KIND_ENDPOINT, 0)?;
     ENDPOINT.set(endpoint);
     STATUS.iter().for_each(|status| status.set(0));
     Ok(endpoint)
-}
-
-extern "C" fn signal_then_sleep(slot: u64) -> ! {
-    let _ = send(slot, 0, [0; 4], 0);
-    sleep_for_ever()
-}
-
-/// Let threads of lower priority on this core run until they wait.
-fn let_others_run() -> Outcome {
-    let bell = copy(object(abi::KIND_NOTIFICATION, 0)?, RIGHT_ALL, 1)?;
-    thread(0, 1, 0, signal_then_sleep, bell)?;
-    receive(bell, 0)?;
-    Ok(())
 }
 
 fn order() -> Outcome {
