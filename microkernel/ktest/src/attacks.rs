@@ -8,10 +8,26 @@ use crate::support::{CODE, DATA, Outcome, Program, Test, begin_anew, bytes, equa
 
 pub const TESTS: &[Test] = &[
     Test { name: "privileged_instructions_fault", cores: 1, run: privileged },
+    Test {
+        name: "invd_and_wbinvd_fault",
+        cores: 1,
+        run: || all_fault(&[&[0x0f, 0x08], &[0x0f, 0x09]], GENERAL_PROTECTION),
+    },
+    Test {
+        name: "into_and_vmxon_are_undefined",
+        cores: 1,
+        run: || all_fault(&[&[0xce], &[0xf3, 0x0f, 0xc7, 0x30]], INVALID_OPCODE),
+    },
+    Test { name: "instructions_of_other_modes_are_undefined", cores: 1, run: undefined },
+    Test { name: "sysenter_leads_nowhere", cores: 1, run: sysenter },
+    Test { name: "icebp_is_a_debug_exception_of_the_program", cores: 1, run: icebp },
     Test { name: "no_io_port_can_be_used", cores: 1, run: ports },
     Test { name: "descriptor_tables_cannot_be_read", cores: 1, run: umip },
     Test { name: "debug_registers_are_out_of_reach", cores: 1, run: debug_registers },
     Test { name: "no_selector_leads_out_of_user_mode", cores: 1, run: selectors },
+    Test { name: "no_far_return_leads_out_of_user_mode", cores: 1, run: far_returns },
+    Test { name: "no_far_return_brings_privileged_flags", cores: 1, run: flags_of_far_returns },
+    Test { name: "popf_brings_no_privileged_flags", cores: 1, run: flags_of_popf },
     Test { name: "kernel_addresses_cannot_be_read_written_or_run", cores: 1, run: kernel_addresses },
     Test { name: "stack_pointers_of_any_value_are_harmless", cores: 1, run: stacks },
     Test { name: "a_system_call_at_the_end_of_the_address_space_returns_a_fault", cores: 1, run: last_syscall },
@@ -57,8 +73,6 @@ fn privileged() -> Outcome {
             &[0x0f, 0x00, 0xd0],       // lldt ax
             &[0x0f, 0x00, 0xd8],       // ltr ax
             &[0x0f, 0x01, 0x38],       // invlpg [rax]
-            &[0x0f, 0x08],             // invd
-            &[0x0f, 0x09],             // wbinvd
             &[0x0f, 0x01, 0xf8],       // swapgs
             &[0x0f, 0x01, 0xd1],       // xsetbv
             &[0x48, 0x0f, 0x07],       // sysretq
@@ -66,6 +80,40 @@ fn privileged() -> Outcome {
         ],
         GENERAL_PROTECTION,
     )
+}
+
+fn undefined() -> Outcome {
+    all_fault(
+        &[
+            &[0x0f, 0x01, 0xca], // clac
+            &[0x0f, 0x01, 0xcb], // stac
+            &[0x0f, 0x01, 0xc8], // monitor
+            &[0x0f, 0x01, 0xc9], // mwait
+            &[0x0f, 0x01, 0xc1], // vmcall
+            &[0x0f, 0x01, 0xc2], // vmlaunch
+            &[0x0f, 0x01, 0xd8], // vmrun
+            &[0x0f, 0x37],       // getsec
+            &[0x0f, 0xaa],       // rsm
+        ],
+        INVALID_OPCODE,
+    )
+}
+
+fn sysenter() -> Outcome {
+    // Undefined in 64-bit mode on AMD's CPUs; on Intel's the kernel has left no code segment for it. SYSEXIT is privileged.
+    for code in [&[0x0f, 0x34], &[0x0f, 0x35]] {
+        let [vector, error, _, rip] = Program::start(code)?.fault()?;
+        holds(vector == GENERAL_PROTECTION || vector == INVALID_OPCODE)?;
+        equal(error, 0)?;
+        equal(rip, CODE)?;
+    }
+    Ok(())
+}
+
+fn icebp() -> Outcome {
+    let [vector, _, _, rip] = Program::start(&[0xf1])?.fault()?;
+    equal(vector, 1)?;
+    equal(rip, CODE + 1)
 }
 
 fn ports() -> Outcome {
@@ -127,8 +175,7 @@ fn selectors() -> Outcome {
         }
         begin_anew();
     }
-    // Far jumps and calls to the kernel's code, data, the TSS, an LDT, and behind the table. (Not RETF: QEMU 7.2 executes it
-    // with supervisor accesses, which SMAP forbids.)
+    // Far jumps and calls to the kernel's code, data, the TSS, an LDT, and behind the table.
     for selector in [0x08u8, 0x0b, 0x0c, 0x10, 0x23, 0x30, 0x33, 0x40, 0x7c] {
         for transfer in [0x2c, 0x1c] {
             // jmp far [CODE + 16] or call far [CODE + 16]; at CODE + 8, UD2
@@ -149,6 +196,79 @@ fn selectors() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// IRETQ and RETFQ.
+const IRET: [u8; 2] = [0x48, 0xcf];
+const RETF: [u8; 2] = [0x48, 0xcb];
+/// Where far returns lead to, if they lead anywhere: `pushfq; pop [DATA]; ud2`.
+const TARGET: u64 = CODE + 64;
+const TELL_FLAGS: [u8; 10] = [0x9c, 0x8f, 0x04, 0x25, 0, 0, 0x80, 0, 0x0f, 0x0b];
+
+/// Runs `begin`, then pushes these words and returns by them.
+fn return_by(begin: &[u8], words: &[u64], instruction: [u8; 2]) -> Result<(Program, [u64; 4]), abi::Error> {
+    let mut code = [0x90; 64 + TELL_FLAGS.len()];
+    code[..begin.len()].copy_from_slice(begin);
+    let mut end = begin.len();
+    for word in words {
+        code[end] = 0x68; // push imm32
+        code[end + 1..end + 5].copy_from_slice(&(*word as u32).to_le_bytes());
+        end += 5;
+    }
+    code[end..end + 2].copy_from_slice(&instruction);
+    code[64..].copy_from_slice(&TELL_FLAGS);
+    let program = Program::start(&code)?;
+    let fault = program.fault()?;
+    Ok((program, fault))
+}
+
+const USER_CODE: u64 = 0x2b;
+const USER_DATA: u64 = 0x23;
+const STACK: u64 = DATA + 2048;
+
+fn far_returns() -> Outcome {
+    // To the kernel's code and data, null, user data, the TSS, an LDT, and behind the table.
+    for selector in [0x08, 0x0b, 0x10, 0, 3, 0x23, 0x30, 0x33, 0x0c, 0x0f, 0x40, 0x7b] {
+        let (_, iret) = return_by(&[], &[USER_DATA, STACK, 2, selector, TARGET], IRET)?;
+        let (_, retf) = return_by(&[], &[selector, TARGET], RETF)?;
+        for [vector, error, _, rip] in [iret, retf] {
+            equal(vector, GENERAL_PROTECTION)?;
+            equal(error, selector & 0xfc)?;
+            holds(rip < TARGET)?;
+        }
+    }
+    // To user code it works, so it was the selector; and a stack segment of the kernel's is refused as well.
+    equal(return_by(&[], &[USER_DATA, STACK, 2, USER_CODE, TARGET], IRET)?.1[3], TARGET + 8)?;
+    equal(return_by(&[], &[USER_CODE, TARGET], RETF)?.1[3], TARGET + 8)?;
+    equal(return_by(&[], &[0x10, STACK, 2, USER_CODE, TARGET], IRET)?.1[0], GENERAL_PROTECTION)
+}
+
+/// IOPL 3, VM; the interrupt flag is off.
+const BAD_FLAGS: u64 = 0x2_3002;
+/// Those bits of RFLAGS, and the interrupt flag.
+const PRIVILEGED_FLAGS: u64 = 0x2_3200;
+
+fn flags_of_far_returns() -> Outcome {
+    let (program, fault) = return_by(&[], &[USER_DATA, STACK, BAD_FLAGS, USER_CODE, TARGET], IRET)?;
+    equal(fault[3], TARGET + 8)?;
+    equal(program.word(0) & PRIVILEGED_FLAGS, 0x200)?;
+    // pushfq; or dword ptr [rsp], NT; popfq: with it, an IRET would be the return of a task.
+    let nested_task = [0x9c, 0x81, 0x0c, 0x24, 0, 0x40, 0, 0, 0x9d];
+    let (_, [vector, error, _, rip]) = return_by(&nested_task, &[USER_DATA, STACK, 2, USER_CODE, TARGET], IRET)?;
+    equal(vector, GENERAL_PROTECTION)?;
+    equal(error, 0)?;
+    holds(rip < TARGET)
+}
+
+fn flags_of_popf() -> Outcome {
+    let mut code = [0; 6 + TELL_FLAGS.len()];
+    code[0] = 0x68; // push imm32; popfq
+    code[1..5].copy_from_slice(&(BAD_FLAGS as u32).to_le_bytes());
+    code[5] = 0x9d;
+    code[6..].copy_from_slice(&TELL_FLAGS);
+    let program = Program::start(&code)?;
+    equal(program.fault()?[0], INVALID_OPCODE)?;
+    equal(program.word(0) & PRIVILEGED_FLAGS, 0x200)
 }
 
 fn kernel_addresses() -> Outcome {

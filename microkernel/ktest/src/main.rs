@@ -2,7 +2,7 @@
 //!
 //! Each test is a function that fails where the kernel does not keep its word; docs/acceptance.md says which case it is
 //! for. Words of the command line: `ktest=NAME,...` runs the tests of these names (where there is none of a name, those whose
-//! name contains it), `ktest=list` prints `test NAME, N cores` for each; without one all run that have cores enough. Output:
+//! name contains it), `skip=NAME,...` leaves tests out, `ktest=list` prints `test NAME, N cores` for each; without one all run that have cores enough. Output:
 //! `ok NAME` or `not ok NAME: reason` a line; the exit status tells of failures. A test gets a fresh range of slots and gives everything back by revoking its Untyped.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -58,14 +58,14 @@ mod program {
         // SAFETY: the kernel passes the address of a page that holds a RootBoot.
         let boot = unsafe { &*(boot as *const RootBoot) };
         support::init(boot);
-        let length = boot.cmdline.iter().position(|&b| b == 0).unwrap_or(0);
-        let options = core::str::from_utf8(&boot.cmdline[..length]).unwrap_or("");
-        let wanted = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("ktest="));
-        if options.split_ascii_whitespace().any(|w| w == "kbench") {
+        let Some(words) = boot.words() else { rt::exit(2) };
+        let words = || words.clone();
+        let wanted = words().find_map(|w| w.strip_prefix("ktest="));
+        if words().any(|w| w == "kbench") {
             rt::exit(u64::from(!bench::run()));
         }
-        if let Some(operations) = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("differential=")) {
-            let seed = options.split_ascii_whitespace().find_map(|w| w.strip_prefix("seed="));
+        if let Some(operations) = words().find_map(|w| w.strip_prefix("differential=")) {
+            let seed = words().find_map(|w| w.strip_prefix("seed="));
             let (Ok(operations), Ok(seed)) = (operations.parse(), seed.unwrap_or("1").parse()) else { rt::exit(2) };
             rt::exit(u64::from(!differential::run(operations, seed)));
         }
@@ -94,10 +94,12 @@ mod program {
         let all = || groups.into_iter().flatten();
         let matches = |name: &str, w: &str| if all().any(|test| test.name == w) { name == w } else { name.contains(w) };
         let is_wanted = |name: &str| wanted.is_none_or(|list| list.split(',').any(|w| matches(name, w)));
+        let skipped = words().find_map(|w| w.strip_prefix("skip=")).unwrap_or("");
+        let is_skipped = |name: &str| skipped.split(',').any(|w| name == w);
         let mut failed = 0;
         let mut ran = 0;
         for Test { name, cores, run } in all() {
-            if !is_wanted(name) || boot.cores < *cores {
+            if !is_wanted(name) || is_skipped(name) || boot.cores < *cores {
                 continue;
             }
             ran += 1;

@@ -5,8 +5,8 @@ use fastrand::Rng;
 use rt::invoke;
 
 use crate::support::{
-    Failure, Outcome, Shared, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot,
-    thread, wait_for,
+    Failure, Outcome, Shared, Test, address, delete, equal, free_bytes, holds, memory, object, refused, slot, thread,
+    wait_for,
 };
 
 pub const TESTS: &[Test] = &[

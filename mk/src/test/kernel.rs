@@ -1,5 +1,6 @@
 //! The microkernel's own tests, run on it in QEMU; its limits; and boots that must fail with one clear line.
 
+use super::emulator::Wrong;
 use super::tally::Tally;
 use crate::build::{Builder, Kernel, newc_archive};
 use crate::child::Running;
@@ -45,11 +46,13 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         let list: String = names().map(|name| format!("\n  {name}")).collect();
         bail!("no test of the kernel has `{filter}` in its name; there are{list}");
     }
+    let wrong = Wrong::of(Command::new("qemu-system-x86_64"))?;
     for &cores in CORES {
-        if inside.iter().any(|(name, needed)| wanted(name) && *needed <= cores) {
-            on_the_kernel(&kernel, cores, filter, tally)?;
+        if inside.iter().any(|(name, needed)| wanted(name) && !wrong.has(name) && *needed <= cores) {
+            on_the_kernel(&kernel, cores, filter, &wrong, tally)?;
         }
     }
+    wrong.tell("kernel", wanted, tally);
     for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
         tally.record(&format!("kernel: {name}"), check(&kernel));
     }
@@ -118,9 +121,12 @@ pub fn to_the_end(mut command: Command, serial: &Path) -> Result<(Option<i32>, S
     }
 }
 
-fn on_the_kernel(kernel: &Kernel, cores: u32, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+fn on_the_kernel(kernel: &Kernel, cores: u32, filter: Option<&str>, wrong: &Wrong, tally: &mut Tally) -> Result<()> {
     let whole = format!("kernel: the tests end in order, {cores} cores");
-    let words = filter.map(|filter| format!("ktest={filter}")).unwrap_or_default();
+    let mut words = wrong.skip();
+    if let Some(filter) = filter {
+        words += &format!(" ktest={filter}");
+    }
     let (code, log) = match boot(kernel, Some(&archive(kernel)?), cores, "256M", &words) {
         Ok(outcome) => outcome,
         Err(error) => {

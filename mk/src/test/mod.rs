@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod acceptance;
 mod boot;
+mod emulator;
 mod fuzz;
 mod guest;
 mod host;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 pub struct Tally {
     passed: u32,
     failed: Vec<String>,
+    left_out: u32,
 }
 
 impl Tally {
@@ -23,6 +24,12 @@ impl Tally {
         for line in reason.trim_end().lines() {
             println!("        {line}");
         }
+    }
+
+    /// A test that cannot be run here, and why.
+    pub fn leave_out(&mut self, name: &str, reason: &str) {
+        self.left_out += 1;
+        println!("omitted {name} ({reason})");
     }
 
     /// A test whose outcome is a result.
@@ -53,7 +60,7 @@ impl Tally {
             println!("failed: {name}");
         }
         println!("{} passed, {} failed", self.passed, self.failed.len());
-        if self.passed == 0 && self.failed.is_empty() {
+        if self.passed == 0 && self.failed.is_empty() && self.left_out == 0 {
             match filter {
                 Some(filter) => eprintln!("mk: no test has `{filter}` in its name"),
                 None => eprintln!("mk: no test was found"),

@@ -35,6 +35,14 @@ pub struct RootBoot {
     pub cmdline: [u8; 1024],
 }
 
+impl RootBoot {
+    /// Words of the command line; `None` where it is not UTF-8.
+    pub fn words(&self) -> Option<core::str::SplitAsciiWhitespace<'_>> {
+        let text = core::ffi::CStr::from_bytes_until_nul(&self.cmdline).ok()?;
+        Some(text.to_str().ok()?.split_ascii_whitespace())
+    }
+}
+
 // Slots of the root task's CSpace at its start.
 pub const ROOT_CAP_CSPACE: u64 = 1;
 pub const ROOT_CAP_TASK: u64 = 2;

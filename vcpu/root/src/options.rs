@@ -36,11 +36,9 @@ impl fmt::Display for Reason {
 }
 
 pub fn parse(boot: &RootBoot) -> Result<Options, Reason> {
-    let length = boot.cmdline.iter().position(|&b| b == 0).unwrap_or(boot.cmdline.len());
-    let text = core::str::from_utf8(&boot.cmdline[..length]).map_err(|_| Reason::Option("not UTF-8"))?;
     let mut options = Options { service: 1, memory: None, linux: [0; 1024] };
     let mut end = 0;
-    for word in text.split_ascii_whitespace() {
+    for word in boot.words().ok_or(Reason::Option("not UTF-8"))? {
         let Some(own) = word.strip_prefix("tacet.") else {
             for &byte in word.as_bytes().iter().chain(b" ") {
                 options.linux[end] = byte;
