@@ -6,19 +6,22 @@
 //! report is fresh, nobody suspects it, and it has memory to spare.
 
 use std::fmt;
-use std::io::Write;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use gossip_core::board::{Board, Micros};
 use gossip_core::report::{CoreSet, Report};
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
 use tracing::{info, warn};
 
+use crate::audit::AuditLog;
 use crate::config::AdviceSection;
+use crate::hook::{self, Outcome};
+use crate::metrics::{Failure, Metrics};
 
 /// Share of memory that a node must have available to be given work.
 const MEMORY_TO_SPARE: f64 = 0.10;
@@ -81,6 +84,23 @@ pub enum Advice {
         /// Something that should be readable is not.
         sensors_failed: bool,
     },
+}
+
+impl Advice {
+    /// Whether the same is to be done for the same reason, whatever the figures.
+    fn asks_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::GiveWork { to, why, .. }, Self::GiveWork { to: other_to, why: other_why, .. }) => {
+                (to, why) == (other_to, other_why)
+            }
+            (Self::TakeWork { from, why, .. }, Self::TakeWork { from: other_from, why: other_why, .. }) => {
+                (from, why) == (other_from, other_why)
+            }
+            (Self::ReserveCores { to, .. }, Self::ReserveCores { to: other_to, .. }) => to == other_to,
+            (Self::Drain { .. }, Self::Drain { .. }) => self == other,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Advice {
@@ -199,27 +219,51 @@ fn share_work(known: &[(SocketAddr, &Report)], me: SocketAddr, threshold: f64) -
     None
 }
 
-/// A line of the audit log.
+/// What a line of the audit log is about.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    /// A decision, which is handed to the hook unless it is only written down.
+    Advised { dry_run: bool },
+    /// The end of the hook.
+    HookEnded(Outcome),
+}
+
+/// A line of the audit log. The first of a decision is also the hook's input.
 #[derive(Serialize)]
 struct Record<'a> {
     unix_ms: u128,
     node: SocketAddr,
-    acted: bool,
+    #[serde(flatten)]
+    event: Event,
     #[serde(flatten)]
     advice: &'a Advice,
+}
+
+impl Record<'_> {
+    fn line(node: SocketAddr, event: Event, advice: &Advice) -> String {
+        let unix_ms = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+        serde_json::to_string(&Record { unix_ms, node, event, advice }).unwrap_or_default()
+    }
 }
 
 /// Writes advice down and lets the hook act.
 pub struct Adviser {
     config: AdviceSection,
     last: Vec<Advice>,
-    log_failed: bool,
+    log: Option<Rc<AuditLog>>,
+    hook_failures: Counter,
 }
 
 impl Adviser {
-    /// An adviser with nothing on its mind.
-    pub fn new(config: AdviceSection) -> Self {
-        Self { config, last: Vec::new(), log_failed: false }
+    /// An adviser with nothing on its mind, which counts what fails.
+    ///
+    /// # Errors
+    /// If the system gives no thread for the audit log.
+    pub fn new(config: AdviceSection, metrics: &Metrics) -> io::Result<Self> {
+        let open = |path| AuditLog::open(path, metrics.failures(Failure::AuditLog)).map(Rc::new);
+        let log = config.audit_log.clone().map(open).transpose()?;
+        Ok(Self { config, last: Vec::new(), log, hook_failures: metrics.failures(Failure::Hook) })
     }
 
     /// The advice that holds now.
@@ -227,67 +271,38 @@ impl Adviser {
         &self.last
     }
 
-    /// Takes new advice; what is new is logged and handed to the hook. Returns the number of lines
-    /// that could not be written.
-    pub fn take(&mut self, me: SocketAddr, advice: Vec<Advice>) -> u64 {
-        let same = |a: &Advice, b: &Advice| std::mem::discriminant(a) == std::mem::discriminant(b);
-        let mut failures = 0;
-        let last = std::mem::take(&mut self.last);
-        for new in advice.iter().filter(|new| !last.iter().any(|old| same(old, new))) {
-            let acted = !self.config.dry_run && self.config.hook.is_some();
-            info!(acted, "advice: {new}");
-            let unix_ms = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-            let record = Record { unix_ms, node: me, acted, advice: new };
-            let line = serde_json::to_string(&record).unwrap_or_default();
-            failures += u64::from(!self.log(&line));
-            if let (true, Some(hook)) = (acted, &self.config.hook) {
-                let limit = Duration::from_secs(self.config.hook_timeout_s);
-                tokio::task::spawn_local(run_hook(hook.clone(), line, limit));
+    /// Takes new advice. What differs from the last in more than figures is logged and handed to the hook.
+    pub fn take(&mut self, me: SocketAddr, advice: Vec<Advice>) {
+        let last = std::mem::replace(&mut self.last, advice);
+        for new in self.last.iter().filter(|new| !last.iter().any(|old| old.asks_the_same(new))) {
+            let dry_run = self.config.dry_run;
+            info!(dry_run, "advice: {new}");
+            let line = Record::line(me, Event::Advised { dry_run }, new);
+            if let Some(log) = &self.log {
+                log.append(line.clone());
+            }
+            if let Some(hook) = self.config.hook.as_ref().filter(|_| !dry_run) {
+                self.act(hook.clone(), me, new.clone(), line);
             }
         }
-        self.last = advice;
-        failures
     }
 
-    /// Appends a line; complains once when that begins to fail.
-    fn log(&mut self, line: &str) -> bool {
-        let Some(path) = &self.config.audit_log else {
-            return true;
-        };
-        let written = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
-        if let Err(error) = &written
-            && !self.log_failed
-        {
-            warn!(path = %path.display(), %error, "the audit log cannot be written");
-        }
-        self.log_failed = written.is_err();
-        written.is_ok()
-    }
-}
-
-async fn run_hook(hook: PathBuf, line: String, limit: Duration) {
-    let name = hook.display().to_string();
-    let run = async {
-        let mut child = tokio::process::Command::new(&hook)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A hook that does not read is its own business.
-            let _ = stdin.write_all(line.as_bytes()).await;
-        }
-        child.wait().await
-    };
-    match tokio::time::timeout(limit, run).await {
-        Err(_) => warn!(hook = name, "the hook took too long and was ended"),
-        Ok(Err(error)) => warn!(hook = name, %error, "the hook could not be run"),
-        Ok(Ok(status)) if !status.success() => warn!(hook = name, %status, "the hook failed"),
-        Ok(Ok(_)) => {}
+    /// Starts the hook; what comes of it is logged when it ends.
+    fn act(&self, program: PathBuf, me: SocketAddr, advice: Advice, line: String) {
+        let limit = Duration::from_secs(self.config.hook_timeout_s);
+        let (log, failures) = (self.log.clone(), self.hook_failures.clone());
+        tokio::task::spawn_local(async move {
+            let outcome = hook::run(&program, &line, limit).await;
+            if outcome == Outcome::Succeeded {
+                info!(hook = %program.display(), "{outcome}");
+            } else {
+                failures.inc();
+                warn!(hook = %program.display(), "{outcome}");
+            }
+            if let Some(log) = log {
+                log.append(Record::line(me, Event::HookEnded(outcome), &advice));
+            }
+        });
     }
 }
 
@@ -388,12 +403,59 @@ mod tests {
         assert_eq!(advice, [expected]);
     }
 
+    fn give(to: u16, demand: f64) -> Advice {
+        let (to, why) = (addr(to), Why::Load);
+        Advice::GiveWork { to, why, demand, mean: 20.0, their_demand: 1.0, their_memory_mib: 1_000 }
+    }
+
+    /// The lines of the audit log after an adviser with `config` took each of these.
+    fn audited(config: AdviceSection, taken: Vec<Vec<Advice>>) -> (Vec<serde_json::Value>, Metrics) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit");
+        let metrics = Metrics::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        let config = AdviceSection { audit_log: Some(path.clone()), ..config };
+        let mut adviser = local.block_on(&runtime, async { Adviser::new(config, &metrics).unwrap() });
+        for advice in taken {
+            local.block_on(&runtime, async { adviser.take(addr(1), advice) });
+            // Until the hook has ended.
+            runtime.block_on(local.run_until(async {
+                while Rc::strong_count(adviser.log.as_ref().unwrap()) > 1 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }));
+        }
+        drop(adviser);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), metrics)
+    }
+
     #[test]
-    fn an_unwritable_audit_log_is_counted() {
-        let config = AdviceSection { audit_log: Some("/dev/full".into()), ..AdviceSection::default() };
-        let mut adviser = Adviser::new(config);
-        let advice = vec![Advice::ReserveCores { to: addr(2), free: 1, cores: "1".into() }];
-        assert_eq!(adviser.take(addr(1), advice.clone()), 1);
-        assert_eq!(adviser.take(addr(1), advice), 0, "unchanged advice is not written again");
+    fn a_decision_is_written_when_it_changes_and_not_when_its_figures_do() {
+        let taken = vec![vec![give(2, 90.0)], vec![give(2, 80.0)], vec![give(3, 80.0)], vec![], vec![give(3, 80.0)]];
+        let (lines, metrics) = audited(AdviceSection::default(), taken);
+        let to: Vec<&str> = lines.iter().map(|line| line["to"].as_str().unwrap()).collect();
+        assert_eq!(to, ["127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:3"]);
+        assert!(lines.iter().all(|line| line["event"] == "advised" && line["dry_run"] == true), "{lines:?}");
+        assert_eq!(metrics.counters().audit_log_failures, 0);
+        let drain = |hot, memory_low| Advice::Drain { hot, memory_low, sensors_failed: false };
+        let (lines, _) = audited(AdviceSection::default(), vec![vec![drain(true, false)], vec![drain(true, true)]]);
+        assert_eq!(lines.len(), 2, "another reason is another decision: {lines:?}");
+    }
+
+    #[test]
+    fn what_came_of_the_hook_is_written_once_it_is_known_and_failures_are_counted() {
+        for (hook, outcome, failures) in
+            [("/bin/true", "succeeded", 0), ("/bin/false", "failed", 1), ("/nonexistent/hook", "not_run", 1)]
+        {
+            let config = AdviceSection { dry_run: false, hook: Some(hook.into()), ..AdviceSection::default() };
+            let (lines, metrics) = audited(config, vec![vec![give(2, 90.0)]]);
+            let [advised, ended] = &lines[..] else { panic!("{lines:?}") };
+            assert_eq!((&advised["event"], &advised["dry_run"]), (&"advised".into(), &false.into()));
+            assert_eq!((&ended["event"], &ended["outcome"]), (&"hook_ended".into(), &outcome.into()), "{hook}");
+            assert_eq!(ended["to"], "127.0.0.1:2");
+            assert_eq!(metrics.counters().hook_failures, failures, "{hook}");
+        }
     }
 }

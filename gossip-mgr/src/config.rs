@@ -26,11 +26,13 @@ pub enum ConfigError {
         /// What and where.
         error: Box<toml::de::Error>,
     },
-    /// A value that is not allowed.
-    #[error("{}: {key} is {value}: {allowed}", path.display())]
+    /// A value that is not allowed, or that contradicts another.
+    #[error("{}{}: {key} is {value}: {allowed}", path.display(), in_line(*line))]
     Value {
         /// The file.
         path: PathBuf,
+        /// The line of the key, or of the one that it contradicts; none if a default is not allowed here.
+        line: Option<usize>,
         /// The key with its section.
         key: &'static str,
         /// The value.
@@ -38,6 +40,10 @@ pub enum ConfigError {
         /// What is allowed.
         allowed: &'static str,
     },
+}
+
+fn in_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!(", line {line}"))
 }
 
 /// The whole file. See docs/gossip-mgr.md for a description of each key.
@@ -72,13 +78,26 @@ pub struct NodeSection {
     pub seeds: Vec<SocketAddr>,
     /// File with the cluster's key; needed unless this node is alone.
     pub key_file: Option<PathBuf>,
+    /// Folder in which the number of this node's life is kept.
+    pub state_dir: PathBuf,
 }
 
 impl Default for NodeSection {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 7600));
-        Self { listen, advertise: None, seeds: Vec::new(), key_file: None }
+        Self { listen, advertise: None, seeds: Vec::new(), key_file: None, state_dir: state_dir() }
     }
+}
+
+/// Systemd's choice, or where a service's state is by custom: it must outlast a reboot.
+fn state_dir() -> PathBuf {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(own) = folder("STATE_DIRECTORY") {
+        return own;
+    }
+    let users = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")));
+    let all = users.filter(|_| !nix::unistd::geteuid().is_root()).unwrap_or_else(|| "/var/lib".into());
+    all.join("gossip-mgr")
 }
 
 /// The bulletin board.
@@ -117,12 +136,14 @@ pub struct DetectionSection {
     pub confirmations: u32,
     /// φ from which on a silent node is pinged.
     pub phi: f64,
+    /// Periods after which a dead node is forgotten.
+    pub forget: u32,
 }
 
 impl Default for DetectionSection {
     fn default() -> Self {
-        let Tuning { period, shortest, longest, confirmations, phi, .. } = Tuning::default();
-        Self { period_ms: period / 1_000, shortest, longest, confirmations, phi }
+        let Tuning { period, shortest, longest, confirmations, phi, forget, .. } = Tuning::default();
+        Self { period_ms: period / 1_000, shortest, longest, confirmations, phi, forget }
     }
 }
 
@@ -195,6 +216,28 @@ impl Default for AdviceSection {
     }
 }
 
+/// A rule of the configuration: whether it holds, which keys it is about (the first is the one to change),
+/// what that one is, and what is allowed.
+struct Rule {
+    holds: bool,
+    keys: &'static [&'static str],
+    value: String,
+    allowed: &'static str,
+}
+
+/// The line of `key`, written `section.name`, in a file that parses.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let file = toml::de::DeTable::parse(text).ok()?;
+    let (section, name) = key.split_once('.')?;
+    let section = file.get_ref().get(section)?.get_ref().as_table()?;
+    let (key, _) = section.get_key_value(name)?;
+    Some(1 + text[..key.span().start].matches('\n').count())
+}
+
+fn is_reachable(addr: SocketAddr) -> bool {
+    !addr.ip().is_unspecified() && addr.port() != 0
+}
+
 impl Config {
     /// Reads and checks `path`.
     ///
@@ -212,86 +255,121 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let config: Self =
             toml::from_str(text).map_err(|error| ConfigError::Parse { path: path.into(), error: Box::new(error) })?;
-        config.check(path)?;
-        Ok(config)
+        match config.rules().into_iter().find(|rule| !rule.holds) {
+            None => Ok(config),
+            Some(Rule { keys, value, allowed, .. }) => {
+                let line = keys.iter().find_map(|key| line_of(text, key));
+                Err(ConfigError::Value { path: path.into(), line, key: keys[0], value, allowed })
+            }
+        }
     }
 
-    fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        let DetectionSection { period_ms, shortest, longest, phi, .. } = self.detection;
-        let GossipSection { interval_ms, window, colony, payload, .. } = self.gossip;
+    /// What TOML's types cannot say.
+    fn rules(&self) -> Vec<Rule> {
+        let Self { node, gossip, detection, sensors, advice, .. } = self;
+        let GossipSection { interval_ms, window, colony, masters, payload } = *gossip;
+        let DetectionSection { period_ms, shortest, longest, confirmations, phi, forget } = *detection;
         let advertised = self.advertised();
-        let lonely = self.node.seeds.is_empty() && self.node.listen.ip().is_loopback();
-        let rules = [
-            (
-                (10..=60_000).contains(&interval_ms),
-                "gossip.interval_ms",
-                interval_ms.to_string(),
-                "10 to 60000 are allowed",
-            ),
-            ((1..=1_000).contains(&window), "gossip.window", window.to_string(), "1 to 1000 are allowed"),
-            ((2..=65_536).contains(&colony), "gossip.colony", colony.to_string(), "2 to 65536 are allowed"),
-            ((512..=8_000).contains(&payload), "gossip.payload", payload.to_string(), "512 to 8000 bytes are allowed"),
-            (
-                (50..=600_000).contains(&period_ms),
-                "detection.period_ms",
-                period_ms.to_string(),
-                "50 to 600000 are allowed",
-            ),
-            (
-                interval_ms <= period_ms,
-                "gossip.interval_ms",
-                interval_ms.to_string(),
-                "it must not be above detection.period_ms, as pushes are the probes",
-            ),
-            (
-                (1.0..=1_000.0).contains(&shortest),
-                "detection.shortest",
-                shortest.to_string(),
-                "1 to 1000 periods are allowed",
-            ),
-            (
-                (shortest..=1_000.0).contains(&longest),
-                "detection.longest",
-                longest.to_string(),
-                "detection.shortest to 1000 periods are allowed",
-            ),
-            ((0.1..=100.0).contains(&phi), "detection.phi", phi.to_string(), "0.1 to 100 are allowed"),
-            (
-                !advertised.ip().is_unspecified() && advertised.port() != 0,
-                "node.advertise",
-                advertised.to_string(),
-                "with a wildcard address or port in node.listen an address that others can \
-                 reach is needed here",
-            ),
-            (
-                self.node.key_file.is_some() || lonely,
-                "node.key_file",
-                "missing".into(),
-                "a key is needed unless the node listens on loopback and has no seeds",
-            ),
-            (
-                self.advice.dry_run || self.advice.hook.is_some(),
-                "advice.dry_run",
-                "false".into(),
-                "to act a program in advice.hook is needed",
-            ),
-            (
-                self.sensors.interval_ms >= 100,
-                "sensors.interval_ms",
-                self.sensors.interval_ms.to_string(),
-                "at least 100 are allowed",
-            ),
-            (
-                self.advice.interval_s >= 1,
-                "advice.interval_s",
-                self.advice.interval_s.to_string(),
-                "at least 1 is allowed",
-            ),
-        ];
-        match rules.into_iter().find(|(fine, ..)| !fine) {
-            None => Ok(()),
-            Some((_, key, value, allowed)) => Err(ConfigError::Value { path: path.into(), key, value, allowed }),
-        }
+        let family = node.listen.is_ipv4();
+        let stranger = node.seeds.iter().find(|seed| seed.is_ipv4() != family || !is_reachable(**seed));
+        let lonely = node.seeds.is_empty() && node.listen.ip().is_loopback();
+        let mut rules = Vec::new();
+        let mut rule = |holds, keys, value: &dyn std::fmt::Display, allowed| {
+            rules.push(Rule { holds, keys, value: value.to_string(), allowed });
+        };
+        rule(
+            is_reachable(advertised),
+            &["node.advertise", "node.listen"],
+            &advertised,
+            "with a wildcard address or port in node.listen an address that others can reach is needed here",
+        );
+        rule(
+            advertised.is_ipv4() == family,
+            &["node.advertise", "node.listen"],
+            &advertised,
+            "IPv4 or IPv6, as node.listen",
+        );
+        rule(
+            stranger.is_none(),
+            &["node.seeds"],
+            &stranger.copied().unwrap_or(advertised),
+            "addresses and ports of nodes are allowed, IPv4 or IPv6 as node.listen",
+        );
+        rule(
+            node.key_file.is_some() || lonely,
+            &["node.key_file", "node.seeds", "node.listen"],
+            &"missing",
+            "a key is needed unless the node listens on loopback and has no seeds",
+        );
+        rule((10..=60_000).contains(&interval_ms), &["gossip.interval_ms"], &interval_ms, "10 to 60000 are allowed");
+        rule((1..=1_000).contains(&window), &["gossip.window"], &window, "1 to 1000 are allowed");
+        rule((2..=65_536).contains(&colony), &["gossip.colony"], &colony, "2 to 65536 are allowed");
+        rule((1..=1_024).contains(&masters), &["gossip.masters"], &masters, "1 to 1024 are allowed");
+        rule((512..=8_000).contains(&payload), &["gossip.payload"], &payload, "512 to 8000 bytes are allowed");
+        rule((50..=600_000).contains(&period_ms), &["detection.period_ms"], &period_ms, "50 to 600000 are allowed");
+        rule(
+            interval_ms <= period_ms,
+            &["gossip.interval_ms", "detection.period_ms"],
+            &interval_ms,
+            "it must not be above detection.period_ms, as pushes are the probes",
+        );
+        rule((1.0..=1_000.0).contains(&shortest), &["detection.shortest"], &shortest, "1 to 1000 periods are allowed");
+        rule(
+            (shortest..=1_000.0).contains(&longest),
+            &["detection.longest", "detection.shortest"],
+            &longest,
+            "detection.shortest to 1000 periods are allowed",
+        );
+        rule(
+            (1..=1_000).contains(&confirmations),
+            &["detection.confirmations"],
+            &confirmations,
+            "1 to 1000 are allowed",
+        );
+        rule((0.1..=100.0).contains(&phi), &["detection.phi"], &phi, "0.1 to 100 are allowed");
+        rule(
+            (20..=1_000_000).contains(&forget) && f64::from(forget) >= 2.0 * longest,
+            &["detection.forget", "detection.longest"],
+            &forget,
+            "20 to 1000000 periods are allowed, and at least twice detection.longest",
+        );
+        rule(
+            (100..=3_600_000).contains(&sensors.interval_ms),
+            &["sensors.interval_ms"],
+            &sensors.interval_ms,
+            "100 to 3600000 are allowed",
+        );
+        rule(
+            (1..=200).contains(&sensors.max_temperature),
+            &["sensors.max_temperature"],
+            &sensors.max_temperature,
+            "1 to 200 degrees Celsius are allowed",
+        );
+        rule(
+            (1..=86_400).contains(&advice.interval_s),
+            &["advice.interval_s"],
+            &advice.interval_s,
+            "1 to 86400 are allowed",
+        );
+        rule(
+            (0.0..=10_000.0).contains(&advice.threshold),
+            &["advice.threshold"],
+            &advice.threshold,
+            "0 to 10000 percentage points are allowed",
+        );
+        rule(
+            advice.dry_run || advice.hook.is_some(),
+            &["advice.dry_run"],
+            &"false",
+            "to act a program in advice.hook is needed",
+        );
+        rule(
+            (1..=86_400).contains(&advice.hook_timeout_s),
+            &["advice.hook_timeout_s"],
+            &advice.hook_timeout_s,
+            "1 to 86400 are allowed",
+        );
+        rules
     }
 
     /// The address at which others reach this node.
@@ -302,9 +380,9 @@ impl Config {
     /// What the core needs to know.
     pub fn settings(&self) -> Settings {
         let GossipSection { interval_ms, window, colony, masters, payload } = self.gossip;
-        let DetectionSection { period_ms, shortest, longest, confirmations, phi } = self.detection;
+        let DetectionSection { period_ms, shortest, longest, confirmations, phi, forget } = self.detection;
         let period = period_ms * 1_000;
-        let detection = Tuning { period, shortest, longest, confirmations, phi, answer: period / 4 };
+        let detection = Tuning { period, shortest, longest, confirmations, phi, answer: period / 4, forget };
         let gossip_interval = interval_ms * 1_000;
         Settings { gossip_interval, window, colony, masters, payload, detection }
     }
@@ -340,6 +418,37 @@ mod tests {
         assert!(error("[node]\nseeds = ['10.0.0.1:7600']\n").contains("node.key_file"));
         assert!(error("[advice]\ndry_run = false\n").contains("advice.hook"));
         assert!(error("[detection]\nshortest = 7.0\n").contains("detection.longest"));
+    }
+
+    #[test]
+    fn a_value_that_is_not_allowed_is_told_with_file_line_key_and_what_is_allowed() {
+        let wrong = [
+            ("gossip", "masters", "0", "1 to 1024"),
+            ("detection", "confirmations", "0", "1 to 1000"),
+            ("detection", "phi", "nan", "0.1 to 100"),
+            ("detection", "shortest", "nan", "1 to 1000 periods"),
+            ("detection", "forget", "3", "20 to 1000000"),
+            ("sensors", "max_temperature", "-1", "1 to 200"),
+            ("sensors", "interval_ms", "0", "100 to"),
+            ("advice", "interval_s", "0", "1 to 86400"),
+            ("advice", "threshold", "nan", "0 to 10000"),
+            ("advice", "threshold", "-1.0", "0 to 10000"),
+            ("advice", "hook_timeout_s", "0", "1 to 86400"),
+            ("node", "seeds", "['[::1]:7600']", "IPv4 or IPv6 as node.listen"),
+            ("node", "seeds", "['10.0.0.1:0']", "addresses and ports"),
+            ("node", "advertise", "'[::1]:7600'", "as node.listen"),
+        ];
+        for (section, key, value, allowed) in wrong {
+            let error = error(&format!("# a comment\n\n[{section}]\n{key} = {value}\n"));
+            assert!(error.starts_with(&format!("g.toml, line 4: {section}.{key} is ")), "{error}");
+            assert!(error.contains(allowed), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_contradiction_to_a_default_is_told_with_the_line_that_is_there() {
+        let error = error("[detection]\nperiod_ms = 100\n");
+        assert!(error.starts_with("g.toml, line 2: gossip.interval_ms is 256"), "{error}");
     }
 
     #[test]

@@ -1,53 +1,42 @@
 //! `gossip-mgr run`: one node on a real network.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use gossip_core::board::{Micros, expected_age};
 use gossip_core::detector::Verdict;
 use gossip_core::node::wire::Packet;
 use gossip_core::node::{Event, Member, Node, Output};
+use gossip_core::report::Report;
 use gossip_core::seal::{MAX_DATAGRAM, Opener, Rejected, Sealer};
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UdpSocket, UnixListener, UnixStream};
+use tokio::net::{UdpSocket, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
 use crate::advice::{Adviser, decide};
 use crate::config::Config;
-use crate::control::{Request, Response};
-use crate::metrics::{Label, Metrics};
+use crate::control::{self, Request, Response};
+use crate::incarnation;
+use crate::metrics::{Failure, Label, Metrics};
 use crate::sensors::Sensors;
 use crate::view::{Explained, NodeStatus, Status};
 use crate::{config::ConfigError, key, key::KeyError};
 
-/// Seconds between two attempts to join while no other node is known.
+/// Time between two occasions to join; while no other node is known each is used.
 const JOIN_AGAIN: Duration = Duration::from_secs(1);
-/// Attempts to join after which it is told that no seed answers.
+/// Occasions to join after which it is told that no seed answers.
 const JOINS_BEFORE_WARNING: u32 = 5;
-
-/// Packet counters.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Counters {
-    /// Datagrams sent.
-    pub sent: u64,
-    /// Datagrams that the system did not send.
-    pub send_errors: u64,
-    /// Datagrams accepted.
-    pub received: u64,
-    /// Datagrams dropped as malformed or oversized.
-    pub malformed: u64,
-    /// Datagrams dropped as not authentic.
-    pub not_authentic: u64,
-    /// Datagrams dropped as replayed.
-    pub replayed: u64,
-}
+/// Every so many occasions seeds that are no members are asked although other nodes are known: the two
+/// sides of a partition that lasted long have forgotten each other.
+const ASK_ABSENT_SEEDS: u32 = 10;
+/// Datagrams that are taken in one go. More may wait, but so does what is to be done by the clock.
+const BATCH: usize = 256;
 
 /// Why the daemon did not start or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +58,14 @@ struct Daemon {
     sealer: Sealer,
     opener: Opener,
     begin: Instant,
-    counters: Counters,
     metrics: Metrics,
     adviser: Adviser,
     outgoing: Vec<(SocketAddr, Vec<u8>)>,
-    known: std::collections::BTreeMap<SocketAddr, u64>,
-    /// Attempts to join since another node was known.
+    /// The nodes that are shown, dead ones too until they are forgotten, with their incarnations.
+    known: BTreeMap<SocketAddr, u64>,
+    /// Occasions to join, all and since another node was known.
     joins: u32,
+    joins_alone: u32,
 }
 
 /// Runs a node until SIGTERM or SIGINT.
@@ -97,14 +87,14 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
     let socket = UdpSocket::bind(config.node.listen)
         .await
         .with_context(|| format!("node.listen: cannot bind UDP {}: is it in use?", config.node.listen))?;
-    let (control, _guard) = listen_control(&config.control.socket)?;
+    let (control, _guard) = control::listen(&config.control.socket)?;
     let socket_path = config.control.socket.display().to_string();
     let metrics = Metrics::default();
     if let Some(listen) = config.metrics.listen {
         metrics.serve(listen).await?;
     }
-    let incarnation = next_incarnation(&config.control.socket);
     let addr = config.advertised();
+    let incarnation = incarnation::next(&config.node.state_dir, addr);
     let me = Member { addr, incarnation };
     let mut sensors = Sensors::new(config.sensors.clone());
     let mut node = Node::new(config.settings(), me, incarnation ^ u64::from(std::process::id()), 0);
@@ -122,22 +112,22 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let daemon = Rc::new(RefCell::new(Daemon {
-        adviser: Adviser::new(config.advice.clone()),
+        adviser: Adviser::new(config.advice.clone(), &metrics).context("cannot start the audit log's thread")?,
         node,
         sealer: Sealer::new(key.clone(), addr, incarnation),
         opener: Opener::new(key, addr),
         begin: Instant::now(),
-        counters: Counters::default(),
         metrics,
         outgoing: Vec::new(),
-        known: std::collections::BTreeMap::new(),
+        known: BTreeMap::new(),
         joins: 0,
+        joins_alone: 0,
         config,
     }));
     let mut buffer = vec![0; MAX_DATAGRAM + 1];
     loop {
+        // Which of those that are ready comes first is left to chance, so that no flood starves the others.
         tokio::select! {
-            biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             readable = socket.readable() => {
@@ -151,7 +141,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
             }
             _ = sense.tick() => {
                 let report = sensors.read();
-                daemon.borrow_mut().node.set_report(report);
+                daemon.borrow_mut().sensed(report);
             }
             _ = advise.tick() => daemon.borrow_mut().advise(),
             _ = join.tick() => daemon.borrow_mut().join(),
@@ -178,7 +168,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
 fn drain(socket: &UdpSocket, daemon: &RefCell<Daemon>, buffer: &mut [u8]) {
     let mut daemon = daemon.borrow_mut();
     // ICMP errors of earlier sends also show up here: they say nothing of use.
-    for _ in 0..10_000 {
+    for _ in 0..BATCH {
         match socket.try_recv_from(buffer) {
             Ok((length, _)) => daemon.receive(&buffer[..length]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -191,49 +181,12 @@ async fn transmit(socket: &UdpSocket, daemon: &RefCell<Daemon>) {
     let outgoing = std::mem::take(&mut daemon.borrow_mut().outgoing);
     for (to, datagram) in outgoing {
         let sent = socket.send_to(&datagram, to).await;
-        let mut daemon = daemon.borrow_mut();
+        let metrics = &daemon.borrow().metrics;
         match sent {
-            Ok(_) => daemon.counters.sent += 1,
-            Err(_) => daemon.counters.send_errors += 1,
-        }
-        daemon.metrics.sent.inc();
+            Ok(_) => metrics.sent.inc(),
+            Err(_) => metrics.failures(Failure::Send).inc(),
+        };
     }
-}
-
-/// Removes the control socket when the daemon ends.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn listen_control(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
-    use std::os::unix::fs::PermissionsExt;
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        anyhow::bail!("control.socket: another gossip-mgr answers at {}", path.display());
-    }
-    // Left behind by one that was killed.
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).with_context(|| {
-        format!("control.socket: cannot listen at {}: choose another in the configuration", path.display())
-    })?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok((listener, SocketFile(path.into())))
-}
-
-/// A number greater than in any earlier life: the clock's, or one more than the last if the clock
-/// went back.
-fn next_incarnation(control: &Path) -> u64 {
-    let file = control.with_extension("incarnation");
-    let last: u64 = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let clock = UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64;
-    let incarnation = clock.max(last + 1);
-    if let Err(error) = std::fs::write(&file, format!("{incarnation}\n")) {
-        warn!(file = %file.display(), %error, "cannot remember the incarnation");
-    }
-    incarnation
 }
 
 impl Daemon {
@@ -248,21 +201,12 @@ impl Daemon {
         });
         match opened {
             Ok((from, packet)) => {
-                self.counters.received += 1;
                 self.metrics.received.inc();
                 self.node.receive(now, from, packet);
                 self.collect();
             }
             Err(rejected) => {
-                let (counter, what) = match rejected {
-                    Rejected::NotAuthentic => (&mut self.counters.not_authentic, "not_authentic"),
-                    Rejected::Replayed => (&mut self.counters.replayed, "replayed"),
-                    Rejected::Malformed | Rejected::Oversized | Rejected::Version => {
-                        (&mut self.counters.malformed, "malformed")
-                    }
-                };
-                *counter += 1;
-                self.metrics.dropped.get_or_create(&Label { what }).inc();
+                self.metrics.dropped(rejected);
                 debug!(%rejected, "datagram dropped");
             }
         }
@@ -274,19 +218,28 @@ impl Daemon {
         self.collect();
     }
 
+    fn sensed(&mut self, report: Report) {
+        self.metrics.failures(Failure::Sensors).inc_by(report.health.sensors_failed.into());
+        self.node.set_report(report);
+    }
+
     fn join(&mut self) {
-        let seeds = self.unanswered_seeds();
-        if !seeds.is_empty() {
+        let seeds = self.absent_seeds();
+        let alone = self.node.members().next().is_none();
+        if alone || self.joins.is_multiple_of(ASK_ABSENT_SEEDS) {
             let now = self.now();
             self.node.join(&seeds, now);
             self.collect();
-            self.joins += 1;
-            if self.joins == JOINS_BEFORE_WARNING {
-                warn!(?seeds, "no seed has answered: is gossip-mgr running there, with the same key? Asking on");
-            }
-        } else {
-            self.joins = 0;
         }
+        self.joins += 1;
+        self.joins_alone = if alone { self.joins_alone + 1 } else { 0 };
+        if self.joins_alone == JOINS_BEFORE_WARNING && !seeds.is_empty() {
+            warn!(?seeds, "no seed has answered: is gossip-mgr running there, with the same key? Asking on");
+        }
+        self.tell_metrics();
+    }
+
+    fn tell_metrics(&self) {
         let status = self.status();
         for what in ["alive", "suspect", "dead"] {
             let count = status.nodes.iter().filter(|n| n.state == what).count();
@@ -296,12 +249,17 @@ impl Daemon {
         self.metrics.local_health.set(status.local_health.into());
     }
 
-    /// The seeds, while no other node is known.
-    fn unanswered_seeds(&self) -> Vec<SocketAddr> {
+    /// The seeds that are no members.
+    fn absent_seeds(&self) -> Vec<SocketAddr> {
         let me = self.node.me().addr;
-        let seeds = self.config.node.seeds.iter().copied();
+        let is_member = |seed| self.node.members().any(|member| member.addr == seed);
+        self.config.node.seeds.iter().copied().filter(|&seed| seed != me && !is_member(seed)).collect()
+    }
+
+    /// The same while no other node is known; later none.
+    fn unanswered_seeds(&self) -> Vec<SocketAddr> {
         match self.node.members().next() {
-            None => seeds.filter(|&seed| seed != me).collect(),
+            None => self.absent_seeds(),
             Some(_) => Vec::new(),
         }
     }
@@ -313,8 +271,7 @@ impl Daemon {
         let advice = decide(self.node.board(), me, self.config.advice.threshold, stale, now, |node| {
             self.node.verdict(node) == Some(&Verdict::Alive)
         });
-        let failures = self.adviser.take(me, advice);
-        self.metrics.failures.get_or_create(&Label { what: "audit_log" }).inc_by(failures);
+        self.adviser.take(me, advice);
     }
 
     /// Takes what the node wants sent and what it says.
@@ -347,6 +304,10 @@ impl Daemon {
             }
             Event::Gone(node) => warn!(%node, "node gone"),
             Event::Revived(node) => warn!(%node, "node alive after all"),
+            Event::Forgotten(node) => {
+                self.known.remove(&node);
+                info!(%node, "dead node forgotten");
+            }
             Event::Rejoined(incarnation) => {
                 warn!(incarnation, "the others took this node for dead; rejoined");
             }
@@ -373,7 +334,7 @@ impl Daemon {
             })
             .collect();
         // A master has other colonies' reports too, which are older than the model says.
-        let near: std::collections::BTreeSet<SocketAddr> = self.node.colony_members().collect();
+        let near: BTreeSet<SocketAddr> = self.node.colony_members().collect();
         let ages: Vec<f64> = nodes.iter().filter(|n| near.contains(&n.node)).filter_map(|n| n.age_s).collect();
         let settings = self.config.settings();
         let interval = seconds(settings.gossip_interval);
@@ -393,7 +354,7 @@ impl Daemon {
             masters: self.node.masters(),
             advice: self.adviser.current().to_vec(),
             dry_run: self.config.advice.dry_run,
-            counters: self.counters.clone(),
+            counters: self.metrics.counters(),
             nodes,
         }
     }

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use gossip_mgr::config::Config;
-use gossip_mgr::control::{Request, Response, ask};
+use gossip_mgr::control::{AskError, Request, Response, ask};
 use gossip_mgr::daemon::{RunError, run};
 use gossip_mgr::simulate;
-use gossip_mgr::view::Status;
+use gossip_mgr::view::{Explained, Status};
 
 const FAILED: u8 = 1;
 const CONFIGURATION: u8 = 3;
@@ -87,9 +87,9 @@ struct Ask {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run { config, log_json } => run_daemon(config, log_json),
-        Command::Status(how) => show(&how, Status::summary),
-        Command::Members(how) => show(&how, Status::members),
-        Command::Board(how) => show(&how, Status::board),
+        Command::Status(how) => show_status(&how, Status::summary),
+        Command::Members(how) => show_status(&how, Status::members),
+        Command::Board(how) => show_status(&how, Status::board),
         Command::Explain { node, ask } => explain(node, &ask),
         Command::Simulate(args) => match simulate::run(&args) {
             Ok(true) => ExitCode::SUCCESS,
@@ -131,27 +131,32 @@ fn run_daemon(config: Option<PathBuf>, log_json: bool) -> ExitCode {
     }
 }
 
-fn socket(how: &Ask) -> Result<PathBuf, ExitCode> {
-    match &how.socket {
-        Some(socket) => Ok(socket.clone()),
-        None => load(how.config.as_ref()).map(|config| config.control.socket),
-    }
-}
-
-fn show(how: &Ask, form: impl Fn(&Status) -> String) -> ExitCode {
-    let socket = match socket(how) {
-        Ok(socket) => socket,
-        Err(status) => return status,
+/// Asks the daemon, once or again and again, and prints `form` of each answer, or JSON.
+fn show<T: serde::Serialize>(
+    how: &Ask,
+    request: &Request,
+    take: impl Fn(Response) -> Option<T>,
+    form: impl Fn(&T) -> String,
+) -> ExitCode {
+    let socket = match &how.socket {
+        Some(socket) => socket.clone(),
+        None => match load(how.config.as_ref()) {
+            Ok(config) => config.control.socket,
+            Err(status) => return status,
+        },
     };
     loop {
-        let status = match ask(&socket, &Request::Status) {
-            Ok(Response::Status(status)) => status,
-            Ok(_) => {
-                return fail(&anyhow::anyhow!("the daemon answered something else"), FAILED);
+        let answer = match ask(&socket, request) {
+            Ok(answer) => take(answer),
+            Err(error @ (AskError::NoDaemon { .. } | AskError::Silent { .. })) => {
+                return fail(&error.into(), NO_DAEMON);
             }
-            Err(error) => return fail(&error, NO_DAEMON),
+            Err(error) => return fail(&error.into(), FAILED),
         };
-        let text = if how.json { serde_json::to_string(&status).unwrap_or_default() + "\n" } else { form(&status) };
+        let Some(answer) = answer else {
+            return fail(&anyhow::anyhow!("the daemon answered something else"), FAILED);
+        };
+        let text = if how.json { serde_json::to_string(&answer).unwrap_or_default() + "\n" } else { form(&answer) };
         // Clears the screen and goes to its beginning.
         let begin = if how.watch.is_some() && !how.json { "\x1b[2J\x1b[H" } else { "" };
         let mut out = std::io::stdout();
@@ -166,22 +171,18 @@ fn show(how: &Ask, form: impl Fn(&Status) -> String) -> ExitCode {
     }
 }
 
-fn explain(node: SocketAddr, how: &Ask) -> ExitCode {
-    let socket = match socket(how) {
-        Ok(socket) => socket,
-        Err(status) => return status,
+fn show_status(how: &Ask, form: impl Fn(&Status) -> String) -> ExitCode {
+    let take = |response| match response {
+        Response::Status(status) => Some(*status),
+        _ => None,
     };
-    match ask(&socket, &Request::Explain { node }) {
-        Ok(Response::Explained(explained)) if how.json => {
-            println!("{}", serde_json::to_string(&explained).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Ok(Response::Explained(explained)) => {
-            print!("{}", explained.sentences());
-            ExitCode::SUCCESS
-        }
-        Ok(_) => fail(&anyhow::anyhow!("the daemon answered something else"), FAILED),
-        Err(error) if socket.exists() => fail(&error, FAILED),
-        Err(error) => fail(&error, NO_DAEMON),
-    }
+    show(how, &Request::Status, take, form)
+}
+
+fn explain(node: SocketAddr, how: &Ask) -> ExitCode {
+    let take = |response| match response {
+        Response::Explained(explained) => Some(explained),
+        _ => None,
+    };
+    show(how, &Request::Explain { node }, take, Explained::sentences)
 }

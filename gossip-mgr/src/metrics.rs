@@ -1,4 +1,4 @@
-//! The Prometheus endpoint: GET /metrics.
+//! What the daemon counts, and the Prometheus endpoint that tells it: GET /metrics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,12 +9,14 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use gossip_core::seal::Rejected;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
 
 /// A label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,6 +24,58 @@ pub struct Label {
     /// alive, suspect, dead; or why a datagram was dropped; or what failed.
     pub what: &'static str,
 }
+
+/// What can fail without stopping gossip.
+#[derive(Clone, Copy, Debug)]
+pub enum Failure {
+    /// A datagram that the system did not send.
+    Send,
+    /// A line of the audit log that was not written.
+    AuditLog,
+    /// A hook that did not end with status 0 in time.
+    Hook,
+    /// A measurement in which something could not be read.
+    Sensors,
+}
+
+impl Failure {
+    fn label(self) -> Label {
+        let what = match self {
+            Self::Send => "send",
+            Self::AuditLog => "audit_log",
+            Self::Hook => "hook",
+            Self::Sensors => "sensors",
+        };
+        Label { what }
+    }
+}
+
+/// The counters as `status` shows them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams accepted.
+    pub received: u64,
+    /// Datagrams dropped as malformed, oversized or of another version.
+    pub malformed: u64,
+    /// Datagrams dropped as not authentic.
+    pub not_authentic: u64,
+    /// Datagrams dropped as replayed.
+    pub replayed: u64,
+    /// See [`Failure::Send`].
+    pub send_failures: u64,
+    /// See [`Failure::AuditLog`].
+    pub audit_log_failures: u64,
+    /// See [`Failure::Hook`].
+    pub hook_failures: u64,
+    /// See [`Failure::Sensors`].
+    pub sensor_failures: u64,
+}
+
+const MALFORMED: Label = Label { what: "malformed" };
+const NOT_AUTHENTIC: Label = Label { what: "not_authentic" };
+const REPLAYED: Label = Label { what: "replayed" };
 
 type Float = Gauge<f64, AtomicU64>;
 
@@ -38,17 +92,47 @@ pub struct Metrics {
     pub sent: Counter,
     /// Datagrams accepted.
     pub received: Counter,
-    /// Datagrams dropped, by reason.
-    pub dropped: Family<Label, Counter>,
+    dropped: Family<Label, Counter>,
     /// Nodes declared dead by this one.
     pub deaths: Counter,
     /// Suspicions of this node.
     pub suspicions: Counter,
-    /// Things that failed without stopping gossip.
-    pub failures: Family<Label, Counter>,
+    failures: Family<Label, Counter>,
 }
 
 impl Metrics {
+    /// Counts a dropped datagram.
+    pub fn dropped(&self, why: Rejected) {
+        let label = match why {
+            Rejected::NotAuthentic => NOT_AUTHENTIC,
+            Rejected::Replayed => REPLAYED,
+            Rejected::Malformed | Rejected::Oversized | Rejected::Version => MALFORMED,
+        };
+        self.dropped.get_or_create(&label).inc();
+    }
+
+    /// The counter of a kind of failure.
+    pub fn failures(&self, what: Failure) -> Counter {
+        self.failures.get_or_create(&what.label()).clone()
+    }
+
+    /// All counters of datagrams and failures.
+    pub fn counters(&self) -> Counters {
+        let dropped = |label| self.dropped.get_or_create(&label).get();
+        let failures = |what| self.failures(what).get();
+        Counters {
+            sent: self.sent.get(),
+            received: self.received.get(),
+            malformed: dropped(MALFORMED),
+            not_authentic: dropped(NOT_AUTHENTIC),
+            replayed: dropped(REPLAYED),
+            send_failures: failures(Failure::Send),
+            audit_log_failures: failures(Failure::AuditLog),
+            hook_failures: failures(Failure::Hook),
+            sensor_failures: failures(Failure::Sensors),
+        }
+    }
+
     fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("gossip_mgr");
         registry.register("nodes", "Nodes by state", self.nodes.clone());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gossip_core::report::{CoreSet, Report};
+use tracing::{info, warn};
 
 use crate::config::SensorsSection;
 
@@ -12,15 +13,17 @@ pub struct Sensors {
     config: SensorsSection,
     /// Busy and total ticks of each core at the last reading.
     last: Vec<(u64, u64)>,
+    /// What could not be read at the last reading.
+    failed: Vec<&'static str>,
 }
 
 impl Sensors {
     /// Sensors below the configured folders.
     pub fn new(config: SensorsSection) -> Self {
-        Self { config, last: Vec::new() }
+        Self { config, last: Vec::new(), failed: Vec::new() }
     }
 
-    /// Measures. What cannot be read is left out and flagged.
+    /// Measures. What cannot be read is left out and flagged, and told when that begins and ends.
     pub fn read(&mut self) -> Report {
         let mut report = Report::default();
         let proc = self.config.proc.clone();
@@ -30,7 +33,9 @@ impl Sensors {
         let stat = text(&proc.join("stat")).and_then(|stat| self.core_load(&stat));
         let load = text(&proc.join("loadavg")).and_then(|load| load_average(&load));
         let memory = text(&proc.join("meminfo")).and_then(|info| memory(&info));
-        report.health.sensors_failed = stat.is_none() || load.is_none() || memory.is_none();
+        let needed = [("stat", stat.is_none()), ("loadavg", load.is_none()), ("meminfo", memory.is_none())];
+        self.tell(needed.iter().filter(|(_, failed)| *failed).map(|&(name, _)| name).collect());
+        report.health.sensors_failed = !self.failed.is_empty();
         report.core_load = stat.unwrap_or_default();
         report.load_average = load.unwrap_or_default();
         (report.memory_total, report.memory_free) = memory.unwrap_or_default();
@@ -41,6 +46,17 @@ impl Sensors {
             (report.compute_free, report.compute_used) = (Some(free), Some(used));
         }
         report
+    }
+
+    fn tell(&mut self, failed: Vec<&'static str>) {
+        if failed != self.failed {
+            let folder = self.config.proc.display();
+            match &failed[..] {
+                [] => info!(%folder, "all sensors can be read again"),
+                _ => warn!(%folder, ?failed, "sensors cannot be read"),
+            }
+            self.failed = failed;
+        }
     }
 
     /// Load of each core since the last reading, from the lines `cpuN user nice system idle iowait

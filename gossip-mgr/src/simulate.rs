@@ -125,7 +125,7 @@ enum Experiment {
     },
     /// Time from a death to its detection.
     ///
-    /// Bound: 95 % within five periods.
+    /// Bound: all other nodes know of 95 % of the deaths within five periods.
     Detection {
         /// Nodes, 3 to 256.
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(3..=256))]

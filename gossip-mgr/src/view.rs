@@ -7,7 +7,7 @@ use gossip_core::report::Report;
 use serde::{Deserialize, Serialize};
 
 use crate::advice::Advice;
-use crate::daemon::Counters;
+use crate::metrics::Counters;
 
 /// The answer to `status`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -148,6 +148,13 @@ impl Status {
             text += &format!(
                 "dropped datagrams: {not_authentic} not authentic (another key?), {replayed} replayed, \
                  {malformed} malformed\n"
+            );
+        }
+        let Counters { send_failures, audit_log_failures, hook_failures, sensor_failures, .. } = self.counters;
+        if send_failures + audit_log_failures + hook_failures + sensor_failures > 0 {
+            text += &format!(
+                "failed: {send_failures} datagrams to send, {audit_log_failures} lines of the audit log, \
+                 {hook_failures} hooks, {sensor_failures} measurements; the log tells why\n"
             );
         }
         for advice in &self.advice {

@@ -4,9 +4,10 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{BINARY, Cluster, alive, incarnation_of, state_of, wait_for, write_key};
+use common::{BINARY, Cluster, PERIOD, alive, incarnation_of, state_of, wait_for, write_key};
 use gossip_mgr::advice::Advice;
 use gossip_mgr::view::{Explained, Status};
 use nix::sys::signal::Signal;
@@ -19,8 +20,16 @@ fn sixteen_daemons_find_each_other_and_notice_death_stop_and_restart() {
         cluster.wait(i, "a full board", |s| s.nodes.iter().all(|n| n.report.is_some()));
     }
 
+    let (status, text) = output(&cluster.ask(0, &["explain", "10.9.9.9:1"]));
+    assert!(status == Some(1) && text.contains("no such node"), "{text}");
+
     cluster.kill(3);
     let dead = cluster.addrs[3];
+    // Its socket stays; nobody answers at it.
+    for ask in [&["status"][..], &["explain", "10.9.9.9:1"]] {
+        let (status, text) = output(&cluster.ask(3, ask));
+        assert!(status == Some(4) && text.contains("gossip-mgr run"), "{text}");
+    }
     let gone = |s: &Status| state_of(s, dead) == Some("dead");
     cluster.wait(0, "death of node 3", gone);
     cluster.wait(12, "death of node 3", gone);
@@ -96,11 +105,12 @@ fn metrics_are_served_and_a_broken_audit_log_and_hook_stop_nothing() {
     let hot_seen = |s: &Status| s.nodes.iter().any(|n| n.report.as_ref().is_some_and(|r| r.health.hot));
     cluster.wait(1, "the hot node on the other's board", hot_seen);
 
-    wait_for("both figures in the metrics", || {
+    // The decision, and what came of the hook.
+    cluster.wait(0, "all failures", |s| s.counters.audit_log_failures >= 2 && s.counters.hook_failures >= 1);
+    wait_for("the figures in the metrics", || {
         let text = http_get(metrics);
-        let both = text.contains("gossip_mgr_nodes{what=\"alive\"} 2")
-            && text.contains("gossip_mgr_failures_total{what=\"audit_log\"} 1");
-        both.then_some(())
+        let figures = ["nodes{what=\"alive\"} 2", "failures_total{what=\"hook\"} ", "failures_total{what=\"send\"} 0"];
+        figures.iter().all(|figure| text.contains(&format!("gossip_mgr_{figure}"))).then_some(())
     });
 }
 
@@ -112,7 +122,7 @@ fn a_hook_gets_the_advice_and_one_that_hangs_is_ended_while_gossip_goes_on() {
     std::fs::create_dir_all(&hot).unwrap();
     std::fs::write(hot.join("temp1_input"), "99000\n").unwrap();
     let (hook, got, audit) = (cluster.path("hook"), cluster.path("got"), cluster.path("audit"));
-    let script = format!("#!/bin/sh\necho $$ >{0}.pid; cat >{0}\nexec sleep 1000\n", got.display());
+    let script = format!("#!/bin/sh\nsleep 1000 &\necho $$ $! >{0}.pids; cat >{0}\nwait\n", got.display());
     std::fs::write(&hook, script).unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let more = format!(
@@ -129,13 +139,79 @@ fn a_hook_gets_the_advice_and_one_that_hangs_is_ended_while_gossip_goes_on() {
     let told: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&told["kind"], &told["hot"]), (&"drain".into(), &true.into()));
     assert_eq!(std::fs::read_to_string(&audit).unwrap().lines().next(), Some(line.as_str()));
-    let pid = std::fs::read_to_string(cluster.path("got.pid")).unwrap();
-    wait_for("the end of the hook", || {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        state.is_err().then_some(())
+    let pids = std::fs::read_to_string(cluster.path("got.pids")).unwrap();
+    for pid in pids.split_whitespace() {
+        wait_for("the end of the hook and of what it started", || ended(pid).then_some(()));
+    }
+    let outcome = wait_for("the outcome in the audit log", || {
+        let text = std::fs::read_to_string(&audit).unwrap();
+        Some(text.lines().nth(1)?.to_owned())
+    });
+    let outcome: serde_json::Value = serde_json::from_str(&outcome).unwrap();
+    assert_eq!((&outcome["event"], &outcome["outcome"]), (&"hook_ended".into(), &"timed_out".into()));
+    let status = cluster.wait_alive(0, 2);
+    assert_eq!(status.counters.hook_failures, 1);
+}
+
+/// Whether a process is no more; a zombie that init has not yet collected is none.
+fn ended(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_none_or(|state| state.is_empty() || state.starts_with('Z'))
+}
+
+#[test]
+fn a_flood_of_garbage_keeps_a_node_from_nothing() {
+    let mut cluster = Cluster::new(3, "");
+    cluster.wait_alive(0, 3);
+    let stop = AtomicBool::new(false);
+    let target = cluster.addrs[0];
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = socket.send_to(&[1; 1_000], target);
+                }
+            });
+        }
+        // Also if this thread panics.
+        let _stop = OnDrop(|| stop.store(true, Ordering::Relaxed));
+        cluster.wait(0, "a flood", |s| s.counters.not_authentic > 10_000);
+        cluster.kill(2);
+        let dead = cluster.addrs[2];
+        cluster.wait(0, "death of node 2", |s| state_of(s, dead) == Some("dead"));
     });
     cluster.wait_alive(0, 2);
-    assert!(std::fs::read_to_string(cluster.log(0)).unwrap().contains("took too long"));
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_or_measured_is_counted_as_failed() {
+    let places = common::free_addrs(2).into_iter().map(|addr| common::Place { listen: addr, advertise: addr });
+    let mut cluster = Cluster::at(places.collect(), PERIOD, "");
+    // A socket that is bound to loopback reaches nobody else.
+    let config = std::fs::read_to_string(cluster.path("0.toml")).unwrap();
+    let seeds = config.lines().map(|line| match line.starts_with("seeds") {
+        true => "seeds = ['192.0.2.1:7600']\n".to_owned(),
+        false => format!("{line}\n"),
+    });
+    let config: String = seeds.collect::<String>() + "[sensors]\nproc = '/nonexistent'\n";
+    std::fs::write(cluster.path("0.toml"), config).unwrap();
+    cluster.start(0);
+    let failed = |s: &Status| s.counters.send_failures > 1 && s.counters.sensor_failures > 1;
+    let status = cluster.wait(0, "failures to send and to measure", failed);
+    assert_eq!(status.counters.sent, 0);
+    let text = String::from_utf8(cluster.ask(0, &["status"]).stdout).unwrap();
+    assert!(text.contains("datagrams to send"), "{text}");
+    let log = std::fs::read_to_string(cluster.log(0)).unwrap();
+    assert_eq!(log.matches("sensors cannot be read").count(), 1, "{log}");
 }
 
 fn http_get(addr: SocketAddr) -> String {
@@ -152,7 +228,11 @@ fn http_get(addr: SocketAddr) -> String {
 
 /// Runs the program to its end; its status and standard error.
 fn run(args: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(BINARY).args(args).output().unwrap();
+    output(&Command::new(BINARY).args(args).output().unwrap())
+}
+
+/// The status and the standard error.
+fn output(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -185,8 +265,16 @@ fn wrong_input_is_explained() {
     );
     let (status, text) = run(&["run", "--config", &file("d", &taken)]);
     assert!(status == Some(1) && text.contains("metrics.listen"), "{text}");
-    let (status, text) = run(&["status", "--socket", &sock]);
-    assert!(status == Some(4) && text.contains("run"), "{text}");
+    for ask in [&["status"][..], &["members"], &["explain", "10.0.0.1:7600"]] {
+        let (status, text) = run(&[ask, &["--socket", &sock]].concat());
+        assert!(status == Some(4) && text.contains("gossip-mgr run"), "{text}");
+    }
+    let precious = file("precious", "data");
+    let free = common::free_addrs(1)[0];
+    let occupied = format!("[node]\nlisten = '{free}'\n[control]\nsocket = '{precious}'\n");
+    let (status, text) = run(&["run", "--config", &file("e", &occupied)]);
+    assert!(status == Some(1) && text.contains("is no socket"), "{text}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
     let (status, text) = run(&["simulate", "broadcast", "--processes", "99999999999"]);
     assert!(status == Some(2) && text.contains("--processes"), "{text}");
     let (status, text) = run(&["simulate", "--plots", "/proc/nowhere", "board"]);
@@ -205,19 +293,4 @@ fn a_short_experiment_prints_a_table_and_draws_a_plot() {
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("optimal, phased checked"));
     assert!(std::fs::read_to_string(plots.join("broadcast.svg")).unwrap().contains("</svg>"));
-}
-
-#[test]
-fn the_systemd_unit_is_one_that_systemd_takes() {
-    let dir = tempfile::tempdir().unwrap();
-    let unit = include_str!("../dist/gossip-mgr.service");
-    assert!(unit.contains("ExecStart=/usr/local/bin/gossip-mgr run"));
-    let path = dir.path().join("gossip-mgr.service");
-    std::fs::write(&path, unit.replace("/usr/local/bin/gossip-mgr", BINARY)).unwrap();
-    let Ok(output) = Command::new("systemd-analyze").arg("verify").arg(&path).output() else {
-        eprintln!("skipped: no systemd-analyze here");
-        return;
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.is_empty(), "{said}");
 }

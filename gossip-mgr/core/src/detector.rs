@@ -32,11 +32,21 @@ pub struct Tuning {
     pub phi: f64,
     /// How long to wait for the answer to a push.
     pub answer: Micros,
+    /// Periods after which a dead node is forgotten.
+    pub forget: u32,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { period: 1_000_000, shortest: 3.25, longest: 6.0, confirmations: 3, phi: 8.0, answer: 250_000 }
+        Self {
+            period: 1_000_000,
+            shortest: 3.25,
+            longest: 6.0,
+            confirmations: 3,
+            phi: 8.0,
+            answer: 250_000,
+            forget: 3_600,
+        }
     }
 }
 
@@ -74,6 +84,8 @@ pub enum Action<K> {
     Died(K),
     /// A node that was declared dead is alive after all.
     Revived(K),
+    /// It has been dead for so long that nothing is kept of it.
+    Forgotten(K),
 }
 
 #[derive(Clone, Debug)]
@@ -159,12 +171,6 @@ impl<K: Ord + Clone> Detector<K> {
                 missed: 0,
             },
         );
-    }
-
-    /// A node left or is forgotten.
-    pub fn remove(&mut self, node: &K) {
-        self.peers.remove(node);
-        self.waiting.retain(|_, (waited_for, ..)| waited_for != node);
     }
 
     /// Somebody else's verdict of death is taken over.
@@ -306,7 +312,12 @@ impl<K: Ord + Clone> Detector<K> {
                         actions.push(Action::Ping(node));
                     }
                 }
-                Verdict::Dead { .. } => {}
+                Verdict::Dead { at } => {
+                    if now >= at + u64::from(self.tuning.forget) * self.tuning.period {
+                        self.peers.remove(&node);
+                        actions.push(Action::Forgotten(node));
+                    }
+                }
             }
         }
         actions
@@ -441,6 +452,18 @@ mod tests {
         let mut detector = detector();
         detector.alive(&1, 5 * SECOND);
         assert_eq!(detector.hearsay(&1, 2, 4 * SECOND, 5 * SECOND), None);
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_once_they_have_been_dead_for_long() {
+        let mut detector = Detector::new(Tuning { forget: 30, ..Tuning::default() });
+        for node in [1, 2, 3] {
+            detector.add(node, 0);
+        }
+        detector.condemn(&1, SECOND);
+        let actions = run(&mut detector, 0, 60 * SECOND);
+        assert_eq!(actions, [(31 * SECOND, Action::Forgotten(1))]);
+        assert_eq!((detector.verdict(&1), detector.verdict(&2)), (None, Some(&Verdict::Alive)));
     }
 
     #[test]

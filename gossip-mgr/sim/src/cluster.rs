@@ -29,6 +29,9 @@ struct Host {
     stalled_until: Micros,
     backlog: Vec<(usize, Packet)>,
     group: u32,
+    /// Through whom it joins, and when it last asked.
+    seed: SocketAddr,
+    asked_at: Micros,
 }
 
 /// A simulated cluster.
@@ -72,7 +75,16 @@ impl Cluster {
         };
         for host in 0..count {
             let node = cluster.start(host, 1);
-            cluster.hosts.push(Host { node, life: 0, alive: true, stalled_until: 0, backlog: Vec::new(), group: 0 });
+            cluster.hosts.push(Host {
+                node,
+                life: 0,
+                alive: true,
+                stalled_until: 0,
+                backlog: Vec::new(),
+                group: 0,
+                seed: addr_of(0),
+                asked_at: 0,
+            });
             cluster.hosts[host].node.join(&[addr_of(0)], 0);
             cluster.flush(host);
             let phase = cluster.rng.below(125_000);
@@ -135,7 +147,8 @@ impl Cluster {
         this.life += 1;
         let (now, life) = (self.now, this.life);
         if let Some(seed) = seed {
-            this.node.join(&[addr_of(seed)], now);
+            (this.seed, this.asked_at) = (addr_of(seed), now);
+            this.node.join(&[this.seed], now);
         }
         self.flush(host);
         self.schedule(now, What::Tick(host, life));
@@ -213,6 +226,7 @@ impl Cluster {
                     return;
                 }
                 self.hosts[host].node.tick(self.now);
+                self.join_again(host);
                 self.flush(host);
                 let next = self.now + self.hosts[host].node.tick_interval();
                 self.schedule(next, What::Tick(host, life));
@@ -244,6 +258,15 @@ impl Cluster {
                 }
                 self.flush(host);
             }
+        }
+    }
+
+    /// As the daemon does: who knows of nobody asks again once a second.
+    fn join_again(&mut self, host: usize) {
+        let this = &mut self.hosts[host];
+        if this.node.members().next().is_none() && this.asked_at + SECOND <= self.now {
+            this.asked_at = self.now;
+            this.node.join(&[this.seed], self.now);
         }
     }
 

@@ -133,7 +133,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
                 progress.tell(step, rival.method.name());
                 let old = rival.owner.clone();
                 let seconds = opponents.repartition(rival.method, &graph, &mut rival.owner, parts)?;
-                if rival.method.from_scratch() {
+                if rival.method.starts_afresh() {
                     relabel(&old, &mut rival.owner, parts);
                 }
                 if measured {
@@ -204,9 +204,9 @@ fn verdict(allowed_imbalance: f64, ours: &Row, others: &[Row]) -> bool {
         println!("{name}: {value:.3}{against}, bound {bound:.3}: {word}");
     };
     judge("imbalance", ours.mean(|q| q.imbalance), allowed_imbalance, "");
-    let figures: [(&str, fn(&Quality) -> f64, f64); 2] =
-        [("migration", |q| q.migration, 1.0 / 3.0), ("edge-cut", |q| q.edge_cut, 1.1)];
-    for (name, figure, bound) in figures {
+    type Figure = fn(&Quality) -> f64;
+    let (migration, edge_cut): (Figure, Figure) = (|q| q.migration, |q| q.edge_cut);
+    for (name, figure, bound) in [("migration", migration, 1.0 / 3.0), ("edge-cut", edge_cut, 1.1)] {
         // Who does not balance may well move little.
         let best = others
             .iter()

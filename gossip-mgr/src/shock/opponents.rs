@@ -52,7 +52,7 @@ impl Method {
     }
 
     /// Whether it starts afresh, so that its parts must be renamed after the old ones.
-    pub fn from_scratch(self) -> bool {
+    pub fn starts_afresh(self) -> bool {
         matches!(self, Self::Metis | Self::Scotch)
     }
 }

@@ -117,8 +117,8 @@ pub fn detection(nodes: usize, deaths: usize, seed: u64, plots: Option<&Path>) -
             quantile(times, 1.0)
         );
     }
-    let within = Detection::share(&result.first, 5.0);
-    println!("{:.1} % of {deaths} deaths detected within 5 periods", within * 100.0);
+    let within = Detection::share(&result.last, 5.0);
+    println!("{:.1} % of {deaths} deaths known to all others within 5 periods", within * 100.0);
     let cdf = |times: &[f64]| -> Vec<(f64, f64)> {
         let n = times.len() as f64;
         let points = times.iter().enumerate();

@@ -159,9 +159,10 @@ impl Daemon {
         std::fs::write(&key_file, key)?;
         std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600))?;
         let text = format!(
-            "[node]\nlisten = '{free}'\nkey_file = '{}'\n[gossip]\ninterval_ms = {interval_ms}\n\
+            "[node]\nlisten = '{free}'\nkey_file = '{}'\nstate_dir = '{}'\n[gossip]\ninterval_ms = {interval_ms}\n\
              [control]\nsocket = '{}'\n",
             key_file.display(),
+            folder.display(),
             control.display()
         );
         std::fs::write(&config, text)?;

@@ -15,6 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_gossip-mgr");
+/// Failure detection that is fast, but not too fast for a loaded machine.
+pub const PERIOD: &str = "period_ms = 400";
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a node listens, and where the others send to.
@@ -28,8 +30,8 @@ pub struct Cluster {
     dir: tempfile::TempDir,
     pub addrs: Vec<SocketAddr>,
     places: Vec<Place>,
-    /// The period of failure detection.
-    period_ms: u32,
+    /// The section of failure detection in their configuration.
+    detection: String,
     pub daemons: Vec<Option<Child>>,
     /// What stands before `gossip-mgr run`, for each node.
     pub wrapper: Box<dyn Fn(usize) -> Command>,
@@ -64,13 +66,13 @@ impl Cluster {
     /// Daemons on loopback, all with `more` in their configuration.
     pub fn new(count: usize, more: &str) -> Self {
         let place = |addr| Place { listen: addr, advertise: addr };
-        let mut cluster = Self::at(free_addrs(count).into_iter().map(place).collect(), 400, more);
+        let mut cluster = Self::at(free_addrs(count).into_iter().map(place).collect(), PERIOD, more);
         (0..count).for_each(|i| cluster.start(i));
         cluster
     }
 
     /// Daemons that are configured but not started.
-    pub fn at(places: Vec<Place>, period_ms: u32, more: &str) -> Self {
+    pub fn at(places: Vec<Place>, detection: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         write_key(&dir.path().join("key"), 7);
         let cluster = Self {
@@ -78,7 +80,7 @@ impl Cluster {
             addrs: places.iter().map(|place| place.advertise).collect(),
             daemons: places.iter().map(|_| None).collect(),
             places,
-            period_ms,
+            detection: detection.into(),
             wrapper: Box::new(|_| Command::new(BINARY)),
         };
         for i in 0..cluster.addrs.len() {
@@ -101,10 +103,10 @@ impl Cluster {
         let dir = self.dir.path().display();
         let seed = self.addrs[usize::from(i == 0)];
         let Place { listen, advertise } = self.places[i];
-        let period = self.period_ms;
+        let detection = &self.detection;
         let text = format!(
             "[node]\nlisten = '{listen}'\nadvertise = '{advertise}'\nseeds = ['{seed}']\n\
-             key_file = '{dir}/{key}'\n[detection]\nperiod_ms = {period}\n\
+             key_file = '{dir}/{key}'\nstate_dir = '{dir}'\n[detection]\n{detection}\n\
              [control]\nsocket = '{dir}/{i}.sock'\n[gossip]\ninterval_ms = 100\n{more}"
         );
         std::fs::write(self.config(i), text).unwrap();

@@ -59,6 +59,10 @@ impl Default for Settings {
 /// A hundred years.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
+/// In each of so many ticks a node tells three others of a death that it has just learnt of. Told by all
+/// who learn of it, that misses a node with a probability of e^-9, and SWIM's periodic gossip is left for it.
+const HURRIED_TICKS: u32 = 3;
+
 /// What a node wants from its driver.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -85,6 +89,8 @@ pub enum Event {
     Gone(SocketAddr),
     /// A node that was declared dead is alive.
     Revived(SocketAddr),
+    /// A node has been dead for so long that nothing is kept of it.
+    Forgotten(SocketAddr),
     /// The others took this node for dead; it rejoined under a new incarnation.
     Rejoined(u64),
 }
@@ -102,6 +108,8 @@ pub struct Node {
     report: Report,
     urgent: bool,
     next_push: Micros,
+    /// Ticks in which SWIM gossips without waiting for its period, because a node went down.
+    hurry: u32,
     /// No unasked-for push before this time.
     quiet_until: Micros,
     token: u64,
@@ -124,7 +132,7 @@ impl Node {
             num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
             max_transmissions: NonZeroU8::MIN.saturating_add(9),
             suspect_to_down_after: NEVER,
-            remove_down_after: Some(period * 3_600),
+            remove_down_after: Some(period * detection.forget),
             max_packet_size: NonZeroUsize::MIN.saturating_add(settings.payload - 65),
             notify_down_members: true,
             periodic_announce: often(30, NonZeroUsize::MIN),
@@ -145,6 +153,7 @@ impl Node {
             report: Report::default(),
             urgent: false,
             next_push,
+            hurry: 0,
             quiet_until: 0,
             token: 0,
             relayed: BTreeMap::new(),
@@ -217,8 +226,8 @@ impl Node {
                 if let Some((asker, node, asked_at)) = self.relayed.remove(&token)
                     && node == from
                 {
-                    let ago = now.saturating_sub(asked_at);
-                    self.send(asker, Packet::Vouch { node, ago: ago.min(1) });
+                    // It answered at some moment after it was asked.
+                    self.send(asker, Packet::Vouch { node, ago: now.saturating_sub(asked_at) });
                 }
             }
             Packet::AskFor { node } => {
@@ -255,6 +264,10 @@ impl Node {
         }
         let actions = self.detector.tick(now);
         self.act(actions, now);
+        if self.hurry > 0 {
+            self.hurry -= 1;
+            self.with_foca(now, |foca, outlet| foca.gossip(outlet));
+        }
         let forget_after = 10 * self.settings.detection.period;
         self.relayed.retain(|_, (.., asked_at)| now - *asked_at < forget_after);
         if now >= self.next_push {
@@ -305,6 +318,7 @@ impl Node {
                         self.with_foca(now, |foca, outlet| foca.apply_many(std::iter::once(down), true, outlet));
                     }
                 }
+                Action::Forgotten(node) => self.event(Event::Forgotten(node)),
                 Action::Cleared(_) | Action::Revived(_) => {}
             }
         }
@@ -463,6 +477,7 @@ impl Node {
             OwnedNotification::MemberDown(member) => {
                 self.members.remove(&member.addr);
                 self.board.remove(&member.addr);
+                self.hurry = HURRIED_TICKS;
                 let known =
                     matches!(self.detector.verdict(&member.addr), Some(Verdict::Alive | Verdict::Suspect { .. }));
                 if known {
@@ -512,3 +527,37 @@ impl Node {
 
 /// Orders foca's timers by time.
 type Queue<T> = BinaryHeap<Reverse<T>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn node(port: u16) -> Node {
+        let mut node = Node::new(Settings::default(), Member { addr: addr(port), incarnation: 1 }, 1, 0);
+        node.drain();
+        node
+    }
+
+    fn sent(node: &mut Node) -> Vec<(SocketAddr, Packet)> {
+        let sends = node.drain().into_iter().filter_map(|output| match output {
+            Output::Send(to, packet) => Some((to, packet)),
+            Output::Event(_) => None,
+        });
+        sends.collect()
+    }
+
+    #[test]
+    fn who_vouches_for_a_node_tells_how_long_ago_it_asked_it() {
+        let (asker, suspect) = (addr(2), addr(3));
+        let mut relay = node(1);
+        relay.receive(1_000_000, asker, Packet::AskFor { node: suspect });
+        let [(to, Packet::Ping { token, suspected: true })] = sent(&mut relay)[..] else { panic!("no ping") };
+        assert_eq!(to, suspect);
+        relay.receive(1_200_000, suspect, Packet::Ack { token });
+        assert_eq!(sent(&mut relay), [(asker, Packet::Vouch { node: suspect, ago: 200_000 })]);
+    }
+}

@@ -1,13 +1,18 @@
-//! Real daemons each in a network namespace of its own, on a bridge with cables that can be pulled.
-//! Needs root and `ip` (iproute2); elsewhere it says that it was skipped, and tests/network.rs does
-//! the same through a proxy.
+//! Tests that need more of the machine than others: root's rights and a program, or a program. Where that is
+//! missing they are reported as ignored, not as passed; `mk setup` installs the programs.
+//!
+//! - Real daemons each in a network namespace of its own, on a bridge with cables that can be pulled.
+//!   tests/network.rs does the same through a proxy, everywhere.
+//! - The unit of systemd, checked by systemd itself. `mk test gossip` also runs it.
 
 mod common;
 
 use std::net::SocketAddr;
 use std::process::Command;
 
-use common::{BINARY, Cluster, Place, state_of};
+use libtest_mimic::{Arguments, Trial};
+
+use common::{BINARY, Cluster, PERIOD, Place, state_of};
 
 const NODES: usize = 5;
 
@@ -21,13 +26,17 @@ fn ip(arguments: &str) -> bool {
 }
 
 impl Network {
-    /// A switch and `NODES` nodes at 10.77.0.1 and so on; none where that is not allowed.
-    fn new() -> Option<Self> {
+    /// Whether this machine allows it.
+    fn is_possible() -> bool {
+        let name = format!("gossip-{}-possible", std::process::id());
+        ip(&format!("netns add {name}")) && ip(&format!("netns del {name}"))
+    }
+
+    /// A switch and `NODES` nodes at 10.77.0.1 and so on.
+    fn new() -> Self {
         let network = Self { name: format!("gossip-{}", std::process::id()) };
         let switch = network.switch();
-        if !ip(&format!("netns add {switch}")) {
-            return None;
-        }
+        must(&format!("netns add {switch}"));
         must(&format!("-n {switch} link add bridge type bridge"));
         must(&format!("-n {switch} link set bridge up"));
         for i in 0..NODES {
@@ -40,7 +49,7 @@ impl Network {
             must(&format!("-n {node} link set lo up"));
             network.cable(i, true);
         }
-        Some(network)
+        network
     }
 
     fn switch(&self) -> String {
@@ -71,17 +80,13 @@ impl Drop for Network {
     }
 }
 
-#[test]
 fn a_node_whose_cable_is_pulled_is_given_up_and_taken_back() {
-    let Some(network) = Network::new() else {
-        eprintln!("skipped: no network namespaces here (they need root and iproute2)");
-        return;
-    };
+    let network = Network::new();
     let places = (1..=NODES).map(|i| Place {
         listen: SocketAddr::from(([0, 0, 0, 0], 7600)),
         advertise: SocketAddr::from(([10, 77, 0, i as u8], 7600)),
     });
-    let mut cluster = Cluster::at(places.collect(), 400, "");
+    let mut cluster = Cluster::at(places.collect(), PERIOD, "");
     let names: Vec<String> = (0..NODES).map(|i| network.node(i)).collect();
     cluster.wrapper = Box::new(move |i| {
         let mut command = Command::new("ip");
@@ -102,4 +107,42 @@ fn a_node_whose_cable_is_pulled_is_given_up_and_taken_back() {
     for i in 0..NODES {
         cluster.wait_alive(i, NODES);
     }
+}
+
+fn the_systemd_unit_is_one_that_systemd_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let unit = include_str!("../dist/gossip-mgr.service");
+    assert!(unit.contains("ExecStart=/usr/local/bin/gossip-mgr run"));
+    let path = dir.path().join("gossip-mgr.service");
+    std::fs::write(&path, unit.replace("/usr/local/bin/gossip-mgr", BINARY)).unwrap();
+    let output = Command::new("systemd-analyze").arg("verify").arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+fn main() {
+    let trial = |name: &str, test: fn(), needs: &str, there: bool| {
+        let run = move || {
+            test();
+            Ok(())
+        };
+        let trial = Trial::test(name, run).with_ignored_flag(!there);
+        if there { trial } else { trial.with_kind(format!("needs {needs}")) }
+    };
+    let analyze = Command::new("systemd-analyze").arg("--version").output().is_ok();
+    let trials = vec![
+        trial(
+            "a_node_whose_cable_is_pulled_is_given_up_and_taken_back",
+            a_node_whose_cable_is_pulled_is_given_up_and_taken_back,
+            "root and iproute2",
+            Network::is_possible(),
+        ),
+        trial(
+            "the_systemd_unit_is_one_that_systemd_takes",
+            the_systemd_unit_is_one_that_systemd_takes,
+            "systemd-analyze",
+            analyze,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
