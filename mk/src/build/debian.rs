@@ -13,7 +13,8 @@ const SUITE: &str = "bookworm";
 
 /// What the image contains beyond the essential packages.
 const PACKAGES: &str = "apt,bash,ca-certificates,gdb,strace,python3,openmpi-bin,openssh-server,openssh-client,iproute2,\
-                        iputils-ping,procps,kmod,less,nano,netbase,util-linux,login,passwd,mount";
+                        iputils-ping,procps,kmod,less,nano,netbase,util-linux,login,passwd,mount,\
+                        systemd";
 
 /// Documentation and translations, which the image does without.
 const LEFT_OUT: &[&str] = &["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"];

@@ -145,7 +145,7 @@ exit 1
 ";
 
 /// The lines `ok …` and `not ok …` of a test program, with or without a number; how many there are.
-fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) -> usize {
+pub fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) -> usize {
     let mut lines = 0;
     let clean = |rest: &str| match rest.split_once(" - ") {
         Some((number, name)) if number.parse::<u32>().is_ok() => name.to_owned(),

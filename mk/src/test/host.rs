@@ -113,9 +113,11 @@ impl Libtest {
     fn line(&mut self, line: &str, tally: &mut Tally) {
         if let Some(rest) = line.strip_prefix("test ") {
             if let Some((name, verdict)) = rest.rsplit_once(" ... ") {
+                let name = name.trim_end();
                 match verdict.split(',').next() {
                     Some("ok") => tally.pass(&format!("{}: {name}", self.title)),
                     Some("FAILED") => self.failures += 1,
+                    Some("ignored") => tally.skip(&format!("{}: {name}", self.title)),
                     _ => {}
                 }
                 return;
@@ -142,6 +144,15 @@ impl Libtest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_run_here_is_skipped_and_not_passed() {
+        let mut tally = Tally::default();
+        let mut parser = Libtest::new("gossip");
+        parser.line("test [needs root and iproute2] a_node ... ignored", &mut tally);
+        parser.line("test too_slow ... ignored, takes an hour", &mut tally);
+        assert_eq!((tally.passed(), tally.skipped(), tally.failed().len()), (0, 2, 0));
+    }
 
     #[test]
     fn a_failed_test_is_counted_once_and_with_its_output() {

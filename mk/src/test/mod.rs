@@ -10,6 +10,7 @@ mod host;
 mod kernel;
 mod monitor;
 mod program;
+mod systemd;
 mod tally;
 
 use crate::build::Builder;
@@ -24,7 +25,7 @@ use tally::Tally;
 enum Suite {
     /// Unit and integration tests of the crates but gossip-mgr's, on this machine
     Host,
-    /// The node manager's: its protocols in the simulator, and real daemons
+    /// The node manager's: its protocols in the simulator, real daemons, and one that systemd runs in QEMU
     Gossip,
     /// The microkernel's tests, on it in QEMU with 1, 2 and 4 cores; its limits; bad boots
     Kernel,
@@ -88,7 +89,10 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     for suite in suites {
         match suite {
             Suite::Host => host::run(builder.tree(), Crates::Others, filter, &mut tally)?,
-            Suite::Gossip => host::run(builder.tree(), Crates::NodeManager, filter, &mut tally)?,
+            Suite::Gossip => {
+                host::run(builder.tree(), Crates::NodeManager, filter, &mut tally)?;
+                systemd::run(builder, filter, &mut tally)?;
+            }
             Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
             Suite::Boot => boot::run(builder, filter, &mut tally)?,
             Suite::Fuzz if filter.is_none_or(|filter| FUZZ.contains(filter)) => {
