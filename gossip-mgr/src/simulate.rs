@@ -18,7 +18,7 @@ use gossip_balance::mesh::Mesh;
 /// Arguments of `simulate`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Seed of all random choices.
+    /// Seed of all random choices; fail-proof, allreduce and shock make none.
     #[arg(long, default_value_t = 1, global = true)]
     seed: u64,
     /// Folder for plots (SVG); none are drawn without.
@@ -208,6 +208,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                 percents: dead,
                 when: if *online { When::During } else { When::Before },
                 faults: *faults,
+                seed: args.seed,
             },
             plots,
         ),

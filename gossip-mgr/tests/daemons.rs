@@ -294,3 +294,21 @@ fn a_short_experiment_prints_a_table_and_draws_a_plot() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("optimal, phased checked"));
     assert!(std::fs::read_to_string(plots.join("broadcast.svg")).unwrap().contains("</svg>"));
 }
+
+#[test]
+fn the_seed_chooses_the_history_of_every_random_experiment() {
+    let experiments: [&[&str]; 3] = [
+        &["broadcast", "--processes", "256", "--runs", "3", "--dead", "0,4"],
+        &["detection", "--nodes", "4", "--deaths", "2"],
+        &["stalls", "--nodes", "5", "--hours", "0.01"],
+    ];
+    for experiment in experiments {
+        let told = |seed: &str| {
+            let output = Command::new(BINARY).args(["simulate", "--seed", seed]).args(experiment).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let first = told("1");
+        assert_eq!(first, told("1"), "{experiment:?}");
+        assert_ne!(first, told("2"), "{experiment:?}");
+    }
+}

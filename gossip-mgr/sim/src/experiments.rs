@@ -95,14 +95,14 @@ impl Sample {
     }
 }
 
-/// Runs `plan` with `failing` processes other than the root, seeds 0 to `runs` - 1.
-pub fn sample(plan: &Plan, logp: LogP, failing: u32, when: When, runs: u64) -> Sample {
+/// Runs `plan` with `failing` processes other than the root, once with each seed.
+pub fn sample(plan: &Plan, logp: LogP, failing: u32, when: When, seeds: impl Iterator<Item = u64>) -> Sample {
     let processes = plan.processes();
     let duration = match when {
         When::Before => 1,
         When::During => run(plan, logp, &Faults::none(processes), 0).runtime,
     };
-    let outcomes = (0..runs)
+    let outcomes = seeds
         .map(|seed| {
             let mut rng = Rng::new(seed, u64::MAX);
             let faults = Faults::online(processes, failing, duration, &mut rng);

@@ -63,7 +63,7 @@ fn fail_proof_reaches_all_despite_online_faults() {
 fn every_algorithm_is_told_apart_by_what_it_reaches_when_processes_fail_during_the_broadcast() {
     let optimal = Some(TreeKind::Optimal);
     let reached = |plan, failing| {
-        let sample = sample(&plan, LOGP, failing, When::During, 200);
+        let sample = sample(&plan, LOGP, failing, When::During, 0..200);
         (sample.reached(), sample.complete())
     };
     // Up to f failures, fail-proof correction reaches all in every run, whatever the first phase.
@@ -81,12 +81,12 @@ fn every_algorithm_is_told_apart_by_what_it_reaches_when_processes_fail_during_t
 fn opportunistic_correction_does_not_promise_to_reach_all() {
     let kind = CorrectionKind::Opportunistic { distance: 2, optimised: false };
     let plan = overlapped(TreeKind::Binomial, kind, 4096);
-    assert!(sample(&plan, LOGP, 400, When::Before, 5).unreached() > 0.0);
+    assert!(sample(&plan, LOGP, 400, When::Before, 0..5).unreached() > 0.0);
 }
 
 #[test]
 fn interleaving_keeps_gaps_and_so_the_runtime_small() {
-    let runtime = |kind| sample(&phased(kind, 1024), LOGP, 5, When::Before, 40).runtime().0;
+    let runtime = |kind| sample(&phased(kind, 1024), LOGP, 5, When::Before, 0..40).runtime().0;
     let (interleaved, in_order) = (runtime(TreeKind::Binomial), runtime(TreeKind::BinomialInOrder));
     // The reference has 50 against 70, a mean over few runs of a heavy-tailed quantity.
     assert!((48.0..52.0).contains(&interleaved), "{interleaved}");
@@ -159,7 +159,7 @@ fn allreduce_gives_every_live_process_a_true_sum_under_random_faults() {
 #[test]
 fn a_corrected_tree_over_65536_processes_is_simulated_in_passing() {
     let outcome: broadcast::Outcome =
-        sample(&phased(TreeKind::Optimal, 65_536), LOGP, 655, When::Before, 1).outcomes[0];
+        sample(&phased(TreeKind::Optimal, 65_536), LOGP, 655, When::Before, 0..1).outcomes[0];
     assert_eq!(outcome.unreached, 0);
     assert_eq!(outcome.failed, 655);
 }

@@ -25,14 +25,14 @@ struct Cell {
 }
 
 fn exactly(plan: &Plan, load: f64, runtime: u64) {
-    let outcome = sample(plan, LOGP, 0, When::Before, 1).outcomes[0];
+    let outcome = sample(plan, LOGP, 0, When::Before, 0..1).outcomes[0];
     assert_eq!((outcome.load() * 100.0).round() / 100.0, load);
     assert_eq!((outcome.runtime, outcome.unreached), (runtime, 0));
 }
 
 fn about(plan: &Plan, runs: u64, cells: &[Cell]) {
     for cell in cells {
-        let ours = sample(plan, LOGP, P * cell.percent / 100, When::Before, runs);
+        let ours = sample(plan, LOGP, P * cell.percent / 100, When::Before, 0..runs);
         for (name, reference, (mean, deviation)) in
             [("load", cell.load, ours.load()), ("runtime", cell.runtime, ours.runtime())]
         {
@@ -83,7 +83,7 @@ fn checked_optimal_with_faults() {
 fn opportunistic_binomial_with_faults_leaves_a_few_unreached() {
     let plan = overlapped(TreeKind::Binomial, OPPORTUNISTIC, P);
     about(&plan, MANY_RUNS, &[cell(1, 2.45, 64.0), cell(4, 2.35, 67.5)]);
-    let unreached = sample(&plan, LOGP, P * 4 / 100, When::Before, MANY_RUNS).unreached();
+    let unreached = sample(&plan, LOGP, P * 4 / 100, When::Before, 0..MANY_RUNS).unreached();
     assert!((2.0..9.0).contains(&unreached), "{unreached} for 5.5");
 }
 

@@ -7,6 +7,7 @@ use gossip_core::collective::Time;
 use gossip_core::collective::broadcast::Plan;
 use gossip_core::collective::correction::CorrectionKind;
 use gossip_core::collective::topology::{Tree, TreeKind};
+use gossip_core::rng::Rng;
 use gossip_sim::allreduce;
 use gossip_sim::experiments::{LOGP, When, fail_proof as fail_proof_plan, gossip, overlapped, phased, sample};
 use gossip_sim::fail_proof::{Check, Losses, check};
@@ -26,6 +27,8 @@ pub struct Broadcasts<'a> {
     pub when: When,
     /// f of fail-proof correction.
     pub faults: u32,
+    /// What all random choices depend on.
+    pub seed: u64,
 }
 
 /// An algorithm, and with how many failures it promises to reach all; none if it never does.
@@ -70,7 +73,10 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
         When::Before => "before",
         When::During => "at random moments during",
     };
-    println!("{p} processes of which some fail {when} the broadcast; means of {} runs", what.runs);
+    println!(
+        "{p} processes of which some fail {when} the broadcast; means of {} runs, of one where nothing is random",
+        what.runs
+    );
     println!(
         "{:32} {:>8} {:>9} {:>15} {:>11} {:>9} {:>9}  promise",
         "", "failing", "messages", "steps", "not", "share", "complete"
@@ -83,7 +89,9 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
         let mut points = Vec::new();
         for &percent in what.percents {
             let count = (u64::from(p) * u64::from(percent) / 100) as u32;
-            let sample = sample(plan, LOGP, count, what.when, if count == 0 { 1 } else { what.runs });
+            let runs = if count == 0 && !plan.is_random() { 1 } else { what.runs };
+            let seeds = (0..runs).map(|run| Rng::new(what.seed, run).next());
+            let sample = sample(plan, LOGP, count, what.when, seeds);
             let (runtime, deviation) = sample.runtime();
             let promised = promise.is_some_and(|most| count <= most);
             let kept = sample.complete() == 1.0;

@@ -86,6 +86,11 @@ impl Plan {
     pub fn processes(&self) -> u32 {
         self.ring.processes()
     }
+
+    /// Whether runs differ although nobody fails.
+    pub fn is_random(&self) -> bool {
+        matches!(self.dissemination, Dissemination::Gossip { .. })
+    }
 }
 
 /// One process of a broadcast.
