@@ -406,16 +406,12 @@ mod tests {
             &[9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0],
             &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
         ];
-        let mut seed = 3u64;
-        let mut random = |n: usize| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize % n
-        };
+        let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..if cfg!(miri) { 20 } else { 5000 } {
             let mut m = machine(&entries.concat());
-            for _ in 0..1 + random(3) {
-                let at = 200 + random(120);
-                m.bytes[at] = [0, 1, 2, 8, 0x7f, 0x80, 0xff][random(7)];
+            for _ in 0..1 + random.usize(..3) {
+                let at = 200 + random.usize(..120);
+                m.bytes[at] = [0, 1, 2, 8, 0x7f, 0x80, 0xff][random.usize(..7)];
             }
             // The checksum is right again, so that the damage is looked at.
             let length = u32_at(&m.bytes, 204).unwrap() as usize;

@@ -238,16 +238,12 @@ mod tests {
             tag(NEW_RSDP, &[1; 36]),
             end(),
         ]);
-        let mut seed = 1u64;
-        let mut random = |n: usize| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 33) as usize % n
-        };
+        let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..if cfg!(miri) { 200 } else { 100_000 } {
             let mut bad = good.clone();
-            for _ in 0..1 + random(4) {
-                let at = random(bad.len());
-                bad[at] = [0, 1, 7, 8, 0x7f, 0x80, 0xff][random(7)];
+            for _ in 0..1 + random.usize(..4) {
+                let at = random.usize(..bad.len());
+                bad[at] = [0, 1, 7, 8, 0x7f, 0x80, 0xff][random.usize(..7)];
             }
             if let Ok(info) = parse(&bad) {
                 assert!(info.memory_map().count() <= bad.len() / 24);

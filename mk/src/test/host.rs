@@ -81,11 +81,14 @@ pub fn run(tree: &Tree, crates: Crates, filter: Option<&str>, tally: &mut Tally)
         .args(&packages)
         .args(filter)
         .current_dir(tree.root())
-        .env("CARGO_TARGET_DIR", tree.cache().join("host-tests"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut running = Running::start(&mut command, "the tests on the host")?;
+        .env("CARGO_TARGET_DIR", tree.cache().join("host-tests"));
+    harness(&mut command, title, tally)
+}
+
+/// Runs a command that prints what Rust's test harness prints.
+pub fn harness(command: &mut Command, title: &'static str, tally: &mut Tally) -> Result<()> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut running = Running::start(command, "the tests on the host")?;
     let output = running.pipes().stdout.take().context("the tests' output is a pipe")?;
     let mut parser = Libtest::new(title);
     for line in BufReader::new(output).lines() {

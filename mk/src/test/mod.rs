@@ -8,6 +8,7 @@ mod fuzz;
 mod guest;
 mod host;
 mod kernel;
+mod miri;
 mod monitor;
 mod program;
 mod systemd;
@@ -27,6 +28,8 @@ enum Suite {
     Host,
     /// The node manager's: its protocols in the simulator, real daemons, and one that systemd runs in QEMU
     Gossip,
+    /// Those of the kernel's pure parts under Miri (rustup's nightly with the component miri)
+    Miri,
     /// The microkernel's tests, on it in QEMU with 1, 2 and 4 cores; its limits; bad boots
     Kernel,
     /// Other machines: GRUB by BIOS and UEFI, 64 cores, 64 GiB, x2APIC
@@ -41,8 +44,17 @@ enum Suite {
     Noise,
 }
 
-const ALL: &[Suite] =
-    &[Suite::Host, Suite::Gossip, Suite::Kernel, Suite::Fuzz, Suite::Boot, Suite::Input, Suite::Guest, Suite::Noise];
+const ALL: &[Suite] = &[
+    Suite::Host,
+    Suite::Gossip,
+    Suite::Miri,
+    Suite::Kernel,
+    Suite::Fuzz,
+    Suite::Boot,
+    Suite::Input,
+    Suite::Guest,
+    Suite::Noise,
+];
 
 /// What a filter of the one test of this suite is compared with.
 const FUZZ: &str = "fuzz: random calls break nothing";
@@ -93,6 +105,7 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
                 host::run(builder.tree(), Crates::NodeManager, filter, &mut tally)?;
                 systemd::run(builder, filter, &mut tally)?;
             }
+            Suite::Miri => miri::run(builder.tree(), filter, &mut tally)?,
             Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
             Suite::Boot => boot::run(builder, filter, &mut tally)?,
             Suite::Fuzz if filter.is_none_or(|filter| FUZZ.contains(filter)) => {

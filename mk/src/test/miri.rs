@@ -1,0 +1,26 @@
+//! The tests of the kernel's pure parts under Miri, which finds undefined behaviour. (They need no unsafe code; what they use does.)
+
+use super::host;
+use super::tally::Tally;
+use crate::tree::Tree;
+use anyhow::Result;
+use std::process::{Command, Stdio};
+
+/// Runs those whose name contains `filter`; where there is no Miri, says so.
+pub fn run(tree: &Tree, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let cargo = || {
+        let mut command = Command::new("cargo");
+        // A cargo that runs mk would choose the toolchain.
+        command.args(["+nightly", "miri"]).env_remove("RUSTUP_TOOLCHAIN").current_dir(tree.root());
+        command
+    };
+    let there = cargo().arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
+    if !there.is_ok_and(|output| output.status.success()) {
+        tally.leave_out("miri: kcore", "no Miri: rustup toolchain install nightly --component miri,rust-src");
+        return Ok(());
+    }
+    let mut command = cargo();
+    command.args(["test", "--no-fail-fast", "-p", "kcore"]).args(filter);
+    command.env("CARGO_TARGET_DIR", tree.cache().join("miri"));
+    host::harness(&mut command, "miri", tally)
+}
