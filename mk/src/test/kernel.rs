@@ -29,6 +29,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("text and data are under 256 KiB", size),
     ("a refused call is traced with object, argument and reason", tracing),
     ("a machine check is told with its bank, and protections are on", super::monitor::machine_check),
+    ("a machine check on the kernel's way in and out is told", super::steps::machine_checks),
 ];
 
 /// Runs the test named `filter`; if there is none of that name, all whose name contains it.

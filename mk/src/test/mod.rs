@@ -11,6 +11,7 @@ mod kernel;
 mod miri;
 mod monitor;
 mod program;
+mod steps;
 mod systemd;
 mod tally;
 

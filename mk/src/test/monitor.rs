@@ -46,8 +46,8 @@ impl Monitor {
     }
 }
 
-/// While user programs run on two cores: the protections are on, a guard is below the stack, and a machine check, which
-/// comes at any instruction, ends in a report that names its bank.
+/// While user programs run on two cores: the protections are on, a guard is below the stack, and a machine check
+/// ends in a report that names its bank.
 pub fn machine_check(kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (serial, path) = (folder.path().join("log"), folder.path().join("archive.cpio"));
