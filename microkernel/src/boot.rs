@@ -1,5 +1,6 @@
 //! From the boot loader to the first user thread.
 
+use core::cmp::Reverse;
 use core::ops::Range as Span;
 use core::slice;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -167,8 +168,8 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     for index in 0..core_count() {
         put(abi::ROOT_CAP_CPU + index as u64, create(payer, |h| Cpu::new(h, index)).expect("reserve").any());
     }
-    let mut regions = boot.free.regions().iter().filter(|r| r.end - r.start > 4096).cloned().collect_sorted();
-    for (i, region) in regions.iter_mut().flatten().enumerate() {
+    let regions = sorted(boot.free.regions().iter().filter(|r| r.end - r.start > 4096).cloned());
+    for (i, region) in regions.iter().flatten().enumerate() {
         let bytes = region.end - region.start;
         let made = create(payer, |h| Untyped::new_boot(h, region.start, bytes)).expect("reserve");
         put(abi::ROOT_CAP_UNTYPED + i as u64, made.any());
@@ -176,7 +177,7 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
         info.untyped_count = i as u64 + 1;
     }
     thread.set_spaces(Some(space), task, Some((message, 0)), None).expect("not started");
-    thread.bind(arch::core(), ROOT_PRIORITY).expect("not started");
+    thread.bind(arch::core(), ROOT_PRIORITY, None).expect("not started");
     let regs = thread.regs_mut();
     (regs.rip, regs.rsp, regs.rdi, regs.rsi) = (entry, ROOT_STACK_TOP - 8, ROOT_BOOT, ROOT_MESSAGE);
     sched::wake(thread);
@@ -192,22 +193,12 @@ fn made<T>(make: impl Fn() -> Result<T, Error>) -> T {
     }
 }
 
-trait CollectSorted {
-    fn collect_sorted(self) -> [Option<Span<u64>>; abi::MAX_UNTYPED];
-}
-
-impl<I: Iterator<Item = Span<u64>>> CollectSorted for I {
-    /// Largest first.
-    fn collect_sorted(self) -> [Option<Span<u64>>; abi::MAX_UNTYPED] {
-        let mut list = [const { None }; abi::MAX_UNTYPED];
-        for (slot, region) in list.iter_mut().zip(self) {
-            *slot = Some(region);
-        }
-        list.sort_unstable_by_key(|r: &Option<Span<u64>>| {
-            core::cmp::Reverse(r.as_ref().map_or(0, |r| r.end - r.start))
-        });
-        list
-    }
+/// The largest first.
+fn sorted(regions: impl Iterator<Item = Span<u64>>) -> [Option<Span<u64>>; abi::MAX_UNTYPED] {
+    let mut list = [const { None }; abi::MAX_UNTYPED];
+    list.iter_mut().zip(regions).for_each(|(slot, region)| *slot = Some(region));
+    list.sort_unstable_by_key(|r: &Option<Span<u64>>| Reverse(r.as_ref().map_or(0, |r| r.end - r.start)));
+    list
 }
 
 fn map(task: &Task, range: &Range, address: u64, bytes: u64, flags: u64) {

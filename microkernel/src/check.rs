@@ -114,7 +114,7 @@ static AUDIT: SpinLock<Audit> = SpinLock::new(Audit {
 macro_rules! holds {
     ($object:expr, $condition:expr, $($why:tt)+) => {
         if !$condition {
-            let header: &$crate::object::Header = $object;
+            let header = $crate::object::Object::header($object);
             panic!("self-check: {:?} {} at {:p}: {}", header.kind(), header.name(), header, format_args!($($why)+));
         }
     };

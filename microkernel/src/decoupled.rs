@@ -166,9 +166,10 @@ fn detach(core: &Core, thread: &Thread, state: State) {
 /// THREAD_RUN: bind a user context to the thread's core.
 pub fn run(thread: &Ref<Thread>, task: Ref<Task>) -> Result<(), Error> {
     let page = page(thread);
-    if page.is_null() || !thread.change_state(State::Inactive, State::Configuring) {
+    if page.is_null() {
         return Err(Error::BadState);
     }
+    thread.claim()?;
     // SAFETY: atomic field of a live page.
     let state = unsafe { &(*page).state };
     if state.load(Ordering::Acquire) != FRAME_IDLE {

@@ -12,7 +12,7 @@
 use abi::{MSG_WORDS, RIGHT_READ, RIGHT_WRITE, Regs};
 
 use crate::arch::{self, Core};
-use crate::object::{Capability, Endpoint, Notification, Ref, Reply, State, Thread, Waiters, Waiting};
+use crate::object::{Capability, Endpoint, Notification, Object, Ref, Reply, State, Thread, Waiters, Waiting};
 use crate::sync::Guard;
 use crate::{ipc, sched, shootdown, syscall};
 

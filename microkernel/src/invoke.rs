@@ -187,9 +187,9 @@ const MESSAGE_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE;
 /// Rights to the Range of a vCPU's or decoupled thread's page: map items name any part of it, with any flags.
 const SHARED_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE | abi::RIGHT_EXEC;
 
-/// An error about a shared page is about its offset, argument `index`.
-fn of_page(index: u64) -> impl Fn(Error) -> Refusal {
-    move |error| Refusal { error, argument: if error == Error::BadAddress { index } else { abi::NO_ARGUMENT } }
+/// This one error is about argument `index`, others about none in particular.
+fn only(about: Error, index: u64) -> impl Fn(Error) -> Refusal {
+    move |error| Refusal { error, argument: if error == about { index } else { abi::NO_ARGUMENT } }
 }
 
 fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> {
@@ -207,12 +207,13 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
                     Some((endpoint, space.lookup(slot).argument(4)?.badge))
                 }
             };
-            thread.set_spaces(cspace, task, message, fault).map_err(of_page(3))?;
+            thread.set_spaces(cspace, task, message, fault).map_err(only(Error::BadAddress, 3))?;
         }
         abi::THREAD_BIND => {
             let cpu = space.get::<Cpu>(a, abi::RIGHT_WRITE).argument(0)?;
             let priority = u8::try_from(b).map_err(|_| Error::BadArgument).argument(1)?;
-            thread.bind(cpu.core(), priority)?;
+            let by = Parent { space, index: a, object: (&raw const *cpu).cast() };
+            thread.bind(cpu.core(), priority, Some(by)).map_err(only(Error::NoCapability, 0))?;
         }
         abi::THREAD_START => {
             thread.start(Regs { rip: a, rsp: b, rdi: c, ..Regs::default() })?;
@@ -232,7 +233,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
         abi::THREAD_VCPU => {
             let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
             let register = |core: &Core| if sched::add_vcpu(core, &thread) { Ok(()) } else { Err(Error::Busy) };
-            thread.share(ThreadKind::Vcpu, range, b, register).map_err(of_page(1))?;
+            thread.share(ThreadKind::Vcpu, range, b, register).map_err(only(Error::BadAddress, 1))?;
             if thread.is_dead()
                 && let Some(core) = thread.core()
             {
@@ -255,7 +256,7 @@ fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> 
                 *thread.doorbell.lock() = Some(doorbell);
                 Ok(())
             };
-            thread.share(ThreadKind::Decoupled, range, b, register).map_err(of_page(1))?;
+            thread.share(ThreadKind::Decoupled, range, b, register).map_err(only(Error::BadAddress, 1))?;
         }
         abi::THREAD_CANCEL => {
             if !thread.cancel(Error::Cancelled) {

@@ -5,7 +5,7 @@
 
 use abi::{Error, MSG_WORDS, TAG_POLL};
 
-use crate::object::{Endpoint, Ref, Reply, State, Thread, Waiting};
+use crate::object::{Endpoint, Object, Ref, Reply, State, Thread, Waiting};
 use crate::sched;
 
 fn words(tag: u64) -> usize {

@@ -110,31 +110,12 @@ fn print_registers(r: &Regs) {
     let root: u64;
     // SAFETY: reads CR3.
     unsafe { asm!("mov {}, cr3", out(reg) root) };
-    print!(
-        "rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\nrax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n\
-         rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\nr9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n\
-         r13 {:016x} r14 {:016x} r15 {:016x}\ncr2 {:016x} cr3 {root:016x}\n",
-        r.rip,
-        r.rsp,
-        r.rflags,
-        r.cs,
-        r.rax,
-        r.rbx,
-        r.rcx,
-        r.rdx,
-        r.rsi,
-        r.rdi,
-        r.rbp,
-        r.r8,
-        r.r9,
-        r.r10,
-        r.r11,
-        r.r12,
-        r.r13,
-        r.r14,
-        r.r15,
-        arch::fault_address()
-    );
+    print!("rip {:016x} rsp {:016x} rflags {:08x} cs {:x}\n", r.rip, r.rsp, r.rflags, r.cs);
+    print!("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}\n", r.rax, r.rbx, r.rcx, r.rdx);
+    print!("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}\n", r.rsi, r.rdi, r.rbp, r.r8);
+    print!("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}\n", r.r9, r.r10, r.r11, r.r12);
+    print!("r13 {:016x} r14 {:016x} r15 {:016x}\n", r.r13, r.r14, r.r15);
+    print!("cr2 {:016x} cr3 {root:016x}\n", arch::fault_address());
 }
 
 /// What the banks say (SDM vol. 3, 16.3).

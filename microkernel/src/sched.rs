@@ -50,7 +50,7 @@ impl RunQueue {
     pub fn audit(&self, audit: &mut crate::check::Audit, core: &Core) {
         self.ready.audit(audit, State::Ready, |thread| {
             crate::holds!(
-                thread.header(),
+                thread,
                 thread.core().is_some_and(|c| c.index == core.index),
                 "ready on core {}, not its own",
                 core.index
@@ -60,12 +60,7 @@ impl RunQueue {
         for thread in self.vcpus.iter().filter_map(|v| unsafe { v.as_ref() }) {
             audit.reference_to(thread);
             let at_home = thread.kind() == ThreadKind::Vcpu && thread.core().is_some_and(|c| c.index == core.index);
-            crate::holds!(
-                thread.header(),
-                at_home,
-                "core {} serves its timer, but it is no vCPU of that core",
-                core.index
-            );
+            crate::holds!(thread, at_home, "core {} serves its timer, but it is no vCPU of that core", core.index);
         }
     }
 }

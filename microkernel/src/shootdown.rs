@@ -3,7 +3,7 @@
 use kcore::handshake;
 
 use crate::arch::{self, Core, apic, core_at};
-use crate::object::{Ref, Task};
+use crate::object::{Object, Ref, Task};
 
 /// Mappings of `task` were taken away: when this returns, no core uses them.
 ///
@@ -94,7 +94,7 @@ pub fn pause(core: &Core) {
 pub fn rest(core: &Core) {
     pause(core);
     // SAFETY: core.task is counted by `activate`.
-    if unsafe { core.task().as_ref() }.is_some_and(Task::is_deleted) {
+    if unsafe { core.task().as_ref() }.is_some_and(Object::is_orphaned) {
         deactivate(core);
     }
 }

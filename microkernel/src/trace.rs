@@ -74,7 +74,7 @@ struct Method(u64);
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         macro_rules! names {
-            ($($name:ident),* $(,)?) => {
+            ($($name:ident)*) => {
                 match self.0 {
                     $(abi::$name => f.write_str(stringify!($name)),)*
                     number => write!(f, "method {number:#x}"),
@@ -82,38 +82,10 @@ impl fmt::Display for Method {
             };
         }
         names!(
-            UNTYPED_RETYPE,
-            UNTYPED_FREE,
-            CSPACE_COPY,
-            CSPACE_DELETE,
-            CSPACE_REVOKE,
-            CSPACE_PUT,
-            CSPACE_MOVE,
-            TASK_MAP,
-            TASK_UNMAP,
-            OBJECT_NAME,
-            THREAD_CONFIGURE,
-            THREAD_BIND,
-            THREAD_START,
-            THREAD_STOP,
-            THREAD_RESUME,
-            THREAD_VCPU,
-            THREAD_TIMER,
-            THREAD_DECOUPLE,
-            THREAD_RUN,
-            THREAD_WAKE,
-            THREAD_CANCEL,
-            IRQ_BIND,
-            IRQ_ACK,
-            IRQ_MSI,
-            MACHINE_MSI,
-            MACHINE_GSI,
-            MACHINE_DEVICE,
-            MACHINE_EXIT,
-            LOG_WRITE,
-            LOG_READ,
-            RANGE_ADDRESS,
-            CPU_ID,
+            UNTYPED_RETYPE UNTYPED_FREE CSPACE_COPY CSPACE_DELETE CSPACE_REVOKE CSPACE_PUT CSPACE_MOVE TASK_MAP
+            TASK_UNMAP OBJECT_NAME THREAD_CONFIGURE THREAD_BIND THREAD_START THREAD_STOP THREAD_RESUME THREAD_VCPU
+            THREAD_TIMER THREAD_DECOUPLE THREAD_RUN THREAD_WAKE THREAD_CANCEL IRQ_BIND IRQ_ACK IRQ_MSI MACHINE_MSI
+            MACHINE_GSI MACHINE_DEVICE MACHINE_EXIT LOG_WRITE LOG_READ RANGE_ADDRESS CPU_ID
         )
     }
 }

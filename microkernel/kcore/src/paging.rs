@@ -440,12 +440,6 @@ mod tests {
         assert_eq!(t.left, 0);
     }
 
-    #[test]
-    fn no_memory_for_tables_is_an_error() {
-        let (mut t, root) = Fake::new(2);
-        assert_eq!(map(&mut t, root, 0x1000, 0x1000, 0x1000, RW), Err(NoMemory));
-    }
-
     /// Memory ends at each possible place of a change of small pages, large pages and holes: all or nothing.
     #[test]
     fn a_change_that_runs_out_of_memory_changes_nothing() {

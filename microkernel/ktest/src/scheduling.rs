@@ -1,11 +1,11 @@
 //! Priorities, stopping, and silence.
 
-use abi::{RIGHT_ALL, THREAD_RESUME, THREAD_STOP};
+use abi::{CSPACE_REVOKE, Error, RIGHT_ALL, RIGHT_WRITE, THREAD_RESUME, THREAD_STOP};
 use rt::{invoke, poll, receive, send};
 
 use crate::code;
 use crate::support::{
-    Failure, Outcome, Program, Race, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory,
+    Entry, Failure, Outcome, Program, Race, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory,
     object, pause, refused, reuse_slots, slot, thread, tsc, tsc_hz, wait_for,
 };
 
@@ -20,6 +20,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "priority_and_core_of_a_waiting_thread_are_fixed", cores: 1, run: fixed },
     Test { name: "a_thread_can_stop_itself", cores: 1, run: stop_self },
     Test { name: "only_a_cpu_capability_lets_a_thread_run_on_its_core", cores: 1, run: cpu_capability },
+    Test { name: "revoking_a_cpu_capability_ends_who_runs_by_it", cores: 2, run: revoked_cpu },
+    Test { name: "revoking_a_cpu_capability_ends_who_waits_or_has_not_begun", cores: 1, run: revoked_cpu_of_idle },
     Test { name: "a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds", cores: 1, run: silence },
     Test { name: "work_in_other_address_spaces_does_not_interrupt_a_core", cores: 2, run: foreign_spaces },
 ];
@@ -186,6 +188,82 @@ fn stop_self() -> Outcome {
 
 static OWN: Shared = Shared::new();
 
+/// Start a thread by a copy of a Cpu capability.
+fn thread_by(cpu: u64, priority: u64, entry: Entry, argument: u64) -> Result<u64, Error> {
+    thread(cpu - abi::ROOT_CAP_CPU, priority, 0, entry, argument)
+}
+
+fn revoked_cpu() -> Outcome {
+    for core in 1..cores() {
+        COUNT.iter().for_each(|count| count.set(0));
+        let lent = copy(abi::ROOT_CAP_CPU + core, RIGHT_ALL, 0)?;
+        let passed_on = copy(lent, RIGHT_WRITE, 0)?;
+        let urgent = thread_by(passed_on, 100, count, 0)?;
+        let other = thread(core, 50, 0, count, 1)?;
+        holds(wait_for(|| COUNT[0].get() > 0))?;
+        // What was derived from a capability that is deleted is then derived from that one's origin: it runs on.
+        delete(passed_on)?;
+        let before = COUNT[0].get();
+        holds(wait_for(|| COUNT[0].get() > before + 1000))?;
+        equal(COUNT[1].get(), 0)?;
+        invoke(abi::ROOT_CAP_CSPACE, CSPACE_REVOKE, &[lent])?;
+        // The core is free for a thread that has it by another capability.
+        holds(wait_for(|| COUNT[1].get() > 0))?;
+        let [ended, running] = [0, 1].map(|i| COUNT[i].get());
+        // Nothing brings the other one back.
+        invoke(urgent, THREAD_RESUME, &[])?;
+        refused(invoke(urgent, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, 100]), Error::BadState)?;
+        refused(invoke(urgent, abi::THREAD_START, &[count as *const () as u64, 0, 0]), Error::BadState)?;
+        holds(wait_for(|| COUNT[1].get() > running + 1000))?;
+        equal(COUNT[0].get(), ended)?;
+        // What was revoked can be lent anew.
+        let urgent = thread_by(copy(lent, RIGHT_WRITE, 0)?, 100, count, 0)?;
+        holds(wait_for(|| COUNT[0].get() > ended))?;
+        delete(urgent)?;
+        delete(other)?;
+    }
+    Ok(())
+}
+
+extern "C" fn waits_to_receive(endpoint: u64) -> ! {
+    COUNT[0].set(1);
+    let _ = receive(endpoint, 0);
+    COUNT[0].set(2);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn revoked_cpu_of_idle() -> Outcome {
+    for core in 0..cores() {
+        let lent = copy(abi::ROOT_CAP_CPU + core, RIGHT_ALL, 0)?;
+        let endpoint = object(abi::KIND_ENDPOINT, 0)?;
+        let (space, range) = (object(abi::KIND_CSPACE, 8)?, memory(1)?.0);
+        let before = free_bytes();
+        let new = object(abi::KIND_THREAD, 0)?;
+        invoke(new, abi::THREAD_CONFIGURE, &[space, abi::ROOT_CAP_TASK, range, 0, endpoint])?;
+        invoke(new, abi::THREAD_BIND, &[copy(lent, RIGHT_WRITE, 0)?, 210])?;
+        // It is more urgent than this thread, or on another core.
+        COUNT[0].set(0);
+        let waiting = thread_by(lent, 210, waits_to_receive, endpoint)?;
+        holds(COUNT[0].await_value(1))?;
+        pause();
+        let between = free_bytes();
+        invoke(abi::ROOT_CAP_CSPACE, CSPACE_REVOKE, &[lent])?;
+        refused(invoke(new, abi::THREAD_START, &[0, 0, 0]), Error::BadState)?;
+        refused(rt::raw(abi::SYS_SEND, endpoint, abi::TAG_POLL, [0; 4], 0).and(poll(endpoint, 0)), Error::Empty)?;
+        pause();
+        equal(COUNT[0].get(), 1)?;
+        refused(invoke(waiting, abi::THREAD_CANCEL, &[]), Error::BadState)?;
+        delete(waiting)?;
+        delete(new)?;
+        // (The memory that the waiting thread had as its stack and message page is mapped here.)
+        holds(wait_for(|| free_bytes() == between + 2 * 4096))?;
+        holds(between < before)?;
+    }
+    Ok(())
+}
+
 extern "C" fn tells_core(_: u64) -> ! {
     let core: u32;
     // SAFETY: RDTSCP gives TSC_AUX, which is the core's number.
@@ -197,7 +275,7 @@ extern "C" fn tells_core(_: u64) -> ! {
 }
 
 fn cpu_capability() -> Outcome {
-    use abi::{CPU_ID, Error, THREAD_BIND, THREAD_CONFIGURE, THREAD_START};
+    use abi::{CPU_ID, THREAD_BIND, THREAD_CONFIGURE, THREAD_START};
     for core in 0..cores() {
         let cpu = copy(abi::ROOT_CAP_CPU + core, abi::RIGHT_WRITE, 0)?;
         equal(invoke(cpu, CPU_ID, &[])?[0], core)?;

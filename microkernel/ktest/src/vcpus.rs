@@ -9,7 +9,8 @@ use abi::{TRAP_IRQ, TRAP_SYSCALL, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, Vcpu
 use rt::{invoke, raw, receive, send};
 
 use crate::support::{
-    CODE, DATA, Failure, Outcome, Shared, Test, copy, equal, memory, object, refused, tsc, tsc_hz, user_task, wait_for,
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, equal, holds, memory, object, refused, thread, tsc, tsc_hz,
+    user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -30,6 +31,7 @@ pub const TESTS: &[Test] = &[
         cores: 2,
         run: || on_vcpu_of(1, remote_signal),
     },
+    Test { name: "revoking_their_cpu_capability_ends_vcpus", cores: 2, run: cpu_revoked },
 ];
 
 global_asm!(
@@ -188,6 +190,31 @@ fn start(core: u64, endpoint: u64, entry: extern "C" fn(u64) -> !) -> Result<u64
     invoke(slot, abi::THREAD_VCPU, &[range, 0])?;
     invoke(slot, abi::THREAD_START, &[entry as *const () as u64, at + 8 * 4096 - 8, 0])?;
     Ok(slot)
+}
+
+extern "C" fn spins(_: u64) -> ! {
+    loop {
+        SPUN.set(SPUN.get() + 1);
+    }
+}
+
+static SPUN: Shared = Shared::new();
+
+/// As many as a core serves, twice: the first ones are gone.
+fn cpu_revoked() -> Outcome {
+    for _ in 0..2 {
+        for _ in 0..4 {
+            start(1, 0, spins)?;
+        }
+        refused(start(1, 0, spins), Error::Busy)?;
+        SPUN.set(0);
+        holds(wait_for(|| SPUN.get() > 0))?;
+        invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[abi::ROOT_CAP_CPU + 1])?;
+    }
+    // They had all of the core.
+    SPUN.set(0);
+    thread(1, 1, 0, spins, 0)?;
+    holds(wait_for(|| SPUN.get() > 0))
 }
 
 pub fn on_vcpu(body: fn(&Vcpu) -> Outcome) -> Outcome {

@@ -17,6 +17,7 @@ mod decoupled;
 mod shootdown;
 mod stop;
 mod vcpu;
+mod waiting;
 
 /// Wait until `condition`; loom lets the others go on meanwhile.
 fn until(mut condition: impl FnMut() -> bool) {

@@ -15,7 +15,7 @@ use super::descriptors::Tables;
 use super::memory;
 
 pub const MAX_CORES: usize = abi::MAX_CORES;
-const STACK: usize = memory::STACK_PLACE as usize / 2;
+const STACK: usize = memory::STACK_PAGES as usize * 4096;
 
 /// First and number of interrupt vectors that devices can have, per core.
 pub const FIRST_DEVICE_VECTOR: u8 = 0x30;
@@ -92,15 +92,13 @@ pub fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
     // for the fields set here.
     unsafe {
         (*core).this = core;
+        (*core).tables.map_stacks(index);
         (*core).kernel_stack = memory::map_stack(index, memory::to_physical(&raw const (*core).stack));
         (*core).index = index;
         (*core).bit = 1 << index;
         (*core).fast_home = Cell::new(Thread::home_on(index));
         (*core).apic_id = Cell::new(apic_id);
-        core.cast::<u8>()
-            .add(offset_of!(Core, run_queue))
-            .cast::<SpinLock<RunQueue>>()
-            .write(SpinLock::new(RunQueue::new()));
+        (&raw mut (*core).run_queue).write(SpinLock::new(RunQueue::new()));
         CORES[index].store(core, Ordering::Release);
         COUNT.store(index + 1, Ordering::Release);
         &*core

@@ -4,28 +4,29 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::memory;
+
 pub const KERNEL_CODE: u16 = 0x08;
 /// SYSRET takes SS = this + 8 and CS = this + 16.
 pub const STAR_USER: u16 = 0x18;
 const TSS: u16 = 0x30;
 
-const IST_STACK: usize = 4096;
-
 /// The 64-bit TSS in 32-bit words, since its 64-bit fields are not aligned: RSP0 is words 1 and 2, IST1 to IST7 begin at
 /// word 9, the upper half of word 25 is the offset of the I/O map.
 type TaskState = [u32; 26];
 
-/// A core's tables and its stacks for NMI, double fault and machine check. All-zero until `load`.
+/// A core's tables and its stacks for NMI, double fault and machine check. All-zero until `map_stacks`.
 #[repr(C, align(16))]
 pub struct Tables {
     gdt: UnsafeCell<[u64; 8]>,
     tss: UnsafeCell<TaskState>,
-    ist_stacks: UnsafeCell<[IstStack; 3]>,
+    ist_stacks: [IstStack; memory::IST_STACKS as usize],
+    /// Where these stacks begin, by their mappings above guards.
+    ist_tops: [u64; memory::IST_STACKS as usize],
 }
 
-/// Aligned as the CPU aligns the stack pointer when it pushes the first word.
-#[repr(C, align(16))]
-struct IstStack([u8; IST_STACK]);
+#[repr(C, align(4096))]
+struct IstStack([u8; 4096]);
 
 #[repr(C, packed)]
 struct Pointer {
@@ -53,13 +54,19 @@ impl Tables {
         unsafe { self.tss.get().cast::<u32>().add(1).cast::<u64>().write_unaligned(top) };
     }
 
+    /// Before `load`, by the boot core.
+    pub fn map_stacks(&mut self, core: usize) {
+        for (i, stack) in self.ist_stacks.iter().enumerate() {
+            self.ist_tops[i] = memory::map_ist_stack(core, i as u64, memory::to_physical(stack));
+        }
+    }
+
     /// Load all tables on this core, whose GS base is `core`.
     pub fn load(&self, core: u64) {
-        let stacks = self.ist_stacks.get() as u64;
         let mut state = [0; 26];
-        for i in 0..3 {
-            // The word at the top is the kernel's GS base, for paranoid_common.
-            let top = stacks + ((i + 1) * IST_STACK) as u64 - 16;
+        for (i, top) in self.ist_tops.iter().enumerate() {
+            // The word at the top is the kernel's GS base, for paranoid_common. (The CPU aligns the stack to 16 bytes.)
+            let top = top - 16;
             // SAFETY: inside this core's stacks, which are not in use yet.
             unsafe { (top as *mut u64).write(core) };
             state[9 + 2 * i] = top as u32;

@@ -19,13 +19,17 @@ pub const STACKS: u64 = 0xffff_8080_0000_0000;
 /// The bit of an address that is set in every kernel stack and clear in the direct map.
 pub const STACK_BIT: u32 = 39;
 const _: () = assert!(STACKS >> STACK_BIT & 1 == 1 && (DIRECT | (DIRECT_BYTES - 1)) >> STACK_BIT & 1 == 0);
-/// Bytes of one core's place there: the upper half is its stack, the lower half the guard.
-pub const STACK_PLACE: u64 = 32 * 1024;
+/// Pages of one core's place there. The last ones are its stack; below, single pages with guards between them are those of
+/// NMI, double fault and machine check.
+const STACK_PLACE: u64 = 16;
+pub const STACK_PAGES: u64 = 4;
+pub const IST_STACKS: u64 = 3;
+const _: () = assert!(2 * IST_STACKS + 1 + STACK_PAGES <= STACK_PLACE);
 
 static DIRECT_TABLE: Table = Table(UnsafeCell::new([0; 512]));
-/// The tables of `STACKS`, from the second level down to one table of pages: enough for all cores.
-static STACK_TABLES: [Table; 3] = [const { Table(UnsafeCell::new([0; 512])) }; 3];
-const _: () = assert!(super::core_local::MAX_CORES as u64 * STACK_PLACE <= 512 * 4096);
+/// The tables of `STACKS`: of the second and of the third level, and two of pages, enough for all cores.
+static STACK_TABLES: [Table; 4] = [const { Table(UnsafeCell::new([0; 512])) }; 4];
+const _: () = assert!(super::core_local::MAX_CORES as u64 * STACK_PLACE <= 2 * 512);
 
 /// Physical address of a table in the kernel image.
 fn table_address(table: &Table) -> u64 {
@@ -66,27 +70,39 @@ pub fn init() {
         (root as *mut u64).add(256).write(table_address(&DIRECT_TABLE) | 3);
         (root as *mut u64).add(257).write(table_address(&STACK_TABLES[0]) | 3);
         (*STACK_TABLES[0].0.get())[0] = table_address(&STACK_TABLES[1]) | 3;
-        (*STACK_TABLES[1].0.get())[0] = table_address(&STACK_TABLES[2]) | 3;
+        for i in 0..2 {
+            (*STACK_TABLES[1].0.get())[i] = table_address(&STACK_TABLES[2 + i]) | 3;
+        }
     }
     KERNEL_ROOT.store(root, Ordering::Relaxed);
 }
 
 /// Map a core's stack, which lies at `physical`; its top. Below it lies a guard: a stack that grows too long faults there.
 pub fn map_stack(core: usize, physical: u64) -> u64 {
-    let pages = STACK_PLACE / 2 / 4096;
-    let top = STACKS + (core as u64 + 1) * STACK_PLACE;
-    let last = (core as u64 + 1) * STACK_PLACE / 4096;
-    for page in 0..pages {
+    map_in_place(core, STACK_PLACE - STACK_PAGES, physical, STACK_PAGES)
+}
+
+/// The same for a stack of one page.
+pub fn map_ist_stack(core: usize, number: u64, physical: u64) -> u64 {
+    map_in_place(core, 2 * number + 1, physical, 1)
+}
+
+fn map_in_place(core: usize, first: u64, physical: u64, pages: u64) -> u64 {
+    let first = core as u64 * STACK_PLACE + first;
+    for (i, page) in (first..first + pages).enumerate() {
+        let table = STACK_TABLES[2 + page as usize / 512].0.get();
         // SAFETY: only the boot core writes here, before the core that owns this place runs; it was not mapped before.
-        unsafe { (*STACK_TABLES[2].0.get())[(last - pages + page) as usize] = (physical + page * 4096) | 3 | 1 << 63 };
+        unsafe { (*table)[page as usize % 512] = (physical + i as u64 * 4096) | 3 | 1 << 63 };
     }
-    top
+    STACKS + (first + pages) * 4096
 }
 
 /// Whether a fault at this address means that a kernel stack is full.
 pub fn is_stack_guard(address: u64) -> bool {
-    let end = STACKS + super::core_local::MAX_CORES as u64 * STACK_PLACE;
-    (STACKS..end).contains(&address) && (address - STACKS) % STACK_PLACE < STACK_PLACE / 2
+    let page = address.wrapping_sub(STACKS) / 4096;
+    // SAFETY: nobody writes these tables any more.
+    page < super::core_local::MAX_CORES as u64 * STACK_PLACE
+        && unsafe { (*STACK_TABLES[2 + page as usize / 512].0.get())[page as usize % 512] } == 0
 }
 
 /// Physical address of the kernel's root table.

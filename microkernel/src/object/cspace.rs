@@ -8,12 +8,12 @@
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ops::Range as Span;
-use core::ptr::null_mut;
+use core::ptr::{null, null_mut};
 
 use abi::Error;
 
 use super::untyped::Pages;
-use super::{Header, Kind, Object, Ref, Untyped};
+use super::{Header, Kind, Object, Ref, Thread, Untyped};
 use crate::arch::memory::to_virtual;
 use crate::sync::{Guard, SpinLock};
 
@@ -49,7 +49,7 @@ struct Slot {
     badge: u64,
     open: Mark,
     close: Mark,
-    /// Of a filled slot. (An empty one may be all zero.)
+    /// Of a filled slot; null of a [`Lease`]. (An empty slot may be all zero.)
     space: *const CSpace,
     rights: u8,
 }
@@ -173,7 +173,7 @@ impl CSpace {
         let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
         // SAFETY: both slots are valid and the derivation lock is held.
-        unsafe { self.fill(slot, object, 0, abi::RIGHT_ALL as u8, parent) };
+        unsafe { fill(Some(self), slot, object, 0, abi::RIGHT_ALL as u8, parent) };
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl CSpace {
         let badge = if badge == 0 { old_badge } else { badge };
         object.add_cap();
         // SAFETY: as above.
-        unsafe { self.fill(to, object, badge, old_rights & rights as u8, Some(from)) };
+        unsafe { fill(Some(self), to, object, badge, old_rights & rights as u8, Some(from)) };
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl CSpace {
         for _ in 0..at_most {
             let guard = DERIVATION.lock();
             // SAFETY: valid slots, under the derivation lock.
-            let object = unsafe {
+            let (object, holder) = unsafe {
                 if (*slot).object.is_none() {
                     return Err(Error::NoCapability);
                 }
@@ -273,38 +273,93 @@ impl CSpace {
                 if next == &raw mut (*slot).close {
                     return Ok(true);
                 }
-                take(slot_of(next))
+                (take(slot_of(next)), holder_of(slot_of(next)))
             };
             drop(guard);
             if let Some(object) = object {
                 object.remove_cap();
             }
+            if let Some(holder) = holder {
+                holder.end();
+            }
         }
         Ok(false)
     }
+}
 
-    /// # Safety
-    /// The derivation lock is held; `slot` is an empty slot of this CSpace; `parent` is a filled slot.
-    unsafe fn fill(&self, slot: *mut Slot, object: Ref<Header>, badge: u64, rights: u8, parent: Option<*mut Slot>) {
-        // SAFETY: by the caller's promise.
-        unsafe {
-            let (before, after) = match parent {
-                Some(parent) => (&raw mut (*parent).open, (*parent).open.next),
-                None => (null_mut(), null_mut()),
-            };
-            let (open, close) = (&raw mut (*slot).open, &raw mut (*slot).close);
-            let _guard = self.lock.lock();
-            (*slot).badge = badge;
-            (*slot).rights = rights;
-            (*slot).space = self;
-            (*slot).object = Some(object);
-            (*slot).open.previous = null_mut();
-            (*slot).close.next = null_mut();
-            link(before, open);
-            link(open, close);
-            link(close, after);
-        }
+/// # Safety
+/// The derivation lock is held; `slot` is an empty slot of this CSpace (`None`: of a Lease); `parent` is a filled slot.
+unsafe fn fill(
+    space: Option<&CSpace>,
+    slot: *mut Slot,
+    object: Ref<Header>,
+    badge: u64,
+    rights: u8,
+    parent: Option<*mut Slot>,
+) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let (before, after) = match parent {
+            Some(parent) => (&raw mut (*parent).open, (*parent).open.next),
+            None => (null_mut(), null_mut()),
+        };
+        let (open, close) = (&raw mut (*slot).open, &raw mut (*slot).close);
+        let _guard = space.map(|space| space.lock.lock());
+        (*slot).badge = badge;
+        (*slot).rights = rights;
+        (*slot).space = space.map_or(null(), |space| space);
+        (*slot).object = Some(object);
+        (*slot).open.previous = null_mut();
+        (*slot).close.next = null_mut();
+        link(before, open);
+        link(open, close);
+        link(close, after);
     }
+}
+
+/// What a thread was bound to its core by: a place in the derivation list, without a CSpace, that nobody can use as a
+/// capability. When it is revoked with what it was derived from, the thread ends.
+pub struct Lease(UnsafeCell<Slot>);
+
+impl Lease {
+    pub fn new() -> Self {
+        let [open, close] = [(); 2].map(|()| Mark { previous: null_mut(), next: null_mut() });
+        Self(UnsafeCell::new(Slot { object: None, badge: 0, open, close, space: null(), rights: 0 }))
+    }
+
+    /// `holder`, whose lease this is, gets the core by a capability, and not by an earlier one any more.
+    pub fn take(&self, holder: &Thread, by: &Parent) -> Result<(), Error> {
+        let guard = DERIVATION.lock();
+        let parent = by.slot()?;
+        // SAFETY: valid slots under the derivation lock; the parent was just seen to be filled.
+        let old = unsafe {
+            let old = take(self.0.get());
+            let cpu = (*parent).object.clone().ok_or(Error::NoCapability)?;
+            cpu.add_cap();
+            fill(None, self.0.get(), cpu, (&raw const *holder) as u64, 0, Some(parent));
+            old
+        };
+        drop(guard);
+        old.iter().for_each(Ref::remove_cap);
+        Ok(())
+    }
+
+    pub fn give_up(&self) {
+        let guard = DERIVATION.lock();
+        // SAFETY: a valid slot under the derivation lock.
+        let cpu = unsafe { take(self.0.get()) };
+        drop(guard);
+        cpu.iter().for_each(Ref::remove_cap);
+    }
+}
+
+/// The thread that has a slot as its lease, if it is one, and the thread has not ended.
+///
+/// # Safety
+/// The derivation lock has been held since the slot was in the list.
+unsafe fn holder_of(slot: *const Slot) -> Option<Ref<Thread>> {
+    // SAFETY: by the caller's promise: a thread's memory stays until it has given its lease up.
+    unsafe { (*slot).space.is_null().then(|| Ref::upgrade(&*((*slot).badge as *const Thread)))? }
 }
 
 /// A CSpace whose capabilities cannot go, and so neither can their objects, while this lives.
@@ -330,6 +385,16 @@ impl Held<'_> {
     pub fn find<T: Object>(&self, index: u64, rights: u64) -> Option<(&T, u64)> {
         let (object, badge, has) = self.get(index)?;
         if has & rights != rights { None } else { Some((object.downcast_ref()?, badge)) }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Lease {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        // SAFETY: nothing changes during a check.
+        if let Some(cpu) = unsafe { &(*self.0.get()).object } {
+            audit.capability(cpu);
+        }
     }
 }
 
@@ -424,7 +489,7 @@ unsafe fn take(slot: *mut Slot) -> Option<Ref<Header>> {
             return None;
         }
         let object = {
-            let _guard = (*(*slot).space).lock.lock();
+            let _guard = (*slot).space.as_ref().map(|space| space.lock.lock());
             (*slot).object.take()
         };
         let (open, close) = (&raw const (*slot).open, &raw const (*slot).close);

@@ -186,11 +186,6 @@ impl Endpoint {
     pub fn new(header: Header) -> Self {
         Self { header, waiters: SpinLock::new(Waiters { senders: Queue::new(), receivers: Queue::new() }) }
     }
-
-    /// See [`Header::is_orphaned`].
-    pub fn is_orphaned(&self) -> bool {
-        self.header.is_orphaned()
-    }
 }
 
 #[cfg(feature = "check")]
@@ -242,12 +237,6 @@ unsafe impl Object for Reply {
 impl Reply {
     pub fn new(header: Header) -> Self {
         Self { header, caller: SpinLock::new(None) }
-    }
-
-    /// See [`Header::is_orphaned`].
-    #[inline]
-    pub fn is_orphaned(&self) -> bool {
-        self.header.is_orphaned()
     }
 
     /// A caller waits for its answer here. One that waited before and was not answered gets Deleted. False: the Reply was

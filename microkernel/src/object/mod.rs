@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Error;
 
-pub use cspace::{CSpace, Capability, Parent};
+pub use cspace::{CSpace, Capability, Lease, Parent};
 pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, Target, claim_vector};
 pub use endpoint::{Endpoint, Notification, Queue, Reply, Waiters};
 pub use kcore::handshake::State;
@@ -134,8 +134,20 @@ impl core::fmt::Display for Name {
 ///
 /// # Safety
 /// `#[repr(C)]` with a [`Header`] as the first field, whose kind is always `KIND`.
-pub unsafe trait Object {
+pub unsafe trait Object: Sized {
     const KIND: Kind;
+
+    #[inline]
+    fn header(&self) -> &Header {
+        // SAFETY: every object begins with its Header.
+        unsafe { &*(&raw const *self).cast() }
+    }
+
+    /// See [`Header::is_orphaned`].
+    #[inline]
+    fn is_orphaned(&self) -> bool {
+        self.header().is_orphaned()
+    }
 
     /// The last capability is gone: a part, of bounded length, of what is to be done then. Called with a reference held. True:
     /// that was all.
@@ -177,11 +189,6 @@ impl<T: Object> Ref<T> {
             memory.write(object);
             Self { object: NonNull::new_unchecked(memory) }
         }
-    }
-
-    fn header(&self) -> &Header {
-        // SAFETY: every object begins with its Header.
-        unsafe { self.object.cast::<Header>().as_ref() }
     }
 
     pub fn any(self) -> Ref<Header> {

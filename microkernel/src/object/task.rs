@@ -171,11 +171,6 @@ impl Task {
         }
     }
 
-    /// No capability names it any more.
-    pub fn is_deleted(&self) -> bool {
-        self.header.is_orphaned()
-    }
-
     pub fn root(&self) -> u64 {
         self.root
     }
@@ -232,10 +227,6 @@ impl Task {
 
 #[cfg(feature = "check")]
 impl Task {
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// Visit the tables and pages of the user half.
     pub fn walk(&self, mut visit: impl FnMut(paging::Met)) {
         paging::walk(&Tables(self), self.root, &mut visit);

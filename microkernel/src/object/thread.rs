@@ -9,7 +9,9 @@ use kcore::handshake::{self, Signalled, State, StateWord};
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
 use super::destroy::Ending;
-use super::{CSpace, Endpoint, Header, Kind as ObjectKind, Notification, Object, Range, Ref, Reply, Target, Task};
+use super::{
+    CSpace, Endpoint, Header, Kind as ObjectKind, Lease, Notification, Object, Parent, Range, Ref, Reply, Target, Task,
+};
 use crate::arch::{self, Core};
 use crate::sched;
 use crate::sync::SpinLock;
@@ -137,6 +139,8 @@ pub struct Thread {
     /// Index of the home core ([`UNBOUND`] without one) from bit [`HOME_SHIFT`] up, and the HINDERED_* bits: one word, so
     /// that the fast path asks once whether it may switch to the thread.
     home: AtomicU64,
+    /// The Cpu capability that it was bound by.
+    lease: Lease,
     pub links: Links,
     pub waiting: SpinLock<Waiting>,
     cspace: Fixed<CSpace>,
@@ -173,15 +177,12 @@ unsafe impl Object for Thread {
     const KIND: ObjectKind = ObjectKind::Thread;
 
     fn orphaned(&self) -> bool {
-        self.mark_dead();
-        self.cancel(Error::Cancelled);
-        if let Some(core) = self.core() {
-            if self.kind() == Kind::Vcpu {
-                sched::remove_vcpu(core, self);
-            }
-            sched::forget(core, self);
-            sched::poke(core);
-        }
+        self.end();
+        true
+    }
+
+    fn dismantle(&mut self) -> bool {
+        self.lease.give_up();
         true
     }
 }
@@ -204,6 +205,7 @@ impl Thread {
             state: StateWord::new(State::Inactive),
             priority: AtomicU32::new(0),
             home: AtomicU64::new(UNBOUND << HOME_SHIFT),
+            lease: Lease::new(),
             links: Links { previous: Cell::new(null()), next: Cell::new(null()) },
             waiting: SpinLock::new(Waiting::Nothing),
             cspace: Fixed::new(),
@@ -283,6 +285,19 @@ impl Thread {
     #[inline]
     pub fn comes_first_on(&self, core: &Core) -> bool {
         self.priority.load(Ordering::Relaxed) >= core.ready_above.load(Ordering::Relaxed)
+    }
+
+    /// The thread does not run any more: its last capability was deleted, or that revoked by which it has its core.
+    pub fn end(&self) {
+        self.mark_dead();
+        self.cancel(Error::Cancelled);
+        if let Some(core) = self.core() {
+            if self.kind() == Kind::Vcpu {
+                sched::remove_vcpu(core, self);
+            }
+            sched::forget(core, self);
+            sched::poke(core);
+        }
     }
 
     /// Home core, once bound.
@@ -413,11 +428,17 @@ impl Thread {
         self.shared_range.get()
     }
 
-    /// Do `work` while nobody starts or configures the thread; only before its start.
-    fn configure(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-        if !self.change_state(State::Inactive, State::Configuring) {
+    /// Nobody else starts or configures the thread, until its state is set.
+    pub fn claim(&self) -> Result<(), Error> {
+        if self.is_dead() || !self.change_state(State::Inactive, State::Configuring) {
             return Err(Error::BadState);
         }
+        Ok(())
+    }
+
+    /// Do `work` while nobody starts or configures the thread; only before its start.
+    fn configure(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        self.claim()?;
         let result = work();
         self.set_state(State::Inactive);
         result
@@ -425,9 +446,7 @@ impl Thread {
 
     /// THREAD_START, but for making it ready: nobody configures it any more.
     pub fn start(&self, regs: Regs) -> Result<(), Error> {
-        if !self.change_state(State::Inactive, State::Configuring) {
-            return Err(Error::BadState);
-        }
+        self.claim()?;
         if self.kind() == Kind::Decoupled || self.core().is_none() || self.task().is_none() {
             self.set_state(State::Inactive);
             return Err(Error::BadState);
@@ -458,12 +477,13 @@ impl Thread {
         })
     }
 
-    /// A vCPU or decoupled thread stays where it was made one.
-    pub fn bind(&self, core: &Core, priority: u8) -> Result<(), Error> {
+    /// By a Cpu capability, but for the root task's first thread. A vCPU or decoupled thread stays where it was made one.
+    pub fn bind(&self, core: &Core, priority: u8, by: Option<Parent>) -> Result<(), Error> {
         self.configure(|| {
             if self.kind() != Kind::Ordinary {
                 return Err(Error::BadState);
             }
+            by.map_or(Ok(()), |cpu| self.lease.take(self, &cpu))?;
             let bind = |home: u64| Some(Self::home_on(core.index) | (home & ((1 << HOME_SHIFT) - 1)));
             // (It never refuses; THREAD_STOP and the thread's end may change their bits meanwhile.)
             let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Relaxed, bind);
@@ -544,10 +564,6 @@ impl Thread {
 
 #[cfg(feature = "check")]
 impl Thread {
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// Whether the thread says that it waits at this object.
     pub fn waits_at(&self, object: &Header) -> bool {
         let at: *const Header = match &*self.waiting.lock() {
@@ -589,6 +605,7 @@ impl Thread {
             doorbell.audit(audit);
         }
         self.unfinished.audit(audit);
+        self.lease.audit(audit);
         let (_, caps) = self.header.counts();
         let state = self.state();
         let waits = matches!(state, State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification);

@@ -18,9 +18,10 @@ const BUSY: &str = "ktest=a_core_with_one_runnable_thread_has_no_interrupt_in_te
 /// CR4: UMIP, SMEP, SMAP, and machine checks.
 const PROTECTIONS: [(u32, &str); 4] = [(11, "UMIP"), (20, "SMEP"), (21, "SMAP"), (6, "MCE")];
 
-/// The stack of core 0 and the last page of the guard below it (`arch::memory::STACKS`).
-const STACK: u64 = 0xffff_8080_0000_4000;
-const GUARD: u64 = STACK - 0x1000;
+/// Where the stacks of core 0 begin, each above a guard: its own, and those of NMI, double fault and machine check
+/// (`arch::memory::STACKS`).
+const STACKS: [u64; 4] = [0xffff_8080_0000_c000, 0xffff_8080_0000_1000, 0xffff_8080_0000_3000, 0xffff_8080_0000_5000];
+const PAGE: u64 = 0x1000;
 
 /// QEMU's monitor on its standard input and output.
 struct Monitor {
@@ -46,7 +47,7 @@ impl Monitor {
     }
 }
 
-/// While user programs run on two cores: the protections are on, a guard is below the stack, and a machine check
+/// While user programs run on two cores: the protections are on, a guard is below each stack, and a machine check
 /// ends in a report that names its bank.
 pub fn machine_check(kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -89,10 +90,14 @@ pub fn machine_check(kernel: &Kernel) -> Result<()> {
             bail!("core {core}: {name} is off (CR4 {cr4:#x})");
         }
     }
-    monitor
-        .ask(&format!("gva2gpa {STACK:#x}"), "gpa: ")
-        .context("the kernel stack is not where this test looks for it")?;
-    monitor.ask(&format!("gva2gpa {GUARD:#x}"), "Unmapped").context("there is no guard below the kernel stack")?;
+    for stack in STACKS {
+        monitor
+            .ask(&format!("gva2gpa {stack:#x}"), "gpa: ")
+            .context("the kernel stack is not where this test looks for it")?;
+        monitor
+            .ask(&format!("gva2gpa {:#x}", stack - PAGE), "Unmapped")
+            .context("there is no guard below the kernel stack")?;
+    }
     // An uncorrected error (VAL, UC, EN) of bank 3, address valid, the machine may not go on.
     monitor.ask("mce 1 3 0xb400000000000135 4 0x1234000 0", "(qemu)")?;
     let status = running.wait_until(Instant::now() + TIMEOUT, || {})?;

@@ -109,7 +109,8 @@ pub const MAP_UNMAP: u64 = 8;
 
 /// Thread: (CSpace slot or 0, Task slot, message Range slot, offset of the MessagePage, fault Endpoint slot or 0).
 pub const THREAD_CONFIGURE: u64 = 48;
-/// Thread: (Cpu slot, priority 0..255). Binds the thread to the core; it must not be running.
+/// Thread: (Cpu slot, priority 0..255). Binds the thread to the core; it must not be running. When the Cpu capability is
+/// revoked, with what was derived from the same one, the thread ends.
 pub const THREAD_BIND: u64 = 49;
 /// Thread: (instruction pointer, stack pointer, argument in rdi) starts it.
 pub const THREAD_START: u64 = 50;
