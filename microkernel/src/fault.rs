@@ -81,6 +81,7 @@ fn interrupt(core: &Core, vector: u8) {
             sched::timer_expired(core);
         }
         apic::VECTOR_SHOOTDOWN => shootdown::serve(core),
+        apic::VECTOR_POKE => {} // the sender has set what the scheduler looks at
         apic::VECTOR_HALT => crate::panic::halt(),
         _ => {
             let start = arch::time::tsc();
