@@ -13,7 +13,7 @@ use gossip_sim::experiments::{LOGP, When, fail_proof as fail_proof_plan, gossip,
 use gossip_sim::fail_proof::{Check, Losses, check};
 use gossip_sim::faults::Faults;
 
-use super::plot::plot;
+use super::plot::{Axis, plot};
 
 /// What `simulate broadcast` is to run.
 pub struct Broadcasts<'a> {
@@ -108,7 +108,7 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
                 }
             );
             good &= kept || !promised;
-            points.push((f64::from(percent), runtime.log10()));
+            points.push((f64::from(percent), runtime));
         }
         curves.push((name.as_str(), points));
     }
@@ -117,7 +117,8 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
         When::During => "broadcast-online",
     };
     let title = format!("Processes that fail {when} the broadcast");
-    plot(plots, name, &title, ("% failing", "log10 steps"), &curves)?;
+    let axes = (Axis::linear("% failing"), Axis::logarithmic("steps", 10.0));
+    plot(plots, name, &title, axes, &curves)?;
     Ok(good)
 }
 
@@ -149,7 +150,7 @@ pub fn fail_proof(
                 report.executions,
                 begin.elapsed().as_secs_f64()
             );
-            points.push((f64::from(p), (report.executions as f64).log10()));
+            points.push((f64::from(p), report.executions as f64));
             if let Some(found) = report.counter_example {
                 println!("counter-example: {found:?}");
                 return Ok(false);
@@ -157,7 +158,7 @@ pub fn fail_proof(
         }
         curves.push((name.as_str(), points));
     }
-    let axes = ("P", "log10 executions");
+    let axes = (Axis::linear("P"), Axis::logarithmic("executions", 10.0));
     plot(plots, "fail-proof", "Executions without a counter-example", axes, &curves)?;
     Ok(true)
 }
@@ -209,11 +210,11 @@ pub fn allreduces(timeout: Time, plots: Option<&Path>) -> anyhow::Result<bool> {
         for (latency, (_, points)) in latencies.iter().zip(&mut curves) {
             let measured = *latency as f64 / timeout as f64;
             row += &format!("   {measured:6.3}  ");
-            points.push((f64::from(processes).log2(), measured));
+            points.push((f64::from(processes), measured));
         }
         println!("{row}   {}", run(&[(1, 0)]).messages);
     }
-    let axes = ("log2 P", "time-outs");
+    let axes = (Axis::logarithmic("P", 2.0), Axis::linear("time-outs"));
     plot(plots, "allreduce", "Allreduce: delay by faults", axes, &curves)?;
     Ok(good)
 }

@@ -7,7 +7,7 @@ use gossip_sim::board;
 use gossip_sim::colonies;
 use gossip_sim::detection::{Detection, fail_stops, stalls};
 
-use super::plot::plot;
+use super::plot::{Axis, plot};
 
 /// See `simulate board`.
 pub fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
@@ -27,13 +27,13 @@ pub fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> 
                 age.entries
             );
             good &= age.deviation().abs() < 0.05;
-            measured.push((f64::from(nodes).log2(), age.measured));
-            expected.push((f64::from(nodes).log2(), age.expected));
+            measured.push((f64::from(nodes), age.measured));
+            expected.push((f64::from(nodes), age.expected));
         }
         let names = if dead == 0.0 { ("measured", "model") } else { ("measured, 10 % dead", "model, 10 % dead") };
         curves.extend([(names.0, measured), (names.1, expected)]);
     }
-    let axes = ("log2 n", "rounds");
+    let axes = (Axis::logarithmic("nodes", 2.0), Axis::linear("rounds"));
     plot(plots, "board", "Mean age of the board", axes, &curves)?;
     Ok(good)
 }
@@ -73,8 +73,8 @@ pub fn colonies(
         line("own colony            ", &ages.within);
         if ages.colonies > 1 {
             line("other colonies, master", &ages.at_masters);
-            measured.push((f64::from(size).log2(), ages.at_masters.measured));
-            expected.push((f64::from(size).log2(), ages.at_masters.expected));
+            measured.push((f64::from(size), ages.at_masters.measured));
+            expected.push((f64::from(size), ages.at_masters.expected));
         }
         size /= 2;
         if size <= colony {
@@ -101,7 +101,8 @@ pub fn colonies(
     good &= boards.missing + boards.missing_at_masters + boards.strays == 0;
     let curves = [("measured", measured), ("model", expected)];
     let title = "Mean age of other colonies' entries on the masters' boards";
-    plot(plots, "colonies", title, ("log2 n", "rounds"), &curves)?;
+    let axes = (Axis::logarithmic("nodes", 2.0), Axis::linear("rounds"));
+    plot(plots, "colonies", title, axes, &curves)?;
     Ok(good)
 }
 
@@ -124,8 +125,10 @@ pub fn detection(nodes: usize, deaths: usize, seed: u64, plots: Option<&Path>) -
         let points = times.iter().enumerate();
         points.map(|(i, &t)| (t, (i + 1) as f64 / n)).collect()
     };
-    let curves = [("first node", cdf(&result.first)), ("last node", cdf(&result.last))];
-    let axes = ("periods", "share");
+    let bound = vec![(5.0, 0.0), (5.0, 0.95)];
+    let curves =
+        [("the first node knows", cdf(&result.first)), ("all other nodes know", cdf(&result.last)), ("bound", bound)];
+    let axes = (Axis::linear("periods after the death"), Axis::linear("share of the deaths"));
     plot(plots, "detection", "Detection of deaths", axes, &curves)?;
     Ok(within >= 0.95)
 }
@@ -142,6 +145,7 @@ pub fn stalled(nodes: usize, hours: f64, periods: f64, seed: u64, plots: Option<
     println!("{}", serde_json::to_string_pretty(&result)?);
     let curves = [("suspicions", suspicions), ("verdicts of death", deaths)];
     let title = "A fifth of the nodes stalls at all times";
-    plot(plots, "stalls", title, ("hours", "so far"), &curves)?;
+    let axes = (Axis::linear("hours"), Axis::linear("so far"));
+    plot(plots, "stalls", title, axes, &curves)?;
     Ok(result.false_deaths == 0)
 }

@@ -26,7 +26,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::plot::plot;
+use super::plot::{Axis, plot};
 use crate::control::{Request, Response, ask};
 
 /// The bound: share of one core with the most peers.
@@ -84,7 +84,7 @@ pub fn run(
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let bound = points.iter().map(|&(n, _)| (n, 100.0 * BOUND)).collect();
     let curves = [("measured", points), ("bound", bound)];
-    let axes = ("nodes", "% of a core");
+    let axes = (Axis::linear("nodes"), Axis::linear("% of a core"));
     plot(plots, "overhead", "CPU time of one daemon", axes, &curves)?;
     Ok(good)
 }
