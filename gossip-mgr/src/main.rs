@@ -15,6 +15,7 @@ use gossip_mgr::control::{AskError, Request, Response, ask};
 use gossip_mgr::daemon::{RunError, run};
 use gossip_mgr::simulate;
 use gossip_mgr::view::{Explained, Status};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 const FAILED: u8 = 1;
 const CONFIGURATION: u8 = 3;
@@ -91,11 +92,18 @@ fn main() -> ExitCode {
         Command::Members(how) => show_status(&how, Status::members),
         Command::Board(how) => show_status(&how, Status::board),
         Command::Explain { node, ask } => explain(node, &ask),
-        Command::Simulate(args) => match simulate::run(&args) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::from(BOUND_MISSED),
-            Err(error) => fail(&error, FAILED),
-        },
+        Command::Simulate(args) => run_experiment(&args),
+    }
+}
+
+fn run_experiment(args: &simulate::Args) -> ExitCode {
+    // SAFETY: this installs no handler, and nothing else has begun that could rely on the old one.
+    // Who reads only the beginning (`| head`) ends the experiment as any other program.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    match simulate::run(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(BOUND_MISSED),
+        Err(error) => fail(&error, FAILED),
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{BINARY, Cluster, PERIOD, alive, incarnation_of, state_of, wait_for, write_key};
@@ -277,6 +277,10 @@ fn wrong_input_is_explained() {
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
     let (status, text) = run(&["simulate", "broadcast", "--processes", "99999999999"]);
     assert!(status == Some(2) && text.contains("--processes"), "{text}");
+    for hours in ["nan", "0", "1e9", "many"] {
+        let (status, text) = run(&["simulate", "stalls", "--hours", hours]);
+        assert!(status == Some(2) && text.contains("--hours"), "{text}");
+    }
     let (status, text) = run(&["simulate", "--plots", "/proc/nowhere", "board"]);
     assert!(status == Some(1) && text.contains("/proc/nowhere"), "{text}");
 }
@@ -293,6 +297,19 @@ fn a_short_experiment_prints_a_table_and_draws_a_plot() {
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("optimal, phased checked"));
     assert!(std::fs::read_to_string(plots.join("broadcast.svg")).unwrap().contains("</svg>"));
+}
+
+#[test]
+fn who_reads_only_the_beginning_of_an_experiment_ends_it_without_a_word() {
+    let mut child = Command::new(BINARY)
+        .args(["simulate", "fail-proof", "--processes", "10", "--faults", "9"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let (_, text) = output(&child.wait_with_output().unwrap());
+    assert_eq!(text, "");
 }
 
 #[test]

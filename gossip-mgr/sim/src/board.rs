@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn ages_are_within_five_percent_of_the_model() {
-        for nodes in [64, 256, 1024] {
+        for nodes in [64, 128, 256, 512, 1024] {
             for dead in [0.0, 0.1] {
                 let age = ages(nodes, 8, dead, 10, 1);
                 assert!(age.deviation().abs() < 0.05, "{age:?}");
