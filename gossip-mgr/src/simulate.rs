@@ -151,7 +151,8 @@ enum Experiment {
     },
     /// A travelling shock wave, balanced by diffusion and beside it by RCB, METIS, Scotch and Zoltan.
     ///
-    /// Takes minutes. A case of some seconds: --mesh 40x20x20 --steps 43 --parts 48
+    /// Bound: a third of the migration and 1.1 times the edge-cut of each other that balances; the tolerance plus one
+    /// task in each step. Takes minutes. A case of some seconds: --mesh 40x20x20 --steps 43 --parts 48
     Shock {
         /// Parts, 2 to 16384; several with commas between them run one after the other.
         #[arg(long, default_value = "384", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(2..=16_384))]
@@ -162,10 +163,10 @@ enum Experiment {
         /// Steps, 3 to 10000.
         #[arg(long, default_value_t = 169, value_parser = clap::value_parser!(u32).range(3..=10_000))]
         steps: u32,
-        /// How often METIS, Scotch and Zoltan are measured, spread over the steps.
+        /// How often METIS, Scotch and Zoltan are measured, spread over the steps; as many as there are steps: always.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         samples: u32,
-        /// Without METIS, Scotch and Zoltan.
+        /// Without METIS, Scotch and Zoltan; then there is no verdict, and the status is 5.
         #[arg(long)]
         alone: bool,
         /// Width of the shell in tasks, 0 to 80.

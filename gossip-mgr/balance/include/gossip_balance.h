@@ -26,9 +26,9 @@ struct gossip_balance_options {
 	size_t size;                /* of this structure; later versions of the library check it */
 	double tolerance;           /* allowed highest load over mean load, minus 1; >= 0; default 0.05 */
 	double flow_threshold;      /* pairs rest below this share of the mean load; > 0; default 0.001 */
-	double migration_price;     /* edge weight that a task moved by refinement must save; >= 0; default 0.1 */
+	double migration_price;     /* edge weight that a task moved by refinement must save; >= 0; default 0.05 */
 	uint32_t max_iterations;    /* of the flow calculation; default 2000 */
-	uint32_t refinement_passes; /* over all borders; default 4 */
+	uint32_t refinement_passes; /* over all borders; default 2 */
 };
 
 struct gossip_balance_summary {

@@ -42,8 +42,8 @@ impl Default for Options {
             tolerance: 0.05,
             flow_threshold: 0.001,
             max_iterations: 2_000,
-            refinement_passes: 4,
-            migration_price: 0.1,
+            refinement_passes: 2,
+            migration_price: 0.05,
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Quality {
     pub migration: f64,
     /// Highest edge-cut of a part, over the mean number of edges of a part.
     pub edge_cut: f64,
+    /// Mean edge-cut of a part, over the mean number of edges of a part.
+    pub mean_edge_cut: f64,
 }
 
 /// Measures `owner`, which came after `before`.
@@ -39,5 +41,6 @@ pub fn quality(graph: &TaskGraph, before: &[u32], owner: &[u32], parts: u32) -> 
         imbalance: most(&load) / (load.iter().sum::<f64>() / n) - 1.0,
         migration: most(&moved) / (graph.len() as f64 / n),
         edge_cut: most(&cut) / (edges / n),
+        mean_edge_cut: cut.iter().sum::<f64>() / edges,
     }
 }

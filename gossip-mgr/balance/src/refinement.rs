@@ -17,7 +17,8 @@ use crate::partition::{Border, Partition};
 /// A part's cut counts with this power.
 const POWER: i32 = 3;
 
-/// How often a pair may move on without a new best: this, and once for each four tasks of its border.
+/// How often a pair may move on without a new best, beside once for each task of its border: enough to
+/// shift a whole side by a layer, which pays only once the layer is complete.
 const PATIENCE: usize = 4;
 
 /// A task that could change sides. The best is the greatest; of equals the youngest, so that moves
@@ -144,7 +145,7 @@ impl<'p, 'g> Pair<'p, 'g> {
         for &task in &border.tasks {
             self.queue(task as usize);
         }
-        let patience = PATIENCE + border.tasks.len() / 4;
+        let patience = PATIENCE + border.tasks.len();
         let mut moved = Vec::new();
         let mut away = 0.0;
         let (mut best, mut best_length) = (self.badness(away), 0);

@@ -7,6 +7,10 @@
  * request the seconds of processor time that the library took, as a double, and the new owners. Any
  * failure ends the program with a message on standard error. One process, one core, all parts, as
  * for the method that they are compared with.
+ *
+ * PT-Scotch is MPI all through: `mpirun -n N opponents REQUEST ANSWER` runs it once. The file REQUEST holds
+ * the header, offsets, neighbours and weights, and the file ANSWER gets the seconds of all processes together
+ * and the owners.
  */
 #include <mpi.h>
 #include <stdint.h>
@@ -17,10 +21,10 @@
 #include <unistd.h>
 
 #include <metis.h>
-#include <scotch.h>
+#include <ptscotch.h>
 #include <zoltan.h>
 
-/* The values of `Method` in opponents.rs. */
+/* The values of `Method` in opponents.rs; PT-Scotch has none. */
 enum method { METIS_SCRATCH, SCOTCH_SCRATCH, SCOTCH_REMAP, ZOLTAN_RCB, ZOLTAN_REPARTITION, ZOLTAN_REFINE };
 
 struct header {
@@ -48,9 +52,37 @@ static int32_t *array(size_t length)
 	return values;
 }
 
-static int read_all(void *to, size_t size)
+static int read_all(FILE *from, void *to, size_t size)
 {
-	return fread(to, 1, size, stdin) == size;
+	return fread(to, 1, size, from) == size;
+}
+
+static int write_answer(FILE *to, double seconds)
+{
+	return fwrite(&seconds, sizeof seconds, 1, to) == 1 &&
+	       fwrite(owners, sizeof *owners, header.tasks, to) == (size_t)header.tasks && fflush(to) == 0;
+}
+
+static void read_graph(FILE *from)
+{
+	if (!read_all(from, &header, sizeof header))
+		fail("no header");
+	offsets = array(header.tasks + 1);
+	neighbours = array(header.edges);
+	coordinates = array(3 * (size_t)header.tasks);
+	weights = array(header.tasks);
+	owners = array(header.tasks);
+	if (!read_all(from, offsets, (header.tasks + 1) * sizeof *offsets) ||
+	    !read_all(from, neighbours, header.edges * sizeof *neighbours))
+		fail("the graph is cut short");
+}
+
+static double processor_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	return now.tv_sec + 1e-9 * now.tv_nsec;
 }
 
 static double tolerance(void)
@@ -175,6 +207,8 @@ static void zoltan(const char *method, const char *approach)
 	Zoltan_Set_Param(zoltan, "LB_METHOD", method);
 	Zoltan_Set_Param(zoltan, "GRAPH_PACKAGE", "PHG");
 	Zoltan_Set_Param(zoltan, "LB_APPROACH", approach);
+	/* A task that moves costs as much as an edge that is cut, as for Scotch. */
+	Zoltan_Set_Param(zoltan, "PHG_REPART_MULTIPLIER", "1");
 	Zoltan_Set_Param(zoltan, "OBJ_WEIGHT_DIM", "1");
 	Zoltan_Set_Param(zoltan, "RETURN_LISTS", "PARTS");
 	Zoltan_Set_Param(zoltan, "REMAP", "1");
@@ -227,44 +261,93 @@ static void repartition(int32_t method)
 	}
 }
 
+/* Answers requests from standard input until it ends. */
+static void serve(FILE *answers)
+{
+	int32_t method;
+
+	read_graph(stdin);
+	if (!read_all(stdin, coordinates, 3 * (size_t)header.tasks * sizeof *coordinates))
+		fail("the coordinates are cut short");
+	while (read_all(stdin, &method, sizeof method)) {
+		double begin;
+
+		if (!read_all(stdin, weights, header.tasks * sizeof *weights) ||
+		    !read_all(stdin, owners, header.tasks * sizeof *owners))
+			fail("a request is cut short");
+		begin = processor_seconds();
+		repartition(method);
+		if (!write_answer(answers, processor_seconds() - begin))
+			fail("cannot answer");
+	}
+}
+
+/* One run of PT-Scotch: each process reads the whole graph and contributes its range of tasks. */
+static void ptscotch(const char *request, const char *answer)
+{
+	SCOTCH_Dgraph graph;
+	SCOTCH_Strat strategy;
+	FILE *file = fopen(request, "rb");
+	int32_t first, tasks, edges, *local, *mine;
+	int process, processes, *counts, *places;
+	double seconds, total;
+
+	if (!file)
+		fail("cannot open the request");
+	read_graph(file);
+	if (!read_all(file, weights, header.tasks * sizeof *weights))
+		fail("the weights are cut short");
+	fclose(file);
+	MPI_Comm_rank(MPI_COMM_WORLD, &process);
+	MPI_Comm_size(MPI_COMM_WORLD, &processes);
+	counts = array(processes);
+	places = array(processes);
+	for (int p = 0; p < processes; p++) {
+		places[p] = (int64_t)header.tasks * p / processes;
+		counts[p] = (int64_t)header.tasks * (p + 1) / processes - places[p];
+	}
+	first = places[process];
+	tasks = counts[process];
+	edges = offsets[first + tasks] - offsets[first];
+	local = array(tasks + 1);
+	mine = array(tasks);
+	for (int32_t task = 0; task <= tasks; task++)
+		local[task] = offsets[first + task] - offsets[first];
+
+	seconds = -processor_seconds();
+	if (SCOTCH_dgraphInit(&graph, MPI_COMM_WORLD) ||
+	    SCOTCH_dgraphBuild(&graph, 0, tasks, tasks, local, local + 1, weights + first, NULL, edges, edges,
+			       neighbours + offsets[first], NULL, NULL) ||
+	    SCOTCH_stratInit(&strategy) ||
+	    SCOTCH_stratDgraphMapBuild(&strategy, SCOTCH_STRATDEFAULT, processes, header.parts, tolerance()))
+		fail("PT-Scotch does not take the graph");
+	if (SCOTCH_dgraphPart(&graph, header.parts, &strategy, mine))
+		fail("PT-Scotch failed");
+	seconds += processor_seconds();
+
+	MPI_Reduce(&seconds, &total, 1, MPI_DOUBLE, MPI_SUM, 0, MPI_COMM_WORLD);
+	MPI_Gatherv(mine, tasks, MPI_INT32_T, owners, counts, places, MPI_INT32_T, 0, MPI_COMM_WORLD);
+	if (process == 0) {
+		file = fopen(answer, "wb");
+		if (!file || !write_answer(file, total) || fclose(file) != 0)
+			fail("cannot write the answer");
+	}
+}
+
 int main(int argc, char **argv)
 {
 	/* Libraries may print on standard output, so answers leave by a copy of it. */
 	FILE *answers = fdopen(dup(STDOUT_FILENO), "wb");
 	float version;
-	int32_t method;
 
 	if (!answers || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		fail("cannot keep standard output for answers");
 	if (MPI_Init(&argc, &argv) != MPI_SUCCESS || Zoltan_Initialize(argc, argv, &version) != ZOLTAN_OK)
 		fail("cannot start MPI and Zoltan");
-	if (!read_all(&header, sizeof header))
-		fail("no header");
-	offsets = array(header.tasks + 1);
-	neighbours = array(header.edges);
-	coordinates = array(3 * (size_t)header.tasks);
-	weights = array(header.tasks);
-	owners = array(header.tasks);
-	if (!read_all(offsets, (header.tasks + 1) * sizeof *offsets) ||
-	    !read_all(neighbours, header.edges * sizeof *neighbours) ||
-	    !read_all(coordinates, 3 * (size_t)header.tasks * sizeof *coordinates))
-		fail("the graph is cut short");
-	while (read_all(&method, sizeof method)) {
-		struct timespec begin, end;
-		double seconds;
-
-		if (!read_all(weights, header.tasks * sizeof *weights) ||
-		    !read_all(owners, header.tasks * sizeof *owners))
-			fail("a request is cut short");
-		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
-		repartition(method);
-		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
-		seconds = end.tv_sec - begin.tv_sec + 1e-9 * (end.tv_nsec - begin.tv_nsec);
-		if (fwrite(&seconds, sizeof seconds, 1, answers) != 1 ||
-		    fwrite(owners, sizeof *owners, header.tasks, answers) != (size_t)header.tasks ||
-		    fflush(answers) != 0)
-			fail("cannot answer");
-	}
+	if (argc == 3)
+		ptscotch(argv[1], argv[2]);
+	else
+		serve(answers);
 	MPI_Finalize();
 	return 0;
 }
