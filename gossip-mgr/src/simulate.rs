@@ -9,11 +9,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use gossip_sim::experiments::When;
 use gossip_sim::fail_proof::Losses;
 
-use crate::shock::{self, Shock};
+use crate::shock::{self, Method, Shock};
 use gossip_balance::mesh::Mesh;
 
 /// Arguments of `simulate`.
@@ -166,8 +166,11 @@ enum Experiment {
         /// How often METIS, Scotch and Zoltan are measured, spread over the steps; as many as there are steps: always.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         samples: u32,
-        /// Without METIS, Scotch and Zoltan; then there is no verdict, and the status is 5.
-        #[arg(long)]
+        /// Only these of METIS, Scotch and Zoltan; then there is no verdict, and the status is 5.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        against: Vec<Method>,
+        /// Without any of them; as above.
+        #[arg(long, conflicts_with = "against")]
         alone: bool,
         /// Width of the shell in tasks, 0 to 80.
         #[arg(long, default_value_t = 4.0, value_parser = |text: &str| number(text, 0.0..=80.0))]
@@ -237,7 +240,11 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         Experiment::Detection { nodes, deaths } => {
             nodes::detection(*nodes as usize, *deaths as usize, args.seed, plots)
         }
-        Experiment::Shock { parts, mesh, steps, samples, alone, width, tolerance } => {
+        Experiment::Shock { parts, mesh, steps, samples, against, alone, width, tolerance } => {
+            let against = match against.as_slice() {
+                [] if !*alone => Method::value_variants(),
+                some => some,
+            };
             let mut good = true;
             for &parts in parts {
                 let shock = Shock {
@@ -247,7 +254,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                     samples: *samples,
                     width: *width,
                     tolerance: *tolerance,
-                    alone: *alone,
+                    against: against.to_vec(),
                 };
                 good &= shock::run(&shock, plots)?;
             }

@@ -26,12 +26,14 @@ const NEEDED: [(&str, &str); 4] = [
 ];
 
 /// A way to repartition. The values, but PT-Scotch's, are those of `enum method` in opponents.c.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Method {
     /// METIS, k-way, from scratch.
     Metis = 0,
     /// Scotch from scratch.
     Scotch = 1,
+    /// PT-Scotch from scratch, in more than one process.
+    PtScotch = 6,
     /// Scotch from the old partition, with a price on migration.
     ScotchRemap = 2,
     /// Zoltan's recursive coordinate bisection; it is told the coordinates.
@@ -40,22 +42,9 @@ pub enum Method {
     ZoltanRepartition = 4,
     /// Zoltan's refinement of the old partition.
     ZoltanRefine = 5,
-    /// PT-Scotch from scratch, in more than one process.
-    PtScotch = 6,
 }
 
 impl Method {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Metis,
-        Self::Scotch,
-        Self::PtScotch,
-        Self::ScotchRemap,
-        Self::ZoltanRcb,
-        Self::ZoltanRepartition,
-        Self::ZoltanRefine,
-    ];
-
     /// What tables call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -216,6 +205,7 @@ fn build(folder: &Path) -> anyhow::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
     use gossip_balance::metrics::quality;
 
     #[test]
@@ -230,7 +220,7 @@ mod tests {
         let graph = mesh.graph(mesh.shock(5, 10, 4.0)).unwrap();
         let imbalance = |owner: &[u32]| quality(&graph, &old, owner, 4).imbalance;
         let mut opponents = Opponents::start(mesh, &graph, 4, 0.05).unwrap();
-        for method in Method::ALL {
+        for &method in Method::value_variants() {
             let mut owner = old.clone();
             let seconds = opponents.repartition(method, &graph, &mut owner, 4).unwrap();
             assert!(seconds > 0.0, "{}", method.name());

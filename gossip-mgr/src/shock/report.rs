@@ -10,6 +10,8 @@ const MIGRATION: f64 = 1.0 / 3.0;
 /// Most of another method's edge-cut that diffusion may have.
 const EDGE_CUT: f64 = 1.1;
 
+type Figure = fn(&Quality) -> f64;
+
 /// A row of the table: a method and what it did in each step in which it was measured.
 pub struct Row {
     name: &'static str,
@@ -39,7 +41,7 @@ impl Row {
         self.results.iter().filter(|own| other.results.iter().any(|result| result.step == own.step))
     }
 
-    fn mean_beside(&self, other: &Self, figure: impl Fn(&Quality) -> f64) -> f64 {
+    fn mean_beside(&self, other: &Self, figure: Figure) -> f64 {
         let values: Vec<f64> = self.beside(other).map(|result| figure(&result.quality)).collect();
         values.iter().sum::<f64>() / values.len() as f64
     }
@@ -123,7 +125,7 @@ pub fn verdict(ours: &Row, others: &[Row]) -> bool {
         Some((step, value, bound)) => judge("imbalance", value, bound, &format!("in the worst step, {step}")),
         None => judge("imbalance", f64::NAN, 0.0, "as there was no step"),
     }
-    let figures: [(&str, fn(&Quality) -> f64, f64); 3] = [
+    let figures: [(&str, Figure, f64); 3] = [
         ("migration", |q| q.migration, MIGRATION),
         ("edge-cut", |q| q.edge_cut, EDGE_CUT),
         ("mean edge-cut", |q| q.mean_edge_cut, EDGE_CUT),
