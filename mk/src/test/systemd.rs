@@ -11,9 +11,9 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// Makes systemd the first process, lets it do the job, and keeps the console for the job.
-const WORDS: &str =
-    "init=/usr/lib/systemd/systemd systemd.wants=tacet-job.service systemd.mask=serial-getty@hvc0.service";
+/// Makes systemd the first process, lets it do the job, and keeps the console for the job; ssh has no keys in the image.
+const WORDS: &str = "init=/usr/lib/systemd/systemd systemd.wants=tacet-job.service \
+                     systemd.mask=serial-getty@hvc0.service systemd.mask=ssh.service";
 
 const TITLE: &str = "systemd";
 
