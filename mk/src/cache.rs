@@ -93,10 +93,31 @@ impl Cache {
         Self { root: root.to_owned(), in_use: Arc::default() }
     }
 
-    /// A folder for what the builders themselves keep up to date (cargo's target folders, kernel trees, logs).
+    /// A folder for what mk and the builders themselves keep up to date (kernel trees, logs).
     pub fn work(&self, name: &str) -> Result<PathBuf> {
         let folder = self.root.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// The same for what belongs to one source tree: cargo, which goes by times, would take what it built of another tree for
+    /// up to date. The folders of trees that are gone go too.
+    pub fn work_for(&self, tree: &Path, name: &str) -> Result<PathBuf> {
+        const ORIGIN: &str = "tree";
+        let all = self.work("trees")?;
+        for other in sorted_names(&all)? {
+            let gone =
+                fs::read_to_string(all.join(&other).join(ORIGIN)).is_ok_and(|origin| !Path::new(&origin).exists());
+            if gone {
+                fs::remove_dir_all(all.join(&other))
+                    .with_context(|| format!("cannot remove {other} in {}", all.display()))?;
+            }
+        }
+        let own = Path::new("trees").join(Key::new("tree").text(&tree.to_string_lossy()).finish());
+        let folder = self.work(&own.join(name).to_string_lossy())?;
+        let origin = self.root.join(own).join(ORIGIN);
+        fs::write(&origin, tree.to_string_lossy().as_bytes())
+            .with_context(|| format!("cannot write {}", origin.display()))?;
         Ok(folder)
     }
 
@@ -237,6 +258,21 @@ mod tests {
         assert!(built.join("whole").is_file());
         let again = cache.stage("s", "k", |_| panic!("built twice")).unwrap();
         assert_eq!(built, again);
+    }
+
+    #[test]
+    fn trees_do_not_share_a_folder_and_gone_ones_leave_none() {
+        let (folder, one, two) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let cache = Cache::new(folder.path());
+        let first = cache.work_for(one.path(), "s").unwrap();
+        let second = cache.work_for(two.path(), "s").unwrap();
+        assert_ne!(first, second);
+        assert_eq!(first, cache.work_for(one.path(), "s").unwrap());
+        assert!(second.is_dir());
+        drop(one);
+        cache.work_for(two.path(), "s").unwrap();
+        assert!(!first.exists() && second.is_dir());
     }
 
     fn results_after(folder: &Path, keys: &[&str]) -> Vec<String> {

@@ -1,13 +1,13 @@
 //! One random system call: mostly one that makes sense, with something in it that does not.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{
     Error, MAP_ITEMS, MessagePage, SYS_CALL, SYS_RECV, SYS_REPLY_RECV, SYS_SEND, SYS_VCPU_RESUME, TAG_POLL, VcpuState,
 };
 use rt::raw;
 
-use crate::playground::{self, CODE, DATA, PROGRAMS, SHARED_AT, SHARED_PAGES, SLOTS, program, region};
+use crate::playground::{self, CODE, DATA, PROGRAMS, REGIONS, Region, SHARED_AT, SHARED_PAGES, SLOTS, program, region};
 use crate::random::Random;
 
 /// What an argument of a method is.
@@ -17,6 +17,10 @@ enum Arg {
     Of(u64),
     /// Any slot.
     Slot,
+    /// Mostly a slot of the region that the first argument's slot is in, so that regions keep their kinds.
+    Beside,
+    /// Mostly a slot of the region for the kind that the first argument is.
+    ForKind,
     Address,
     Size,
     Offset,
@@ -49,11 +53,11 @@ const fn method(on: u64, label: u64, weight: u64, arguments: &'static [Arg]) -> 
 }
 
 const METHODS: &[Method] = &[
-    method(abi::KIND_UNTYPED, abi::UNTYPED_RETYPE, 14, &[Kind, Count, Slot]),
+    method(abi::KIND_UNTYPED, abi::UNTYPED_RETYPE, 14, &[Kind, Count, ForKind]),
     method(abi::KIND_UNTYPED, abi::UNTYPED_FREE, 1, &[]),
-    method(abi::KIND_CSPACE, abi::CSPACE_COPY, 12, &[Slot, Slot, Rights, Badge]),
-    method(abi::KIND_CSPACE, abi::CSPACE_PUT, 5, &[Slot, Slot, Rights, Badge]),
-    method(abi::KIND_CSPACE, abi::CSPACE_MOVE, 5, &[Slot, Slot]),
+    method(abi::KIND_CSPACE, abi::CSPACE_COPY, 12, &[Slot, Beside, Rights, Badge]),
+    method(abi::KIND_CSPACE, abi::CSPACE_PUT, 5, &[Slot, Beside, Rights, Badge]),
+    method(abi::KIND_CSPACE, abi::CSPACE_MOVE, 5, &[Slot, Beside]),
     method(abi::KIND_CSPACE, abi::CSPACE_DELETE, 6, &[Slot]),
     method(abi::KIND_CSPACE, abi::CSPACE_REVOKE, 1, &[Slot]),
     method(abi::KIND_TASK, abi::TASK_MAP, 12, &[Of(abi::KIND_RANGE), Offset, Address, Size, MapFlags]),
@@ -69,9 +73,9 @@ const METHODS: &[Method] = &[
     method(abi::KIND_THREAD, abi::THREAD_START, 4, &[Program, Stack, Number]),
     method(abi::KIND_THREAD, abi::THREAD_STOP, 5, &[]),
     method(abi::KIND_THREAD, abi::THREAD_RESUME, 6, &[]),
-    method(abi::KIND_THREAD, abi::THREAD_VCPU, 2, &[Of(abi::KIND_RANGE), Offset]),
+    method(abi::KIND_THREAD, abi::THREAD_VCPU, 4, &[Of(abi::KIND_RANGE), Offset]),
     method(abi::KIND_THREAD, abi::THREAD_TIMER, 4, &[Deadline]),
-    method(abi::KIND_THREAD, abi::THREAD_DECOUPLE, 2, &[Of(abi::KIND_RANGE), Offset, Of(abi::KIND_NOTIFICATION)]),
+    method(abi::KIND_THREAD, abi::THREAD_DECOUPLE, 8, &[Of(abi::KIND_RANGE), Offset, Of(abi::KIND_NOTIFICATION)]),
     method(abi::KIND_THREAD, abi::THREAD_RUN, 5, &[Of(abi::KIND_TASK)]),
     method(abi::KIND_THREAD, abi::THREAD_WAKE, 4, &[]),
     method(abi::KIND_THREAD, abi::THREAD_CANCEL, 5, &[]),
@@ -85,6 +89,14 @@ const METHODS: &[Method] = &[
     method(abi::KIND_RANGE, abi::RANGE_ADDRESS, 1, &[]),
     method(abi::KIND_CPU, abi::CPU_ID, 1, &[]),
 ];
+/// How often each method succeeded.
+static SUCCEEDED: [AtomicU64; METHODS.len()] = [const { AtomicU64::new(0) }; METHODS.len()];
+
+/// Kind, label and successes of each method.
+pub fn successes() -> impl Iterator<Item = (u64, u64, u64)> {
+    METHODS.iter().zip(&SUCCEEDED).map(|(method, count)| (method.on, method.label, count.load(Ordering::Relaxed)))
+}
+
 const METHODS_WEIGHT: u64 = {
     let (mut sum, mut i) = (0, 0);
     while i < METHODS.len() {
@@ -99,21 +111,35 @@ fn of(random: &mut Random, kind: u64) -> u64 {
     if random.once_in(12) {
         return slot(random);
     }
-    let region = region(kind);
+    within(random, region(kind))
+}
+
+fn within(random: &mut Random, region: &Region) -> u64 {
     region.first + random.below(region.count)
+}
+
+/// A slot that fits what the first argument is, if any does, and one does not want another.
+fn fitting(random: &mut Random, region: Option<&Region>) -> u64 {
+    match region {
+        Some(region) if !random.once_in(12) => within(random, region),
+        _ => slot(random),
+    }
 }
 
 fn slot(random: &mut Random) -> u64 {
     if random.once_in(100) { random.wild() } else { random.below(SLOTS + 2) }
 }
 
-fn argument(random: &mut Random, arg: Arg) -> u64 {
+/// An argument for a method whose first one is `first`.
+fn argument(random: &mut Random, arg: Arg, first: u64) -> u64 {
     if random.once_in(24) {
         return random.wild();
     }
     match arg {
         Of(kind) => of(random, kind),
         Slot => slot(random),
+        Beside => fitting(random, REGIONS.iter().find(|r| (r.first..r.first + r.count).contains(&first))),
+        ForKind => fitting(random, REGIONS.iter().find(|r| r.kind == first)),
         Address => match random.below(8) {
             0 => CODE,
             1 => 0x90_0000,
@@ -181,28 +207,27 @@ fn put(page: *mut MessagePage, index: usize, value: u64) {
 
 fn invoke(random: &mut Random, page: *mut MessagePage) -> Result<(), Error> {
     let mut chosen = random.below(METHODS_WEIGHT);
-    let mut all = METHODS.iter();
-    let method = loop {
-        let method = all.next().expect("the weights add up");
-        if chosen < method.weight {
-            break method;
+    let mut all = METHODS.iter().zip(&SUCCEEDED);
+    let (method, succeeded) = loop {
+        let next = all.next().expect("the weights add up");
+        if chosen < next.0.weight {
+            break next;
         }
-        chosen -= method.weight;
+        chosen -= next.0.weight;
     };
     let mut words = [0; 5];
-    for (word, &arg) in words.iter_mut().zip(method.arguments) {
-        *word = argument(random, arg);
+    for (i, &arg) in method.arguments.iter().enumerate() {
+        words[i] = argument(random, arg, words[0]);
     }
     put(page, 4, words[4]);
     let handle = of(random, method.on);
     let label = if random.once_in(40) { random.pick(METHODS_OF_ALL) } else { method.label };
-    call(
-        SYS_CALL,
-        handle,
-        abi::tag(label, method.arguments.len() as u64, 0),
-        [words[0], words[1], words[2], words[3]],
-        0,
-    )
+    let tag = abi::tag(label, method.arguments.len() as u64, 0);
+    call(SYS_CALL, handle, tag, [words[0], words[1], words[2], words[3]], 0)?;
+    if label == method.label {
+        succeeded.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// Labels to try where they do not belong. (Not the one that ends the run.)
@@ -211,9 +236,15 @@ const METHODS_OF_ALL: &[u64] =
 
 /// Messages and signals. Few of them wait: who waits makes no calls.
 fn message(random: &mut Random, page: *mut MessagePage) -> Result<(), Error> {
-    let place = random.pick(&[abi::KIND_ENDPOINT, abi::KIND_NOTIFICATION, abi::KIND_ENDPOINT, abi::KIND_THREAD]);
+    let place = match random.below(16) {
+        0 => abi::KIND_THREAD,
+        1..=4 => abi::KIND_NOTIFICATION,
+        _ => abi::KIND_ENDPOINT,
+    };
     let handle = of(random, place);
-    let (length, caps) = (random.pick(&[0, 1, 4, 5, 16, 64, 65, 255]), random.pick(&[0, 0, 1, 2]));
+    let (length, caps) = (random.pick(&[0, 1, 2, 4, 5, 16, 64]), random.pick(&[0, 0, 1]));
+    // One in sixteen is longer than a message can be.
+    let (length, caps) = if random.once_in(16) { (random.pick(&[65, 255]), caps + 1) } else { (length, caps) };
     let waits = random.once_in(60);
     let tag = abi::tag(random.next(), length, caps) | if waits { 0 } else { TAG_POLL };
     for index in 4..8 {
@@ -296,9 +327,9 @@ fn disturb(random: &mut Random) {
 unsafe fn items(random: &mut Random, items: *mut [abi::MapItem; MAP_ITEMS]) {
     for i in 0..2 {
         let item = abi::MapItem {
-            address: argument(random, Address),
-            offset: argument(random, Offset),
-            size: argument(random, Size),
+            address: argument(random, Address, 0),
+            offset: argument(random, Offset, 0),
+            size: argument(random, Size, 0),
             flags: random.below(16),
         };
         // SAFETY: by the caller's promise, shared memory.

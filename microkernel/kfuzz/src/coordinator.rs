@@ -7,6 +7,7 @@ use abi::{Error, RESUME_WAIT, SYS_VCPU_RESUME, TAG_POLL, VcpuState};
 use kcore::check::MACHINE_CHECK;
 use rt::{invoke, println, raw};
 
+use crate::calls;
 use crate::playground::{self, HARNESS, Meeting, PLAY};
 use crate::random::Random;
 use crate::worker::{self, BATCH, RESULTS, SEED, STOPPED, WORKERS};
@@ -104,11 +105,14 @@ extern "C" fn main(_: u64) -> ! {
     for (result, error) in (1..RESULTS).filter_map(|r| Some((r, Error::from_status(-(r as i64))?))) {
         println!("kfuzz: {} calls: {error:?}", total(result));
     }
-    println!("kfuzz: done, {} calls, seed {}", calls(), plan.seed);
+    for (kind, label, count) in calls::successes() {
+        println!("kfuzz: method {label} of kind {kind} succeeded {count} times");
+    }
+    println!("kfuzz: done, {} calls, seed {}", made(), plan.seed);
     rt::exit(0)
 }
 
-fn calls() -> u64 {
+fn made() -> u64 {
     WORKERS.iter().map(|w| w.calls.load(Ordering::Relaxed)).sum()
 }
 
@@ -119,11 +123,11 @@ fn check() -> Result<[u64; 2], Error> {
 fn run(plan: &Plan) -> Result<(), Error> {
     let mut told = 0;
     let mut batch = 0;
-    while calls() < plan.calls {
+    while made() < plan.calls {
         batch += 1;
         let mut random = Random::new([plan.seed, batch, u64::MAX]);
         let meeting = playground::set_up(&mut random, plan.cores)?;
-        let end = (calls() + plan.batch).min(plan.calls);
+        let end = (made() + plan.batch).min(plan.calls);
         BATCH.store(batch, Ordering::SeqCst);
         watch(plan, &mut random, &meeting, end);
         BATCH.store(STOPPED, Ordering::SeqCst);
@@ -132,37 +136,42 @@ fn run(plan: &Plan) -> Result<(), Error> {
         await_workers(plan, batch)?;
         await_memory(plan, batch)?;
         check()?;
-        if calls() - told >= (plan.calls / 100).clamp(1, 100_000) || calls() >= plan.calls {
-            told = calls();
+        if made() - told >= (plan.calls / 100).clamp(1, 100_000) || made() >= plan.calls {
+            told = made();
             println!("kfuzz: {told} of {} calls, batch {batch}, {objects} objects, {caps} capabilities", plan.calls);
         }
     }
     Ok(())
 }
 
-/// Until the batch has had its calls, or there are no more though those who wait were set free. (A core that a decoupled
-/// thread has for itself makes none.)
+/// Until the batch has had its calls, or there are no more though nobody waits: threads of higher priority, or decoupled
+/// ones, have the workers' cores for themselves.
 fn watch(plan: &Plan, random: &mut Random, meeting: &Meeting, end: u64) {
     let (mut before, mut idle) = ([0; worker::MAX_WORKERS], 0);
-    while calls() < end {
+    while made() < end {
         sleep(plan);
         playground::restock(random, meeting);
         let now = WORKERS.each_ref().map(|w| w.calls.load(Ordering::Relaxed));
         idle = if now == before { idle + 1 } else { 0 };
-        let workers = plan.workers() as usize;
-        let waiting = (0..workers).filter(|&i| now[i] == before[i]).count();
-        before = now;
         if idle >= GIVE_UP {
             return;
         }
-        if waiting > workers / 2 {
-            set_free(meeting);
+        let waiting = (0..plan.workers()).filter(|&i| now[i as usize] == before[i as usize]);
+        if waiting.clone().next().is_some() {
+            answer(meeting);
         }
+        waiting.for_each(cancel);
+        before = now;
     }
 }
 
-/// Serve everybody who waits at the places that the coordinator knows.
-fn set_free(meeting: &Meeting) {
+/// End a worker's wait, should it wait.
+fn cancel(worker: u64) {
+    let _ = invoke(WORKER + 2 * worker, abi::THREAD_CANCEL, &[]);
+}
+
+/// Serve who waits at the places that the coordinator knows.
+fn answer(meeting: &Meeting) {
     for endpoint in meeting.endpoints {
         while raw(abi::SYS_RECV, endpoint, TAG_POLL, [0; 4], meeting.reply).is_ok() {}
         let _ = raw(abi::SYS_SEND, endpoint, TAG_POLL, [0; 4], 0);

@@ -5,7 +5,7 @@
 //! has the kernel check every object (`kcore::check`), takes all memory back, checks again, and sets up the next batch.
 //!
 //! Command line: `seed=S` (default 1), `calls=N` (default 100000), `batch=N` calls (default 20000). A worker's calls
-//! depend on seed, batch and worker alone; how cores interleave does not repeat.
+//! depend on seed, batch and worker alone, but for the times of timers; how cores interleave does not repeat.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

@@ -38,6 +38,7 @@ pub const PLAY: u64 = POOL + 1;
 const SHARED: u64 = POOL + 2;
 const CODE_RANGE: u64 = POOL + 3;
 const DATA_RANGE: u64 = POOL + 4;
+const SPARE: u64 = POOL + 5;
 /// First slot of the harness's own threads and Ranges.
 pub const HARNESS: u64 = POOL + 16;
 /// First slot of what one batch makes.
@@ -48,7 +49,10 @@ const POOL_PAGES: u64 = 4096;
 const VCPUS: u64 = 4;
 const DECOUPLED: u64 = 4;
 const ORDINARY: u64 = 6;
+/// Pages that threads share with the kernel: a batch's own vCPUs and decoupled threads have one each, and the playground
+/// has the rest.
 pub const SHARED_PAGES: u64 = 16;
+const OWN_PAGES: u64 = VCPUS + DECOUPLED;
 
 // Addresses in the root Task.
 pub const SHARED_AT: u64 = 0x50_0000_0000;
@@ -56,6 +60,7 @@ const CODE_AT: u64 = 0x50_1000_0000;
 // Addresses in the Tasks of the playground.
 pub const CODE: u64 = 0x40_0000;
 pub const DATA: u64 = 0x80_0000;
+const STATES: u64 = 0xa0_0000;
 
 /// Programs for threads, each at its multiple of [`PROGRAM_BYTES`] behind [`CODE`].
 pub const PROGRAMS: u64 = 16;
@@ -82,13 +87,13 @@ core::arch::global_asm!(
     "xor edi, edi",
     "syscall",
     "jmp 1b",
-    // 4: a vCPU waits, and takes what is pending (the page is at GS)
+    // 4: a vCPU waits, and takes what is pending (its stack ends where its page does)
     ".balign 128",
     "1: mov eax, 4",
     "mov edi, 1",
     "syscall",
     "xor eax, eax",
-    "xchg gs:[248], rax",
+    "xchg [rsp - 4096 + {pending}], rax",
     "jmp 1b",
     // 5: random system calls among the objects of the playground; none waits unless it is a call
     ".balign 128",
@@ -196,6 +201,7 @@ core::arch::global_asm!(
     "jmp 1b",
     ".balign 128",
     ".text",
+    pending = const core::mem::offset_of!(VcpuState, pending),
 );
 unsafe extern "C" {
     static programs: u8;
@@ -211,7 +217,8 @@ pub fn memory(pages: u64, slot: u64, at: u64) -> Result<(), Error> {
 pub fn prepare() -> Result<(), Error> {
     retype(abi::ROOT_CAP_UNTYPED, abi::KIND_UNTYPED, POOL_PAGES, POOL)?;
     retype(abi::ROOT_CAP_UNTYPED, abi::KIND_CSPACE, SLOTS, PLAY)?;
-    memory(SHARED_PAGES, SHARED, SHARED_AT)?;
+    memory(OWN_PAGES, SHARED, SHARED_AT)?;
+    memory(SHARED_PAGES - OWN_PAGES, SPARE, SHARED_AT + OWN_PAGES * 4096)?;
     memory(1, CODE_RANGE, CODE_AT)?;
     retype(abi::ROOT_CAP_UNTYPED, abi::KIND_RANGE, 4, DATA_RANGE)?;
     // SAFETY: the programs fit the page, which was just mapped.
@@ -246,7 +253,7 @@ impl Batch {
             self.toys.list[self.toys.count] = (kind, slot);
             self.toys.count += 1;
         }
-        invoke_5(PLAY, abi::CSPACE_PUT, [slot, at, rights, badge])?;
+        invoke(PLAY, abi::CSPACE_PUT, &[slot, at, rights, badge])?;
         Ok(at)
     }
 
@@ -263,10 +270,6 @@ impl Batch {
         let slot = self.object(kind, size)?;
         Ok((slot, self.put(kind, slot, RIGHT_ALL, 0)?))
     }
-}
-
-fn invoke_5(handle: u64, method: u64, words: [u64; 4]) -> Result<(), Error> {
-    invoke(handle, method, &words).map(drop)
 }
 
 /// Make the objects of a batch. Endpoints and Notifications that the coordinator can serve: their slots.
@@ -301,7 +304,7 @@ pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
     for pages in [1, 4, 16, 600] {
         b.toy(abi::KIND_RANGE, pages)?;
     }
-    b.put(abi::KIND_RANGE, SHARED, RIGHT_ALL, 0)?;
+    b.put(abi::KIND_RANGE, SPARE, RIGHT_ALL, 0)?;
     b.put(abi::KIND_RANGE, CODE_RANGE, RIGHT_ALL, 0)?;
     // Core 0 is the coordinator's: a decoupled thread there would have it for itself.
     for core in 1..cores.min(5) {
@@ -314,6 +317,7 @@ pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
         *task = b.toy(abi::KIND_TASK, 0)?;
         invoke(task.0, abi::TASK_MAP, &[CODE_RANGE, 0, CODE, 4096, MAP_READ | MAP_EXEC])?;
         invoke(task.0, abi::TASK_MAP, &[DATA_RANGE, 0, DATA, 4 * 4096, MAP_READ | MAP_WRITE])?;
+        invoke(task.0, abi::TASK_MAP, &[SHARED, 0, STATES, VCPUS * 4096, MAP_READ | MAP_WRITE])?;
     }
     for i in 0..VCPUS + DECOUPLED + ORDINARY {
         let (thread, _) = b.toy(abi::KIND_THREAD, 0)?;
@@ -334,7 +338,7 @@ pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
         if i < VCPUS {
             vcpu(random, i, tasks[(i % 3) as usize].1);
             invoke(thread, abi::THREAD_VCPU, &[SHARED, i * 4096])?;
-            invoke(thread, abi::THREAD_START, &[program(random.pick(&[3, 3, 4])), DATA + 0x1800, random.next()])?;
+            invoke(thread, abi::THREAD_START, &[program(random.pick(&[3, 3, 4])), vcpu_stack(i), random.next()])?;
         } else if i < VCPUS + DECOUPLED {
             frame(random, i);
             let bell = random.pick(&meeting.notifications);
@@ -357,7 +361,7 @@ pub struct Meeting {
 }
 
 /// Capabilities put back by one call of `restock`.
-const RESTOCK: u64 = 24;
+const RESTOCK: u64 = 48;
 
 /// Put some capabilities back that the workers have deleted, each into its kind's region.
 pub fn restock(random: &mut Random, meeting: &Meeting) {
@@ -379,12 +383,18 @@ pub fn program(number: u64) -> u64 {
     CODE + number * PROGRAM_BYTES
 }
 
+/// End of a vCPU's page, in its Task.
+fn vcpu_stack(page: u64) -> u64 {
+    STATES + (page + 1) * 4096
+}
+
 fn vcpu(random: &mut Random, page: u64, task: u64) {
     // SAFETY: a page of the shared memory.
     let state = unsafe { &mut *((SHARED_AT + page * 4096) as *mut VcpuState) };
     state.entry_ip = program(3);
-    state.entry_sp = DATA + 0x1000;
+    state.entry_sp = vcpu_stack(page);
     state.user_task = task;
+    state.linux[0] = kcore::check::PRIVATE;
     state.frame.regs = regs(random);
 }
 

@@ -418,6 +418,12 @@ impl CSpace {
                 let linked = previous.is_none_or(|p| core::ptr::eq(p.next, mark))
                     && next.is_none_or(|n| core::ptr::eq(n.previous, mark));
                 holds!(&self.header, linked, "the derivation list is broken at slot {i}");
+                // A CSpace that only its own capabilities keep is found by nothing but the derivation of these.
+                for neighbour in [mark.previous, mark.next].into_iter().filter(|mark| !mark.is_null()) {
+                    let slot = neighbour.map_addr(|address| address - address % size_of::<Slot>()).cast::<Slot>();
+                    // SAFETY: as above; a slot is as large as its alignment.
+                    audit.meet(unsafe { &*(*slot).space });
+                }
             }
             self.audit_parent(i, slot, object);
         }

@@ -145,7 +145,7 @@ fn compile(
     }
     cache.stage(stage, &key.finish(), |out| {
         let mut step = Step::begin(cache, title, 90)?;
-        let target = cache.work(&format!("cargo-{stage}"))?;
+        let target = cache.work_for(tree.root(), stage)?;
         let mut command = toolchain.cargo("build");
         command.arg("--release").args(programs.iter().flat_map(|program| ["-p", program])).args(options);
         command

@@ -40,7 +40,7 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Tools> {
     }
     let folder = cache.stage("tools", &key.finish(), |out| {
         let mut step = Step::begin(cache, "decouple, fwq, mpi-fwq and gossip-mgr", 250)?;
-        let target = cache.work("cargo-tools")?;
+        let target = cache.work_for(tree.root(), "tools")?;
         let mut command = Command::new("cargo");
         command
             .args([

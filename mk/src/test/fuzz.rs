@@ -6,7 +6,9 @@ use crate::child::Running;
 use crate::progress::Step;
 use crate::qemu::{Accelerator, Machine};
 use anyhow::{Context, Result, bail};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,11 @@ use std::time::{Duration, Instant};
 const CORES: u32 = 3;
 /// Time for a thousand calls that no machine needs: one that takes longer hangs.
 const PATIENCE_PER_1000: Duration = Duration::from_secs(10);
+
+/// One call in so many has to succeed. (Measured: 4.)
+const LEAST_SHARE: u64 = 6;
+/// Calls of which every method succeeds at least once. (Measured: the rarest, 20 times.)
+const ENOUGH: u64 = 200_000;
 
 /// Makes `calls` random calls.
 pub fn run(builder: &Builder, calls: u64, seed: u64, tally: &mut Tally) -> Result<()> {
@@ -35,11 +42,11 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
     command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&archive);
     command.arg("-append").arg(format!("seed={seed} calls={calls}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut step = Step::begin(builder.cache(), "fuzzing the microkernel", (calls / 4000) as u32 + 1)?;
+    let mut step = Step::begin(builder.cache(), "fuzzing the microkernel", (calls / 40_000) as u32 + 1)?;
     let deadline =
         Instant::now() + Duration::from_secs(120) + PATIENCE_PER_1000 * (calls / 1000).try_into().unwrap_or(u32::MAX);
     let ended = Running::start(&mut command, "QEMU")?.wait_until(deadline, || {
-        let made = made(&fs::read(&serial).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default());
+        let made = made(&tail(&serial));
         step.tell(Some(made as f64 / calls.max(1) as f64), &format!("{made} calls"));
     })?;
     let log =
@@ -49,13 +56,46 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
     match ended.map(|status| status.code()) {
         Some(Some(1)) if made(&log) >= calls => {
             step.done();
-            Ok(())
+            judge(&log)
         }
         Some(code) => {
             bail!("seed {seed}: QEMU ended with {code:?} after {} calls; the end of its log:\n{end}", made(&log))
         }
         None => bail!("seed {seed}: no end in sight after {} calls; the end of the log:\n{end}", made(&log)),
     }
+}
+
+/// The end of a log that grows.
+fn tail(log: &Path) -> String {
+    let read = || {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(1 << 16)))?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end)?;
+        std::io::Result::Ok(String::from_utf8_lossy(&end).into_owned())
+    };
+    read().unwrap_or_default() // QEMU has not made it yet
+}
+
+/// Calls that are all refused test little.
+fn judge(log: &str) -> Result<()> {
+    let told = |what: &str| -> Vec<u64> {
+        let number = |line: &str| line.strip_prefix("kfuzz: ")?.strip_suffix(what)?.parse().ok();
+        log.lines().filter_map(number).collect()
+    };
+    let succeeded = told(" calls succeeded").iter().sum::<u64>();
+    let made = made(log);
+    if succeeded < made / LEAST_SHARE {
+        bail!(
+            "only {succeeded} of {made} calls succeeded, at least one in {LEAST_SHARE} should: the fuzzer tests little"
+        );
+    }
+    let never: Vec<&str> = log.lines().filter(|line| line.ends_with(" succeeded 0 times")).collect();
+    if made >= ENOUGH && !never.is_empty() {
+        bail!("the fuzzer tests little:\n{}", never.join("\n"));
+    }
+    Ok(())
 }
 
 /// Calls made, by the last line that tells.
@@ -66,7 +106,7 @@ fn made(log: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::made;
+    use super::{judge, made};
 
     #[test]
     fn the_last_count_is_read() {
@@ -74,5 +114,17 @@ mod tests {
             "kfuzz: seed=1 calls=9\nkfuzz: 12 of 30 calls, batch 1\nother\nkfuzz: 25 of 30 calls, batch 2\n[tacet] x";
         assert_eq!(made(log), 25);
         assert_eq!(made("kfuzz: seed=1"), 0);
+    }
+
+    #[test]
+    fn refused_calls_are_no_test() {
+        let log = |succeeded: u64, made: u64, more: &str| {
+            format!("kfuzz: {made} of {made} calls, batch 1\nkfuzz: {succeeded} calls succeeded\n{more}kfuzz: done\n")
+        };
+        assert!(judge(&log(20, 100, "")).is_ok());
+        assert!(judge(&log(10, 100, "")).is_err());
+        let never = "kfuzz: method 1 of kind 2 succeeded 0 times\n";
+        assert!(judge(&log(20, 100, never)).is_ok());
+        assert!(judge(&log(100_000, 300_000, never)).is_err());
     }
 }
