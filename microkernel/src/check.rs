@@ -40,7 +40,7 @@ pub fn park(core: &Core) {
 }
 
 /// Check everything. (Objects seen, capabilities seen.)
-pub fn run() -> [u64; 2] {
+pub fn run(list: bool) -> [u64; 2] {
     let own = arch::core();
     ASKED.store(true, Ordering::SeqCst);
     for other in (0..core_count()).filter(|&i| i != own.index).filter_map(core_at) {
@@ -51,6 +51,9 @@ pub fn run() -> [u64; 2] {
         core::hint::spin_loop();
     }
     let seen = AUDIT.lock().everything();
+    if list {
+        AUDIT.lock().list();
+    }
     ASKED.store(false, Ordering::SeqCst);
     while PARKED.load(Ordering::SeqCst) != 0 {
         core::hint::spin_loop();
@@ -146,6 +149,24 @@ impl Audit {
             self.judge(self.entries[index], reserve);
         }
         [self.count as u64, self.caps]
+    }
+
+    /// Tell of every object that is not the kernel's own.
+    fn list(&self) {
+        let reserve = boot::reserve().expect("made at boot");
+        for entry in &self.entries[..self.count] {
+            // SAFETY: see `everything`.
+            let object = unsafe { &*entry.object };
+            let Some(payer) = object.payer().filter(|payer| !payer.is(reserve)) else { continue };
+            let (references, caps) = object.counts();
+            let ending = if entry.ending { ", ending" } else { "" };
+            crate::klog!(
+                "{:?} {} at {object:p}: {references} references, {caps} capabilities{ending}, of {:p}",
+                object.kind(),
+                object.name(),
+                &raw const **payer
+            );
+        }
     }
 
     /// What a core refers to.

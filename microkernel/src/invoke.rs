@@ -330,7 +330,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
             space.insert_new(c, range.any(), Some(call.parent()?))?;
         }
         #[cfg(feature = "check")]
-        kcore::check::MACHINE_CHECK => return Ok(crate::check::run()),
+        kcore::check::MACHINE_CHECK => return Ok(crate::check::run(a != 0)),
         abi::MACHINE_EXIT => {
             if a > 127 {
                 return Err(Error::BadArgument).argument(0);

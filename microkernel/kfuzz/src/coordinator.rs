@@ -44,7 +44,7 @@ const TICKS_PER_SECOND: u64 = 500;
 /// Ticks without a call after which the batch ends.
 const GIVE_UP: u64 = 20;
 /// Ticks after which a worker that does not leave a batch is stuck.
-const STUCK: u64 = 60 * TICKS_PER_SECOND;
+const STUCK: u64 = 20 * TICKS_PER_SECOND;
 
 static PLAN: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
@@ -116,8 +116,8 @@ fn made() -> u64 {
     WORKERS.iter().map(|w| w.calls.load(Ordering::Relaxed)).sum()
 }
 
-fn check() -> Result<[u64; 2], Error> {
-    invoke(abi::ROOT_CAP_MACHINE, MACHINE_CHECK, &[])
+fn check(list: bool) -> Result<[u64; 2], Error> {
+    invoke(abi::ROOT_CAP_MACHINE, MACHINE_CHECK, &[u64::from(list)])
 }
 
 fn run(plan: &Plan) -> Result<(), Error> {
@@ -131,11 +131,11 @@ fn run(plan: &Plan) -> Result<(), Error> {
         BATCH.store(batch, Ordering::SeqCst);
         watch(plan, &mut random, &meeting, end);
         BATCH.store(STOPPED, Ordering::SeqCst);
-        let [objects, caps] = check()?;
+        let [objects, caps] = check(false)?;
         playground::tear_down()?;
         await_workers(plan, batch)?;
         await_memory(plan, batch)?;
-        check()?;
+        check(false)?;
         if made() - told >= (plan.calls / 100).clamp(1, 100_000) || made() >= plan.calls {
             told = made();
             println!("kfuzz: {told} of {} calls, batch {batch}, {objects} objects, {caps} capabilities", plan.calls);
@@ -188,7 +188,7 @@ fn await_workers(plan: &Plan, batch: u64) -> Result<(), Error> {
             sleep(plan);
             waited += 1;
             if waited == STUCK {
-                check()?;
+                check(true)?;
                 println!("kfuzz: worker {number} does not come back, seed {} batch {batch}", plan.seed);
                 rt::exit(1);
             }
@@ -205,7 +205,7 @@ fn await_memory(plan: &Plan, batch: u64) -> Result<(), Error> {
         waited += 1;
         if waited == STUCK {
             println!("kfuzz: memory of batch {batch} does not come back, seed {}", plan.seed);
-            check()?;
+            check(true)?;
             rt::exit(1);
         }
     }
