@@ -33,11 +33,13 @@ mod program {
     extern "C" fn main(boot: u64, _message: *mut MessagePage) -> ! {
         // SAFETY: the kernel passes the address of a page that holds a RootBoot.
         let boot = unsafe { &*(boot as *const RootBoot) };
-        let length = boot.cmdline.iter().position(|&b| b == 0).unwrap_or(0);
-        let words = core::str::from_utf8(&boot.cmdline[..length]).unwrap_or("");
+        let Some(words) = boot.words() else {
+            println!("kfuzz: the command line is not UTF-8");
+            rt::exit(STATUS_USAGE);
+        };
         let mut plan =
             coordinator::Plan { seed: 1, calls: 100_000, batch: 20_000, cores: boot.cores, tsc_hz: boot.tsc_hz };
-        for word in words.split_ascii_whitespace() {
+        for word in words {
             let known = word.split_once('=').and_then(|(name, value)| Some((name, value.parse::<u64>().ok()?)));
             match known {
                 Some(("seed", value)) => plan.seed = value,

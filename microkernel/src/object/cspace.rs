@@ -392,8 +392,29 @@ impl Held<'_> {
 impl Lease {
     pub fn audit(&self, audit: &mut crate::check::Audit) {
         // SAFETY: nothing changes during a check.
-        if let Some(cpu) = unsafe { &(*self.0.get()).object } {
+        let slot = unsafe { &*self.0.get() };
+        if let Some(cpu) = &slot.object {
             audit.capability(cpu);
+            slot.meet_neighbours(audit);
+        }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Slot {
+    /// Who has the neighbours in the list: what only its own capabilities keep is found by nothing else.
+    fn meet_neighbours(&self, audit: &mut crate::check::Audit) {
+        let marks = [&self.open, &self.close].into_iter().flat_map(|mark| [mark.previous, mark.next]);
+        for mark in marks.filter(|mark| !mark.is_null()) {
+            // SAFETY: nothing changes during a check; marks in the list are in filled slots, which are as large as their
+            // alignment.
+            unsafe {
+                let slot = &*mark.map_addr(|address| address - address % size_of::<Slot>()).cast::<Slot>();
+                match slot.space.as_ref() {
+                    Some(space) => audit.meet(space),
+                    None => audit.meet(&*(slot.badge as *const Thread)),
+                }
+            }
         }
     }
 }
@@ -418,13 +439,8 @@ impl CSpace {
                 let linked = previous.is_none_or(|p| core::ptr::eq(p.next, mark))
                     && next.is_none_or(|n| core::ptr::eq(n.previous, mark));
                 holds!(&self.header, linked, "the derivation list is broken at slot {i}");
-                // A CSpace that only its own capabilities keep is found by nothing but the derivation of these.
-                for neighbour in [mark.previous, mark.next].into_iter().filter(|mark| !mark.is_null()) {
-                    let slot = neighbour.map_addr(|address| address - address % size_of::<Slot>()).cast::<Slot>();
-                    // SAFETY: as above; a slot is as large as its alignment.
-                    audit.meet(unsafe { &*(*slot).space });
-                }
             }
+            slot.meet_neighbours(audit);
             self.audit_parent(i, slot, object);
         }
     }
