@@ -77,7 +77,7 @@ pub struct Arguments {
     /// Only tests whose name contains this (kernel: the one of this name, if there is one)
     name: Option<String>,
     /// Calls that the fuzzer makes
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
     /// What the fuzzer's calls depend on
     #[arg(long, default_value_t = 1)]
