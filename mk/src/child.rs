@@ -98,6 +98,21 @@ impl Running {
         }
     }
 
+    /// Waits until the program ends or `deadline` comes, as long as `go_on` says so; then the program is killed.
+    pub fn wait_while(mut self, deadline: Instant, go_on: impl Fn() -> bool) -> Result<()> {
+        while Instant::now() < deadline && go_on() {
+            if interrupted() {
+                bail!("interrupted during {}", self.what);
+            }
+            if self.child.try_wait().with_context(|| format!("cannot wait for {}", self.what))?.is_some() {
+                self.ended = true;
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
     /// Asks the program to end (SIGTERM), as QEMU does in order.
     pub fn terminate(&self) {
         // It may be gone already.

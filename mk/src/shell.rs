@@ -181,10 +181,10 @@ fn disk(builder: &Builder, image: &Path, fresh: bool) -> Result<(PathBuf, std::f
 /// What the inside must know of this terminal.
 fn terminal_words() -> String {
     let mut words = String::new();
-    if let Ok(term) = std::env::var("TERM") {
-        if term.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            words.push_str(&format!("tacet_term={term} "));
-        }
+    if let Ok(term) = std::env::var("TERM")
+        && term.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    {
+        words.push_str(&format!("tacet_term={term} "));
     }
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes one winsize to the address, which is one.

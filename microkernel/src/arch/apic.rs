@@ -101,8 +101,14 @@ pub fn can_address(apic_id: u32) -> bool {
     X2.load(Ordering::Relaxed) || apic_id < 0xff
 }
 
+/// What the log says of the APIC and its timer.
 pub fn mode_name() -> &'static str {
-    if X2.load(Ordering::Relaxed) { "x2APIC" } else { "xAPIC" }
+    match (X2.load(Ordering::Relaxed), DEADLINE.load(Ordering::Relaxed)) {
+        (true, true) => "x2APIC, TSC-deadline",
+        (true, false) => "x2APIC",
+        (false, true) => "xAPIC, TSC-deadline",
+        (false, false) => "xAPIC",
+    }
 }
 
 #[inline]

@@ -1,5 +1,6 @@
 //! Other machines: GRUB by BIOS and by UEFI, many cores, much memory, x2APIC.
 
+use super::bochs;
 use super::emulator::Wrong;
 use super::kernel::{self, to_the_end};
 use super::tally::Tally;
@@ -106,6 +107,7 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         }
         all_pass(ended, "3 cores (x2APIC)")
     });
+    test("on Bochs user mode stays where it is, and the timer goes by TSC deadlines", &|| bochs::run(&kernel));
     for (name, firmware) in [("a BIOS", Firmware::Bios), ("UEFI", Firmware::Uefi)] {
         test(&format!("from an ISO by {name}, Linux runs decoupled ranks and powers off"), &|| {
             smallest_job(builder, firmware)

@@ -114,17 +114,15 @@ impl Libtest {
     }
 
     fn line(&mut self, line: &str, tally: &mut Tally) {
-        if let Some(rest) = line.strip_prefix("test ") {
-            if let Some((name, verdict)) = rest.rsplit_once(" ... ") {
-                let name = name.trim_end();
-                match verdict.split(',').next() {
-                    Some("ok") => tally.pass(&format!("{}: {name}", self.title)),
-                    Some("FAILED") => self.failures += 1,
-                    Some("ignored") => self.leave_out(name, verdict, tally),
-                    _ => {}
-                }
-                return;
+        if let Some((name, verdict)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+            let name = name.trim_end();
+            match verdict.split(',').next() {
+                Some("ok") => tally.pass(&format!("{}: {name}", self.title)),
+                Some("FAILED") => self.failures += 1,
+                Some("ignored") => self.leave_out(name, verdict, tally),
+                _ => {}
             }
+            return;
         }
         if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.split(" stdout").next()) {
             self.tell(tally);

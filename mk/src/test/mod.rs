@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod acceptance;
+mod bochs;
 mod boot;
 mod emulator;
 mod fuzz;
