@@ -166,6 +166,17 @@ impl Audit {
                 object.name(),
                 &raw const **payer
             );
+            if object.kind() == Kind::Thread {
+                // SAFETY: the kind says what type the object is.
+                let thread = unsafe { &*entry.object.cast::<Thread>() };
+                let home = thread.core().map(|core| core.index);
+                crate::klog!(
+                    "    {:?}, {:?}, on core {home:?}, dead {}",
+                    thread.kind(),
+                    thread.state(),
+                    thread.is_dead()
+                );
+            }
         }
     }
 
