@@ -27,9 +27,16 @@ impl RunQueue {
         Self { ready: Queue::new(), vcpus: [null(); MAX_VCPUS] }
     }
 
-    fn push(&mut self, core: &Core, thread: Ref<Thread>) {
+    /// Make a thread wait for its turn. One that was deleted is given back, to be dropped without the lock: `forget`, which
+    /// comes after the deletion, may have been here before.
+    #[must_use]
+    fn push(&mut self, core: &Core, thread: Ref<Thread>) -> Option<Ref<Thread>> {
+        if thread.is_dead() {
+            return Some(thread);
+        }
         self.ready.push(thread);
         self.publish(core);
+        None
     }
 
     fn pop(&mut self, core: &Core) -> Option<Ref<Thread>> {
@@ -69,7 +76,10 @@ impl RunQueue {
 pub fn wake(thread: Ref<Thread>) {
     let Some(core) = thread.core() else { return };
     thread.set_state(State::Ready);
-    core.run_queue.lock().push(core, thread);
+    let deleted = core.run_queue.lock().push(core, thread);
+    if let Some(thread) = deleted {
+        thread.set_state(State::Dead);
+    }
     poke(core);
 }
 
@@ -233,12 +243,13 @@ fn choose(core: &Core) {
         }
     };
     if let Some(thread) = next {
-        if let Some(old) = keep {
+        let deleted = keep.and_then(|old| {
             old.set_state(State::Ready);
-            queue.push(core, Ref::of(old));
-        }
+            queue.push(core, Ref::of(old))
+        });
         let contended = queue.ready.first_priority() == Some(thread.priority());
         drop(queue);
+        deleted.iter().for_each(|old| drop(retire(old)));
         core.set_slice_end(if contended { slice_end() } else { 0 });
         switch_to(core, thread);
         return;

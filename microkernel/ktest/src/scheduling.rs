@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_stopped_thread_stands_still_until_resumed", cores: 2, run: stop },
     Test { name: "deleting_a_running_thread_on_another_core_ends_it", cores: 2, run: delete_running },
     Test { name: "a_deleted_thread_that_never_got_the_core_gives_its_memory_back", cores: 2, run: delete_ready },
+    Test { name: "a_thread_deleted_while_it_is_started_gives_its_memory_back", cores: 2, run: delete_starting },
     Test { name: "a_thread_cannot_be_started_twice_or_rebound", cores: 1, run: states },
     Test { name: "priority_and_core_of_a_waiting_thread_are_fixed", cores: 1, run: fixed },
     Test { name: "a_thread_can_stop_itself", cores: 1, run: stop_self },
@@ -115,6 +116,42 @@ fn delete_ready() -> Outcome {
     delete(slot)?;
     delete(range)?;
     equal(free_bytes(), before)
+}
+
+/// Starts THREAD in each round.
+extern "C" fn starts(_: u64) -> ! {
+    loop {
+        let round = ROUND.get();
+        if round == DID.get() / 2 {
+            core::hint::spin_loop();
+            continue;
+        }
+        let done = invoke(THREAD.get(), abi::THREAD_START, &[0, 0, 0]).is_ok();
+        DID.set(round * 2 + u64::from(done));
+    }
+}
+
+fn delete_starting() -> Outcome {
+    ROUND.set(0);
+    DID.set(0);
+    thread(1, 100, 0, starts, 0)?;
+    let mut race = Race::new();
+    for round in 1..=5000 {
+        let before = free_bytes();
+        let slot = object(abi::KIND_THREAD, 0)?;
+        invoke(slot, abi::THREAD_CONFIGURE, &[abi::ROOT_CAP_CSPACE, abi::ROOT_CAP_TASK, 0, 0, 0])?;
+        // It never gets the core, which the one that starts it has.
+        invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + 1, 1])?;
+        THREAD.set(slot);
+        ROUND.set(round);
+        race.wait();
+        delete(slot)?;
+        holds(wait_for(|| DID.get() / 2 == round))?;
+        race.ended(DID.get() % 2 == 1);
+        equal(free_bytes(), before)?;
+        reuse_slots(slot - 1);
+    }
+    race.both_happened()
 }
 
 fn delete_running() -> Outcome {
