@@ -27,16 +27,15 @@ impl RunQueue {
         Self { ready: Queue::new(), vcpus: [null(); MAX_VCPUS] }
     }
 
-    /// Make a thread wait for its turn. One that was deleted is given back, to be dropped without the lock: `forget`, which
-    /// comes after the deletion, may have been here before.
-    #[must_use]
-    fn push(&mut self, core: &Core, thread: Ref<Thread>) -> Option<Ref<Thread>> {
+    /// Make a thread wait for its turn; but not one that was deleted, since `forget`, which comes after the deletion, may
+    /// have been here before.
+    fn push(&mut self, core: &Core, thread: Ref<Thread>) {
         if thread.is_dead() {
-            return Some(thread);
+            bury(&thread);
+            return;
         }
         self.ready.push(thread);
         self.publish(core);
-        None
     }
 
     fn pop(&mut self, core: &Core) -> Option<Ref<Thread>> {
@@ -76,10 +75,7 @@ impl RunQueue {
 pub fn wake(thread: Ref<Thread>) {
     let Some(core) = thread.core() else { return };
     thread.set_state(State::Ready);
-    let deleted = core.run_queue.lock().push(core, thread);
-    if let Some(thread) = deleted {
-        thread.set_state(State::Dead);
-    }
+    core.run_queue.lock().push(core, thread);
     poke(core);
 }
 
@@ -89,10 +85,7 @@ pub fn forget(core: &Core, thread: &Thread) {
     let ready = queue.ready.remove(thread);
     queue.publish(core);
     drop(queue);
-    if let Some(thread) = ready {
-        destroy::disown(&thread);
-        thread.set_state(State::Dead);
-    }
+    ready.iter().for_each(|thread| bury(thread));
 }
 
 /// Have a core look at its run queue and at its thread's flags.
@@ -166,6 +159,7 @@ pub fn run() -> ! {
 pub fn leave() -> ! {
     let core = arch::core();
     loop {
+        destroy::finish(core);
         // SAFETY: the current thread is counted by `current`.
         let mut current = unsafe { core.current.get().as_ref() };
         let mut finished = true;
@@ -188,6 +182,7 @@ pub fn leave() -> ! {
         }
         let Some(thread) = current else {
             shootdown::rest(core);
+            destroy::finish(core);
             if !core.reschedule.load(Ordering::Relaxed) {
                 arch::halt();
             }
@@ -234,22 +229,17 @@ fn choose(core: &Core) {
             break None;
         }
         match queue.pop(core) {
-            Some(thread) if retire(&thread) => {
-                drop(queue); // the thread's end may end others, and those are in run queues
-                drop(thread);
-                queue = core.run_queue.lock();
-            }
+            Some(thread) if retire(&thread) => {}
             other => break other,
         }
     };
     if let Some(thread) = next {
-        let deleted = keep.and_then(|old| {
+        if let Some(old) = keep {
             old.set_state(State::Ready);
-            queue.push(core, Ref::of(old))
-        });
+            queue.push(core, Ref::of(old));
+        }
         let contended = queue.ready.first_priority() == Some(thread.priority());
         drop(queue);
-        deleted.iter().for_each(|old| drop(retire(old)));
         core.set_slice_end(if contended { slice_end() } else { 0 });
         switch_to(core, thread);
         return;
@@ -273,8 +263,7 @@ fn slice_end() -> u64 {
 /// Put a thread to rest that is to stop or to die. True: it must not run.
 fn retire(thread: &Thread) -> bool {
     if thread.is_dead() {
-        destroy::disown(thread);
-        thread.set_state(State::Dead);
+        bury(thread);
         return true;
     }
     if thread.kind() == ThreadKind::Decoupled || !thread.is_stop_requested() {
@@ -282,6 +271,12 @@ fn retire(thread: &Thread) -> bool {
     }
     destroy::disown(thread); // (once it has stopped, others may change it)
     thread.stop()
+}
+
+/// A deleted thread, which is in no queue, will not run.
+fn bury(thread: &Thread) {
+    destroy::disown(thread);
+    thread.set_state(State::Dead);
 }
 
 /// The current thread's context leaves the core; the core has none.

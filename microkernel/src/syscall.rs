@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use abi::{Error, Regs, TAG_POLL};
 
 use crate::arch::{self, Core};
-use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind};
+use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind, destroy};
 use crate::vcpu::{self, Trap};
 use crate::{decoupled, invoke, ipc, sched, trace};
 
@@ -37,6 +37,7 @@ extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
 /// The end of a system call: nothing but the thread's registers may have changed, which is the commonest case.
 #[inline(always)]
 fn leave(core: &Core, thread: &Thread, regs: &Regs) -> ! {
+    destroy::finish(core);
     if thread.kind() == ThreadKind::Ordinary && !core.reschedule.load(Ordering::Relaxed) && thread.is_running() {
         arch::return_from_current_syscall(regs);
     }

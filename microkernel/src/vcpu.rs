@@ -7,7 +7,7 @@ use core::sync::atomic::Ordering;
 use abi::{Error, MAP_ITEMS, MAP_UNMAP, MapItem, Regs, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, VcpuState};
 
 use crate::arch::{self, Core};
-use crate::object::{Range, Ref, Task, Thread};
+use crate::object::{Range, Ref, Task, Thread, destroy};
 use crate::shootdown;
 
 /// Why a context stopped.
@@ -143,8 +143,9 @@ fn run_user(core: &Core, thread: &Thread) -> ! {
     }
     thread.in_user.set(true);
     load_user(core, thread);
+    destroy::finish(core); // of the user Task before this one, it may have been the last reference
     if core.reschedule.load(Ordering::Relaxed) {
-        crate::sched::leave(); // the user Task before this one has not ended yet
+        crate::sched::leave();
     }
     arch::return_to_current()
 }

@@ -84,8 +84,6 @@ pub struct Work {
     own: Ending,
     /// Steps that the present share has left.
     steps: Cell<u32>,
-    /// A step is being done.
-    busy: Cell<bool>,
 }
 
 impl Work {
@@ -102,21 +100,25 @@ impl Work {
 }
 
 /// An object ends: its last reference is gone, or with its last capability it is orphaned, and the one reference is given
-/// along. Its destruction gives up further references, which may be the last ones to their objects, and so on along a chain
-/// that user level made as long as it likes: they come into the list, so that the stack does not grow.
+/// along. Whoever drops a reference may hold locks that steps take, so it only comes into the list; and so does what the end
+/// of another gives up, along a chain that user level made as long as it likes.
 #[cold]
 pub fn end(object: NonNull<Header>) {
-    let core = arch::core();
-    core.work.present.push(object);
-    proceed(core);
+    arch::core().work.present.push(object);
+}
+
+/// At the end of an entry, where no lock is held: do what it has begun, as far as the share lasts.
+#[inline]
+pub fn finish(core: &Core) {
+    if !core.work.present.is_empty() {
+        proceed(core);
+    }
 }
 
 /// Do steps while there are any, and the share lasts.
+#[cold]
 fn proceed(core: &Core) {
     let work = &core.work;
-    if work.busy.replace(true) {
-        return; // called from a step: the loop below, further up this stack, gets to it
-    }
     while work.steps.get() > 0
         && let Some(object) = work.present.pop()
     {
@@ -128,7 +130,6 @@ fn proceed(core: &Core) {
     if !work.present.is_empty() {
         core.reschedule.store(true, Ordering::Relaxed);
     }
-    work.busy.set(false);
 }
 
 /// Before the scheduler chooses: what this entry has not finished is the current thread's, if that would run on.
