@@ -317,8 +317,9 @@ impl Audit {
         match object.kind() {
             // SAFETY: the kind says what type the object is.
             Kind::Thread => self.judge_thread(unsafe { &*entry.object.cast() }, entry.queued),
+            // (Without references it is in no CR3, and maps what may have gone: see `Sweep`.)
             // SAFETY: as above.
-            Kind::Task => self.judge_task(unsafe { &*entry.object.cast() }),
+            Kind::Task if references > 0 => self.judge_task(unsafe { &*entry.object.cast() }),
             Kind::Untyped
                 if !reserve.is(
                     // SAFETY: as above.
