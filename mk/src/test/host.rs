@@ -1,9 +1,11 @@
 //! The crates' own tests, by `cargo test`: those of the node manager, and all others.
 
 use super::tally::Tally;
+use crate::build::Builder;
 use crate::child::Running;
 use crate::tree::Tree;
 use anyhow::{Context, Result, bail};
+use fs_err as fs;
 use serde::Deserialize;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -61,14 +63,16 @@ struct Package {
 }
 
 /// Runs their tests whose name contains `filter`.
-pub fn run(tree: &Tree, crates: Crates, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+pub fn run(builder: &Builder, crates: Crates, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let tree = builder.tree();
+    let target = builder.cache().work_for(tree.root(), "host-tests")?;
     let (packages, title) = (crates.arguments(tree)?, crates.title());
     let mut command = Command::new("cargo");
     command
         .args(["test", "--quiet", "--no-fail-fast", "--no-run"])
         .args(&packages)
         .current_dir(tree.root())
-        .env("CARGO_TARGET_DIR", tree.cache().join("host-tests"));
+        .env("CARGO_TARGET_DIR", &target);
     let built = Running::start(&mut command, "the build of the tests")?.wait()?;
     if !built.success() {
         tally.fail(&format!("{title}: build"), "cargo could not build the tests; its messages are above");
@@ -81,13 +85,14 @@ pub fn run(tree: &Tree, crates: Crates, filter: Option<&str>, tally: &mut Tally)
         .args(&packages)
         .args(filter)
         .current_dir(tree.root())
-        .env("CARGO_TARGET_DIR", tree.cache().join("host-tests"));
+        .env("CARGO_TARGET_DIR", &target);
     harness(&mut command, title, tally)
 }
 
 /// Runs a command that prints what Rust's test harness prints.
 pub fn harness(command: &mut Command, title: &'static str, tally: &mut Tally) -> Result<()> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let errors = tempfile::NamedTempFile::new().context("no file for the tests' messages")?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.reopen()?);
     let mut running = Running::start(command, "the tests on the host")?;
     let output = running.pipes().stdout.take().context("the tests' output is a pipe")?;
     let mut parser = Libtest::new(title);
@@ -96,9 +101,18 @@ pub fn harness(command: &mut Command, title: &'static str, tally: &mut Tally) ->
     }
     let status = running.wait()?;
     if !status.success() && parser.failures == 0 {
-        tally.fail(&format!("{title}: cargo test"), &format!("ended with {status} though no test reported a failure"));
+        let messages = fs::read(errors.path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+        let reason = format!("ended with {status} though no test reported a failure:\n{}", last_lines(&messages));
+        tally.fail(&format!("{title}: cargo test"), &reason);
     }
     Ok(())
+}
+
+/// What tells why cargo, or the program of the tests itself, came to its end.
+fn last_lines(messages: &str) -> String {
+    const LINES: usize = 40;
+    let lines: Vec<&str> = messages.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 /// Reads the standard output of Rust's test harness. Failures are told with their output, which comes after the results.

@@ -2,12 +2,13 @@
 
 use super::host;
 use super::tally::Tally;
-use crate::tree::Tree;
+use crate::build::Builder;
 use anyhow::Result;
 use std::process::{Command, Stdio};
 
 /// Runs those whose name contains `filter`; where there is no Miri, says so.
-pub fn run(tree: &Tree, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let tree = builder.tree();
     let cargo = || {
         let mut command = Command::new("cargo");
         // A cargo that runs mk would choose the toolchain.
@@ -21,6 +22,6 @@ pub fn run(tree: &Tree, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     }
     let mut command = cargo();
     command.args(["test", "--no-fail-fast", "-p", "kcore"]).args(filter);
-    command.env("CARGO_TARGET_DIR", tree.cache().join("miri"));
+    command.env("CARGO_TARGET_DIR", builder.cache().work_for(tree.root(), "miri")?);
     host::harness(&mut command, "miri", tally)
 }

@@ -102,12 +102,12 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
     let mut tally = Tally::default();
     for suite in suites {
         match suite {
-            Suite::Host => host::run(builder.tree(), Crates::Others, filter, &mut tally)?,
+            Suite::Host => host::run(builder, Crates::Others, filter, &mut tally)?,
             Suite::Gossip => {
-                host::run(builder.tree(), Crates::NodeManager, filter, &mut tally)?;
+                host::run(builder, Crates::NodeManager, filter, &mut tally)?;
                 systemd::run(builder, filter, &mut tally)?;
             }
-            Suite::Miri => miri::run(builder.tree(), filter, &mut tally)?,
+            Suite::Miri => miri::run(builder, filter, &mut tally)?,
             Suite::Kernel => kernel::run(builder, filter, &mut tally)?,
             Suite::Boot => boot::run(builder, filter, &mut tally)?,
             Suite::Fuzz if filter.is_none_or(|filter| FUZZ.contains(filter)) => {
