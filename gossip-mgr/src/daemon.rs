@@ -16,6 +16,7 @@ use gossip_core::seal::{MAX_DATAGRAM, Opener, Rejected, Sealer};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UdpSocket, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
@@ -133,6 +134,8 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
             readable = socket.readable() => {
                 readable?;
                 drain(&socket, &daemon, &mut buffer);
+                // While the socket never runs dry, only this lets the runtime look at the clock and at other sockets.
+                yield_now().await;
             }
             _ = tick.tick() => {
                 // What waits in the socket is older than this tick and may be news.

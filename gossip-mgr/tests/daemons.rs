@@ -5,7 +5,6 @@ mod common;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{BINARY, Cluster, PERIOD, alive, incarnation_of, state_of, wait_for, write_key};
 use gossip_mgr::advice::Advice;
@@ -160,36 +159,24 @@ fn ended(pid: &str) -> bool {
 }
 
 #[test]
-fn a_flood_of_garbage_keeps_a_node_from_nothing() {
-    let mut cluster = Cluster::new(3, "");
-    cluster.wait_alive(0, 3);
-    let stop = AtomicBool::new(false);
-    let target = cluster.addrs[0];
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-                while !stop.load(Ordering::Relaxed) {
-                    let _ = socket.send_to(&[1; 1_000], target);
-                }
-            });
+fn a_flood_of_garbage_that_never_lets_up_keeps_a_node_from_nothing() {
+    let places = common::free_addrs(3).into_iter().map(|addr| common::Place { listen: addr, advertise: addr });
+    let mut cluster = Cluster::at(places.collect(), PERIOD, "");
+    let library = cluster.library("endless_datagrams.c");
+    cluster.wrapper = Box::new(move |i| {
+        let mut command = Command::new(BINARY);
+        if i == 0 {
+            command.env("LD_PRELOAD", &library);
         }
-        // Also if this thread panics.
-        let _stop = OnDrop(|| stop.store(true, Ordering::Relaxed));
-        cluster.wait(0, "a flood", |s| s.counters.not_authentic > 10_000);
-        cluster.kill(2);
-        let dead = cluster.addrs[2];
-        cluster.wait(0, "death of node 2", |s| state_of(s, dead) == Some("dead"));
+        command
     });
-    cluster.wait_alive(0, 2);
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
+    (0..3).for_each(|i| cluster.start(i));
+    cluster.wait_alive(1, 3);
+    cluster.wait(0, "a flood", |s| alive(s) == 3 && s.counters.malformed + s.counters.not_authentic > 10_000);
+    cluster.kill(2);
+    let dead = cluster.addrs[2];
+    cluster.wait(0, "death of node 2", |s| state_of(s, dead) == Some("dead"));
+    cluster.wait_alive(1, 2);
 }
 
 #[test]

@@ -95,22 +95,13 @@ fn a_partition_that_lasts_until_all_is_forgotten_heals_through_the_seeds() {
     }
 }
 
-/// A library that adds the seconds in a file to the wall clock, and only to that.
-fn jumping_clock(cluster: &Cluster) -> (std::path::PathBuf, std::path::PathBuf) {
-    let (library, offset) = (cluster.path("clock.so"), cluster.path("offset"));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/jumping_clock.c");
-    let built = Command::new("gcc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-    assert!(built.unwrap().success(), "gcc is needed to build {source}");
-    std::fs::write(&offset, "0").unwrap();
-    (library, offset)
-}
-
 #[test]
 fn a_clock_that_jumps_kills_nobody_and_a_restart_with_a_clock_set_back_is_a_new_life() {
     let places = common::free_addrs(4).into_iter().map(|addr| common::Place { listen: addr, advertise: addr });
     // Windows long enough that no load of this machine gives anybody up.
     let mut cluster = Cluster::at(places.collect(), "period_ms = 2000", "");
-    let (library, offset) = jumping_clock(&cluster);
+    let (library, offset) = (cluster.library("jumping_clock.c"), cluster.path("offset"));
+    std::fs::write(&offset, "0").unwrap();
     let file = offset.clone();
     cluster.wrapper = Box::new(move |i| {
         let mut command = Command::new(BINARY);

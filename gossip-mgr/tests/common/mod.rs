@@ -112,6 +112,15 @@ impl Cluster {
         std::fs::write(self.config(i), text).unwrap();
     }
 
+    /// Builds a library of tests/ for LD_PRELOAD.
+    pub fn library(&self, source: &str) -> PathBuf {
+        let library = self.path(source).with_extension("so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
+        let built = Command::new("gcc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).status();
+        assert!(built.unwrap().success(), "gcc is needed to build {}", source.display());
+        library
+    }
+
     pub fn start(&mut self, i: usize) {
         let log = std::fs::File::create(self.log(i)).unwrap();
         let child =
