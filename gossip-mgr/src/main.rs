@@ -122,7 +122,8 @@ fn load(path: Option<&PathBuf>) -> Result<Config, ExitCode> {
 fn run_daemon(config: Option<PathBuf>, log_json: bool) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, as on a full disk, must not end the daemon; there is nowhere to tell of it.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     if log_json {
         log.json().init();
     } else {

@@ -114,6 +114,22 @@ fn metrics_are_served_and_a_broken_audit_log_and_hook_stop_nothing() {
 }
 
 #[test]
+fn a_log_on_a_full_disk_stops_nothing() {
+    let mut cluster = Cluster::new(2, "");
+    cluster.wait_alive(0, 2);
+    cluster.kill(0);
+    cluster.wrapper = Box::new(|_| {
+        // The log that the test gives is replaced.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 2>/dev/full", BINARY]);
+        command
+    });
+    cluster.start(0);
+    cluster.wait_alive(0, 2);
+    cluster.wait_alive(1, 2);
+}
+
+#[test]
 fn a_hook_gets_the_advice_and_one_that_hangs_is_ended_while_gossip_goes_on() {
     let mut cluster = Cluster::new(2, "");
     cluster.wait_alive(0, 2);
