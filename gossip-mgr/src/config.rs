@@ -19,7 +19,7 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// Not TOML, an unknown key, or a value of the wrong type; the text names line and key.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {}", path.display(), plain(error))]
     Parse {
         /// The file.
         path: PathBuf,
@@ -44,6 +44,23 @@ pub enum ConfigError {
 
 fn in_line(line: Option<usize>) -> String {
     line.map_or_else(String::new, |line| format!(", line {line}"))
+}
+
+/// What a person wants to read of it: Rust's names of types and Rust's words for addresses say little.
+fn plain(error: &toml::de::Error) -> String {
+    let all = error.to_string();
+    let message = error.message();
+    let place = all.trim_end().strip_suffix(message).unwrap_or_default();
+    let (got, wanted) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    match (got, wanted) {
+        ("invalid socket address syntax", _) => {
+            format!("{place}an IP address and a port are allowed, as 10.0.0.1:7600 or [fd00::1]:7600")
+        }
+        (got, "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64") => {
+            format!("{place}{}a whole number is allowed, as docs/gossip-mgr.md has it", got.replace(" as i128", ""))
+        }
+        _ => format!("{place}{message}"),
+    }
 }
 
 /// The whole file. See docs/gossip-mgr.md for a description of each key.
@@ -225,6 +242,9 @@ struct Rule {
     allowed: &'static str,
 }
 
+/// What the kernel takes as the address of a Unix socket, without the byte that ends it (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+
 /// The line of `key`, written `section.name`, in a file that parses.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let file = toml::de::DeTable::parse(text).ok()?;
@@ -266,7 +286,7 @@ impl Config {
 
     /// What TOML's types cannot say.
     fn rules(&self) -> Vec<Rule> {
-        let Self { node, gossip, detection, sensors, advice, .. } = self;
+        let Self { node, gossip, detection, control, sensors, advice, .. } = self;
         let GossipSection { interval_ms, window, colony, masters, payload } = *gossip;
         let DetectionSection { period_ms, shortest, longest, confirmations, phi, forget } = *detection;
         let advertised = self.advertised();
@@ -300,6 +320,12 @@ impl Config {
             &["node.key_file", "node.seeds", "node.listen"],
             &"missing",
             "a key is needed unless the node listens on loopback and has no seeds",
+        );
+        rule(
+            control.socket.as_os_str().len() <= LONGEST_SOCKET,
+            &["control.socket"],
+            &control.socket.display(),
+            "a path of at most 107 bytes is allowed",
         );
         rule((10..=60_000).contains(&interval_ms), &["gossip.interval_ms"], &interval_ms, "10 to 60000 are allowed");
         rule((1..=1_000).contains(&window), &["gossip.window"], &window, "1 to 1000 are allowed");
@@ -449,6 +475,24 @@ mod tests {
     fn a_contradiction_to_a_default_is_told_with_the_line_that_is_there() {
         let error = error("[detection]\nperiod_ms = 100\n");
         assert!(error.starts_with("g.toml, line 2: gossip.interval_ms is 256"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_a_wrong_type_is_told_without_names_of_rust() {
+        for value in ["'eight'", "-1", "8.5", "99999999999999999999"] {
+            let error = error(&format!("[gossip]\nwindow = {value}\n"));
+            assert!(error.contains("line 2") && error.contains("a whole number is allowed"), "{error}");
+            assert!(error.contains("window") && !error.contains("u32") && !error.contains("i128"), "{error}");
+        }
+        let error = error("[node]\nlisten = 'localhost:7600'\n");
+        assert!(error.contains("line 2") && error.contains("IP address and a port"), "{error}");
+    }
+
+    #[test]
+    fn a_control_socket_that_the_kernel_would_not_take_is_told() {
+        let error = error(&format!("[control]\nsocket = '/{}'\n", "x".repeat(107)));
+        assert!(error.starts_with("g.toml, line 2: control.socket is /xx"), "{error}");
+        assert!(error.ends_with("at most 107 bytes is allowed"), "{error}");
     }
 
     #[test]

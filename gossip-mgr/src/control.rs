@@ -52,7 +52,7 @@ pub enum AskError {
         error: io::Error,
     },
     /// Somebody listens, but does not answer.
-    #[error("the gossip-mgr at {} does not answer: {error}", socket.display())]
+    #[error("the gossip-mgr at {} does not answer: {}", socket.display(), silence(error))]
     Silent {
         /// The socket.
         socket: PathBuf,
@@ -65,6 +65,13 @@ pub enum AskError {
     /// The answer is of another version, or of another program.
     #[error("the daemon's answer is not understood: {0}")]
     NotUnderstood(serde_json::Error),
+}
+
+fn silence(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => "it took longer than 5 s; is it stopped, or the machine overloaded?".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// Asks the daemon behind `socket`.

@@ -87,7 +87,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()> {
     let socket = UdpSocket::bind(config.node.listen)
         .await
-        .with_context(|| format!("node.listen: cannot bind UDP {}: is it in use?", config.node.listen))?;
+        .with_context(|| format!("node.listen: cannot bind UDP {}", config.node.listen))?;
     let (control, _guard) = control::listen(&config.control.socket)?;
     let socket_path = config.control.socket.display().to_string();
     let metrics = Metrics::default();

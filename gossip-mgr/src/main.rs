@@ -60,6 +60,7 @@ enum Command {
     /// Why a node is held to be alive, suspect or dead.
     Explain {
         /// The node's address, as in `members`.
+        #[arg(value_parser = address)]
         node: SocketAddr,
         #[command(flatten)]
         ask: Ask,
@@ -83,6 +84,10 @@ struct Ask {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     watch: Option<u64>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "the IP address and port of a node, as `gossip-mgr members` lists them".into())
 }
 
 fn main() -> ExitCode {

@@ -43,6 +43,8 @@ fn sixteen_daemons_find_each_other_and_notice_death_stop_and_restart() {
     cluster.wait(0, "new life of node 3", |s| alive(s) == 16 && incarnation_of(s, dead) > old);
 
     cluster.signal(5, Signal::SIGSTOP);
+    let (status, text) = output(&cluster.ask(5, &["status"]));
+    assert!(status == Some(4) && text.contains("longer than 5 s"), "{text}");
     let stopped = cluster.addrs[5];
     let gone = |s: &Status| state_of(s, stopped) == Some("dead");
     cluster.wait(1, "death of the stopped node", gone);
@@ -272,6 +274,8 @@ fn wrong_input_is_explained() {
         let (status, text) = run(&[ask, &["--socket", &sock]].concat());
         assert!(status == Some(4) && text.contains("gossip-mgr run"), "{text}");
     }
+    let (status, text) = run(&["explain", "node7", "--socket", &sock]);
+    assert!(status == Some(2) && text.contains("IP address and port"), "{text}");
     let precious = file("precious", "data");
     let free = common::free_addrs(1)[0];
     let occupied = format!("[node]\nlisten = '{free}'\n[control]\nsocket = '{precious}'\n");
