@@ -6,6 +6,9 @@
 //! a hook is counted and logged, but gossip goes on.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+pub mod output;
+
 pub mod advice;
 pub mod audit;
 pub mod config;

@@ -13,9 +13,9 @@ use clap::{Parser, Subcommand};
 use gossip_mgr::config::Config;
 use gossip_mgr::control::{AskError, Request, Response, ask};
 use gossip_mgr::daemon::{RunError, run};
+use gossip_mgr::output::OutputError;
 use gossip_mgr::simulate;
 use gossip_mgr::view::{Explained, Status};
-use nix::sys::signal::{SigHandler, Signal, signal};
 
 const FAILED: u8 = 1;
 const CONFIGURATION: u8 = 3;
@@ -102,18 +102,18 @@ fn main() -> ExitCode {
 }
 
 fn run_experiment(args: &simulate::Args) -> ExitCode {
-    // SAFETY: this installs no handler, and nothing else has begun that could rely on the old one.
-    // Who reads only the beginning (`| head`) ends the experiment as any other program.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     match simulate::run(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(BOUND_MISSED),
+        // Who reads only the beginning needs no word.
+        Err(error) if error.downcast_ref().is_some_and(OutputError::nobody_reads) => ExitCode::from(FAILED),
         Err(error) => fail(&error, FAILED),
     }
 }
 
 fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
-    eprintln!("gossip-mgr: {error:#}");
+    // The status tells it too, if standard error cannot be written.
+    let _ = writeln!(std::io::stderr(), "gossip-mgr: {error:#}");
     ExitCode::from(status)
 }
 
@@ -174,9 +174,10 @@ fn show<T: serde::Serialize>(
         // Clears the screen and goes to its beginning.
         let begin = if how.watch.is_some() && !how.json { "\x1b[2J\x1b[H" } else { "" };
         let mut out = std::io::stdout();
-        if write!(out, "{begin}{text}").and_then(|()| out.flush()).is_err() {
-            // Nobody reads on: `gossip-mgr status --watch | head`.
-            return ExitCode::SUCCESS;
+        if let Err(error) = write!(out, "{begin}{text}").and_then(|()| out.flush()) {
+            let error = OutputError::from(error);
+            // `gossip-mgr status --watch | head` has what it wants.
+            return if error.nobody_reads() { ExitCode::SUCCESS } else { fail(&error.into(), FAILED) };
         }
         match how.watch {
             None => return ExitCode::SUCCESS,

@@ -51,6 +51,9 @@ enum Experiment {
         /// f of fail-proof correction; each process sends at least about 2 f messages.
         #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=1_000))]
         faults: u32,
+        /// Only algorithms whose name contains this, as "phased checked".
+        #[arg(long, value_name = "NAME", default_value = "")]
+        only: String,
     },
     /// Every fault set on small rings against the fail-proof stop rule.
     ///
@@ -128,8 +131,8 @@ enum Experiment {
     ///
     /// Bound: all other nodes know of 95 % of the deaths within five periods.
     Detection {
-        /// Nodes, 3 to 256.
-        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(3..=256))]
+        /// Nodes, 3 to 1024; time grows with their square.
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(3..=1_024))]
         nodes: u32,
         /// Deaths.
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -214,13 +217,14 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     }
     let plots = args.plots.as_deref();
     match &args.experiment {
-        Experiment::Broadcast { processes, runs, dead, online, faults } => collectives::broadcast(
+        Experiment::Broadcast { processes, runs, dead, online, faults, only } => collectives::broadcast(
             &collectives::Broadcasts {
                 processes: *processes,
                 runs: *runs,
                 percents: dead,
                 when: if *online { When::During } else { When::Before },
                 faults: *faults,
+                only,
                 seed: args.seed,
             },
             plots,

@@ -288,6 +288,8 @@ fn wrong_input_is_explained() {
         let (status, text) = run(&["simulate", "stalls", "--hours", hours]);
         assert!(status == Some(2) && text.contains("--hours"), "{text}");
     }
+    let (status, text) = run(&["simulate", "broadcast", "--only", "bionmial"]);
+    assert!(status == Some(1) && text.contains("bionmial") && text.contains("binomial, phased checked"), "{text}");
     let (status, text) = run(&["simulate", "--plots", "/proc/nowhere", "board"]);
     assert!(status == Some(1) && text.contains("/proc/nowhere"), "{text}");
 }
@@ -297,12 +299,13 @@ fn a_short_experiment_prints_a_table_and_draws_a_plot() {
     let dir = tempfile::tempdir().unwrap();
     let plots = dir.path().join("plots");
     let output = Command::new(BINARY)
-        .args(["simulate", "broadcast", "--processes", "512", "--runs", "3", "--plots"])
+        .args(["simulate", "broadcast", "--processes", "512", "--runs", "3", "--only", "optimal", "--plots"])
         .arg(&plots)
         .output()
         .unwrap();
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("optimal, phased checked"));
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("optimal, phased checked") && !table.contains("binomial"), "{table}");
     assert!(std::fs::read_to_string(plots.join("broadcast.svg")).unwrap().contains("</svg>"));
 }
 
@@ -315,14 +318,26 @@ fn who_reads_only_the_beginning_of_an_experiment_ends_it_without_a_word() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    let (_, text) = output(&child.wait_with_output().unwrap());
-    assert_eq!(text, "");
+    let (status, text) = output(&child.wait_with_output().unwrap());
+    assert_eq!((status, text.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let cluster = Cluster::new(2, "");
+    cluster.wait_alive(0, 2);
+    let socket = cluster.path("0.sock").display().to_string();
+    for args in [&["simulate", "allreduce"][..], &["board", "--socket", &socket]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (status, text) = output(&Command::new(BINARY).args(args).stdout(full).output().unwrap());
+        assert!(status == Some(1) && text.contains("standard output: No space left"), "{args:?}: {text}");
+    }
 }
 
 #[test]
 fn the_seed_chooses_the_history_of_every_random_experiment() {
     let experiments: [&[&str]; 3] = [
-        &["broadcast", "--processes", "256", "--runs", "3", "--dead", "0,4"],
+        &["broadcast", "--processes", "256", "--runs", "3", "--dead", "0,4", "--only", "phased checked"],
         &["detection", "--nodes", "4", "--deaths", "2"],
         &["stalls", "--nodes", "5", "--hours", "0.01"],
     ];

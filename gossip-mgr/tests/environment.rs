@@ -4,15 +4,18 @@
 //! - Real daemons each in a network namespace of its own, on a bridge with cables that can be pulled.
 //!   tests/network.rs does the same through a proxy, everywhere.
 //! - The unit of systemd, checked by systemd itself. `mk test gossip` also runs it.
+//! - A partitioner that dies, where those are installed that diffusion is compared with.
 
 mod common;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Trial};
 
 use common::{BINARY, Cluster, PERIOD, Place, state_of};
+use gossip_mgr::shock::missing_packages;
 
 const NODES: usize = 5;
 
@@ -120,6 +123,31 @@ fn the_systemd_unit_is_one_that_systemd_takes() {
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
+fn a_partitioner_that_dies_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // The compiler makes a program that is killed as soon as it runs.
+    let compiler = r#"#!/bin/sh
+while [ $# -gt 0 ]; do
+    if [ "$1" = -o ]; then
+        printf '#!/bin/sh\nkill -KILL $$\n' >"$2" && chmod +x "$2"
+    fi
+    shift
+done
+"#;
+    let path = dir.path().join("mpicc");
+    std::fs::write(&path, compiler).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let programs = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let output = Command::new(BINARY)
+        .args(["simulate", "shock", "--mesh", "40x20x20", "--steps", "4", "--parts", "8", "--samples", "1"])
+        .env("PATH", programs)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("ended early (signal: 9"), "{said}");
+}
+
 fn main() {
     let trial = |name: &str, test: fn(), needs: &str, there: bool| {
         let run = move || {
@@ -142,6 +170,12 @@ fn main() {
             the_systemd_unit_is_one_that_systemd_takes,
             "systemd-analyze",
             analyze,
+        ),
+        trial(
+            "a_partitioner_that_dies_is_told",
+            a_partitioner_that_dies_is_told,
+            "METIS, Scotch, Zoltan and Open MPI",
+            missing_packages().is_empty(),
         ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

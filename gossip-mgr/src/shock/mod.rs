@@ -17,8 +17,8 @@ use gossip_balance::metrics::quality;
 use gossip_balance::{Options, rebalance};
 use nix::time::{ClockId, clock_gettime};
 
-pub use opponents::Method;
 use opponents::Opponents;
+pub use opponents::{Method, missing_packages};
 use picture::Picture;
 use progress::Progress;
 use relabel::relabel;
@@ -135,16 +135,16 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
         let path = folder.join(format!("shock-{parts}.svg"));
         picture::draw(&path, mesh, &pictures)
             .map_err(|error| anyhow::anyhow!("cannot draw {}: {error}", path.display()))?;
-        println!("wrote {}", path.display());
+        say!("wrote {}", path.display())?;
     }
     let mut others = vec![bisection];
     others.extend(rivals.into_iter().map(|rival| rival.row));
-    print_table(shock, &ours, &others);
-    let met = verdict(&ours, &others);
+    print_table(shock, &ours, &others)?;
+    let met = verdict(&ours, &others)?;
     let missing: Vec<&str> =
         Method::value_variants().iter().filter(|method| !shock.against.contains(method)).map(|m| m.name()).collect();
     if !missing.is_empty() {
-        println!("no verdict: not compared with {}", missing.join(", "));
+        say!("no verdict: not compared with {}", missing.join(", "))?;
     }
     Ok(met && missing.is_empty())
 }

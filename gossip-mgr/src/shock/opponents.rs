@@ -5,14 +5,13 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use gossip_balance::TaskGraph;
 use gossip_balance::mesh::Mesh;
 use tempfile::TempDir;
 
 const SOURCE: &str = include_str!("opponents.c");
 const PROGRAM: &str = "opponents";
-const ENDED: &str = "the opponents ended early; their message is above";
 
 /// Processes of PT-Scotch.
 const PROCESSES: u32 = 2;
@@ -94,8 +93,8 @@ impl Opponents {
         let (requests, answers) = (BufWriter::new(requests), BufReader::new(answers));
         let mut new = Self { folder, child, requests, answers, topology };
         let coordinates = (0..graph.len()).flat_map(|task| mesh.position(task).map(|x| x as i32));
-        new.requests.write_all(&new.topology).context(ENDED)?;
-        new.requests.write_all(&bytes(coordinates)).context(ENDED)?;
+        let told = new.requests.write_all(&new.topology).and_then(|()| new.requests.write_all(&bytes(coordinates)));
+        told.map_err(|error| new.ended(error))?;
         Ok(new)
     }
 
@@ -116,12 +115,11 @@ impl Opponents {
             Method::PtScotch => self.in_parallel(&weights)?,
             _ => {
                 let old = bytes(owner.iter().map(|&part| part as i32));
-                for message in [&bytes([method as i32]), &weights, &old] {
-                    self.requests.write_all(message).context(ENDED)?;
-                }
-                self.requests.flush().context(ENDED)?;
+                let question = [bytes([method as i32]), weights, old].concat();
                 let mut answer = vec![0; 8 + 4 * owner.len()];
-                self.answers.read_exact(&mut answer).with_context(|| format!("{name} failed; its message is above"))?;
+                let asked = self.requests.write_all(&question).and_then(|()| self.requests.flush());
+                let answered = asked.and_then(|()| self.answers.read_exact(&mut answer));
+                answered.map_err(|error| self.ended(error)).with_context(|| format!("{name} failed"))?;
                 answer
             }
         };
@@ -132,6 +130,16 @@ impl Opponents {
             ensure!(*part < parts, "{name} gave a task to part {part} of {parts}");
         }
         Ok(f64::from_ne_bytes(seconds.try_into()?))
+    }
+
+    /// What there is to say when the program can no longer be talked to.
+    fn ended(&mut self, error: std::io::Error) -> anyhow::Error {
+        match self.child.wait() {
+            Ok(status) => {
+                anyhow!("the program that calls the partitioners ended early ({status}); if it said why, it is above")
+            }
+            Err(_) => error.into(),
+        }
     }
 
     /// Starts the processes of PT-Scotch for one answer. They talk through files, as only one of
@@ -168,7 +176,7 @@ impl Drop for Opponents {
 }
 
 /// The Debian packages that are needed and not installed.
-fn missing_packages() -> Vec<&'static str> {
+pub fn missing_packages() -> Vec<&'static str> {
     let mut missing: Vec<&str> =
         NEEDED.iter().filter(|(header, _)| !Path::new(header).exists()).map(|&(_, package)| package).collect();
     for (program, packages) in [("mpicc", ["gcc", "libopenmpi-dev"].as_slice()), ("mpirun", &["openmpi-bin"])] {

@@ -3,6 +3,7 @@
 use gossip_balance::metrics::Quality;
 
 use super::Shock;
+use crate::output::OutputError;
 
 /// Most of another method's migration that diffusion may have.
 const MIGRATION: f64 = 1.0 / 3.0;
@@ -67,9 +68,12 @@ impl Row {
 
 /// Prints a line for each method. Diffusion has one over all its steps, and one over those of the rows after it
 /// wherever they are others.
-pub fn print_table(shock: &Shock, ours: &Row, others: &[Row]) {
+///
+/// # Errors
+/// If that cannot be written.
+pub fn print_table(shock: &Shock, ours: &Row, others: &[Row]) -> Result<(), OutputError> {
     let [x, y, z] = shock.mesh.size;
-    println!(
+    say!(
         "Shock {x}x{y}x{z} tasks, {} steps, shell {} tasks wide with load 4, front moves {:.3} tasks \
          a step, {} parts, tolerance {}",
         shock.steps,
@@ -77,28 +81,35 @@ pub fn print_table(shock: &Shock, ours: &Row, others: &[Row]) {
         shock.mesh.front_speed(shock.steps),
         shock.parts,
         shock.tolerance
-    );
-    println!(
+    )?;
+    say!(
         "{:24}{:>6}{:>11}{:>11}{:>10}{:>10}{:>9}{:>8}",
-        "means over steps", "steps", "imbalance", "migration", "edge-cut", "mean cut", "CPU s", "ratio"
-    );
+        "means over steps",
+        "steps",
+        "imbalance",
+        "migration",
+        "edge-cut",
+        "mean cut",
+        "CPU s",
+        "ratio"
+    )?;
     let mut steps = 0;
     for row in others {
         if row.results.len() != steps {
             steps = row.results.len();
-            print_row(ours, row, ours);
+            print_row(ours, row, ours)?;
         }
-        print_row(row, row, ours);
+        print_row(row, row, ours)?;
     }
-    println!(
+    say!(
         "edge-cut: of the part with the most, mean cut: of the mean part; CPU s: median, all parts together; \
          ratio: to that of diffusion in the same steps"
-    );
+    )
 }
 
 /// `row` in the steps of `steps`.
-fn print_row(row: &Row, steps: &Row, ours: &Row) {
-    println!(
+fn print_row(row: &Row, steps: &Row, ours: &Row) -> Result<(), OutputError> {
+    say!(
         "{:24}{:>6}{:>11.4}{:>11.4}{:>10.4}{:>10.4}{:>9.3}{:>8.2}{}",
         row.name,
         row.beside(steps).count(),
@@ -109,21 +120,24 @@ fn print_row(row: &Row, steps: &Row, ours: &Row) {
         row.median_seconds_beside(steps),
         row.median_seconds_beside(steps) / ours.median_seconds_beside(steps),
         if row.balances() { "" } else { "  does not balance" }
-    );
+    )
 }
 
 /// Prints what diffusion is held to, and whether it met all of it.
-pub fn verdict(ours: &Row, others: &[Row]) -> bool {
+///
+/// # Errors
+/// If that cannot be written.
+pub fn verdict(ours: &Row, others: &[Row]) -> Result<bool, OutputError> {
     let mut good = true;
     let mut judge = |name: &str, value: f64, bound: f64, against: &str| {
         let met = value <= bound;
         good &= met;
         let word = if met { "met" } else { "MISSED" };
-        println!("{name}: {value:.3} {against}, bound {bound:.3}: {word}");
+        say!("{name}: {value:.3} {against}, bound {bound:.3}: {word}")
     };
     match ours.worst_imbalance() {
-        Some((step, value, bound)) => judge("imbalance", value, bound, &format!("in the worst step, {step}")),
-        None => judge("imbalance", f64::NAN, 0.0, "as there was no step"),
+        Some((step, value, bound)) => judge("imbalance", value, bound, &format!("in the worst step, {step}"))?,
+        None => judge("imbalance", f64::NAN, 0.0, "as there was no step")?,
     }
     let figures: [(&str, Figure, f64); 3] = [
         ("migration", |q| q.migration, MIGRATION),
@@ -136,12 +150,12 @@ pub fn verdict(ours: &Row, others: &[Row]) -> bool {
         let rivals = others.iter().filter(|row| !row.results.is_empty() && row.balances());
         match rivals.map(|row| (row, ratio(row))).max_by(|a, b| a.1.total_cmp(&b.1)) {
             Some((best, ratio)) => {
-                judge(name, ratio, bound, &format!("of that of {}, the best that balances", best.name))
+                judge(name, ratio, bound, &format!("of that of {}, the best that balances", best.name))?
             }
-            None => judge(name, f64::NAN, bound, "of nobody: not compared, as no other method balances"),
+            None => judge(name, f64::NAN, bound, "of nobody: not compared, as no other method balances")?,
         }
     }
-    good
+    Ok(good)
 }
 
 #[cfg(test)]
@@ -159,31 +173,31 @@ mod tests {
     #[test]
     fn one_figure_beyond_its_bound_fails_the_verdict() {
         let others = [row("good", &[(1, 0.05, 3.0, 0.1)]), row("unbalanced", &[(1, 0.5, 0.0, 0.01)])];
-        assert!(verdict(&row("ours", &[(1, 0.06, 1.0, 0.11)]), &others));
-        assert!(!verdict(&row("ours", &[(1, 0.07, 1.0, 0.11)]), &others));
-        assert!(!verdict(&row("ours", &[(1, 0.06, 1.1, 0.11)]), &others));
-        assert!(!verdict(&row("ours", &[(1, 0.06, 1.0, 0.12)]), &others));
+        assert!(verdict(&row("ours", &[(1, 0.06, 1.0, 0.11)]), &others).unwrap());
+        assert!(!verdict(&row("ours", &[(1, 0.07, 1.0, 0.11)]), &others).unwrap());
+        assert!(!verdict(&row("ours", &[(1, 0.06, 1.1, 0.11)]), &others).unwrap());
+        assert!(!verdict(&row("ours", &[(1, 0.06, 1.0, 0.12)]), &others).unwrap());
     }
 
     #[test]
     fn one_step_without_balance_fails_the_verdict() {
         let others = [row("good", &[(1, 0.05, 3.0, 0.1)])];
-        assert!(verdict(&row("ours", &[(1, 0.0, 1.0, 0.1), (2, 0.06, 1.0, 0.1)]), &others));
-        assert!(!verdict(&row("ours", &[(1, 0.0, 1.0, 0.1), (2, 0.07, 1.0, 0.1)]), &others));
+        assert!(verdict(&row("ours", &[(1, 0.0, 1.0, 0.1), (2, 0.06, 1.0, 0.1)]), &others).unwrap());
+        assert!(!verdict(&row("ours", &[(1, 0.0, 1.0, 0.1), (2, 0.07, 1.0, 0.1)]), &others).unwrap());
     }
 
     #[test]
     fn only_the_steps_of_both_are_compared() {
         let others = [row("good", &[(2, 0.05, 3.0, 0.1)])];
-        assert!(verdict(&row("ours", &[(1, 0.05, 9.0, 0.9), (2, 0.05, 1.0, 0.1)]), &others));
-        assert!(!verdict(&row("ours", &[(1, 0.05, 0.1, 0.01), (2, 0.05, 2.0, 0.1)]), &others));
+        assert!(verdict(&row("ours", &[(1, 0.05, 9.0, 0.9), (2, 0.05, 1.0, 0.1)]), &others).unwrap());
+        assert!(!verdict(&row("ours", &[(1, 0.05, 0.1, 0.01), (2, 0.05, 2.0, 0.1)]), &others).unwrap());
     }
 
     #[test]
     fn who_is_compared_with_nobody_that_balances_has_met_nothing() {
         let ours = row("ours", &[(1, 0.05, 1.0, 0.1)]);
-        assert!(!verdict(&ours, &[]));
-        assert!(!verdict(&ours, &[row("unbalanced", &[(1, 0.5, 9.0, 0.9)])]));
-        assert!(!verdict(&ours, &[row("not measured", &[])]));
+        assert!(!verdict(&ours, &[]).unwrap());
+        assert!(!verdict(&ours, &[row("unbalanced", &[(1, 0.5, 9.0, 0.9)])]).unwrap());
+        assert!(!verdict(&ours, &[row("not measured", &[])]).unwrap());
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::bail;
 use gossip_core::collective::Time;
 use gossip_core::collective::broadcast::Plan;
 use gossip_core::collective::correction::CorrectionKind;
@@ -27,6 +28,8 @@ pub struct Broadcasts<'a> {
     pub when: When,
     /// f of fail-proof correction.
     pub faults: u32,
+    /// What the names of the algorithms contain that are run.
+    pub only: &'a str,
     /// What all random choices depend on.
     pub seed: u64,
 }
@@ -39,11 +42,16 @@ struct Algorithm {
 }
 
 impl Broadcasts<'_> {
-    fn algorithms(&self) -> Vec<Algorithm> {
+    fn algorithms(&self) -> anyhow::Result<Vec<Algorithm>> {
         let p = self.processes;
         let offline_only = Some(if self.when == When::Before { u32::MAX } else { 0 });
-        let mut all = Vec::new();
-        let mut add = |name, plan, promise| all.push(Algorithm { name, plan, promise });
+        let (mut chosen, mut others) = (Vec::new(), Vec::new());
+        // A plan may be large, so those that are not wanted are not made.
+        let mut add = |name: String, promise, plan: &dyn Fn() -> Plan| match name.contains(self.only) {
+            true => chosen.push(Algorithm { name, plan: plan(), promise }),
+            false => others.push(name),
+        };
+        let f = self.faults;
         for (name, kind) in [
             ("binomial", TreeKind::Binomial),
             ("4-ary", TreeKind::KAry(4)),
@@ -51,40 +59,48 @@ impl Broadcasts<'_> {
             ("optimal", TreeKind::Optimal),
         ] {
             let opportunistic = CorrectionKind::Opportunistic { distance: 2, optimised: true };
-            add(format!("{name}, uncorrected"), overlapped(kind, CorrectionKind::None, p), Some(0));
-            add(format!("{name}, opportunistic d=2"), overlapped(kind, opportunistic, p), Some(0));
-            add(format!("{name}, phased checked"), phased(kind, p), offline_only);
-            let f = self.faults;
-            add(format!("{name}, fail-proof f={f}"), fail_proof_plan(Some(kind), f, p), Some(f));
+            add(format!("{name}, uncorrected"), Some(0), &|| overlapped(kind, CorrectionKind::None, p));
+            add(format!("{name}, opportunistic d=2"), Some(0), &|| overlapped(kind, opportunistic, p));
+            add(format!("{name}, phased checked"), offline_only, &|| phased(kind, p));
+            add(format!("{name}, fail-proof f={f}"), Some(f), &|| fail_proof_plan(Some(kind), f, p));
         }
         let opportunistic = CorrectionKind::Opportunistic { distance: 4, optimised: false };
-        add("gossip k=13, opportunistic d=4".into(), gossip(13, opportunistic, p), None);
-        add("gossip k=6, checked".into(), gossip(6, CorrectionKind::Checked, p), offline_only);
-        let f = self.faults;
-        add(format!("gossip k=6, fail-proof f={f}"), fail_proof_plan(None, f, p), Some(f));
-        all
+        add("gossip k=13, opportunistic d=4".into(), None, &|| gossip(13, opportunistic, p));
+        add("gossip k=6, checked".into(), offline_only, &|| gossip(6, CorrectionKind::Checked, p));
+        add(format!("gossip k=6, fail-proof f={f}"), Some(f), &|| fail_proof_plan(None, f, p));
+        if chosen.is_empty() {
+            bail!("--only: no algorithm's name contains '{}'; there are: {}", self.only, others.join("; "));
+        }
+        Ok(chosen)
     }
 }
 
 /// See `simulate broadcast`.
 pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool> {
     let p = what.processes;
+    let algorithms = what.algorithms()?;
     let when = match what.when {
         When::Before => "before",
         When::During => "at random moments during",
     };
-    println!(
-        "{p} processes of which some fail {when} the broadcast; means of {} runs, of one where nothing is random",
+    say!(
+        "{p} processes of which some fail {when} the broadcast; means of {} runs ± deviation of one, or one run where \
+         nothing is random",
         what.runs
-    );
-    println!(
-        "{:32} {:>8} {:>9} {:>15} {:>11} {:>9} {:>9}  promise",
-        "", "failing", "messages", "steps", "not", "share", "complete"
-    );
-    println!("{:32} {:>8} {:>9} {:>15} {:>11} {:>9} {:>9}", "", "", "a process", "", "reached", "reached", "runs");
+    )?;
+    say!(
+        "{:32} {:>8} {:>14} {:>15} {:>11} {:>9} {:>9}  promise",
+        "",
+        "failing",
+        "messages",
+        "steps",
+        "not",
+        "share",
+        "complete"
+    )?;
+    say!("{:32} {:>8} {:>14} {:>15} {:>11} {:>9} {:>9}", "", "", "a process", "", "reached", "reached", "runs")?;
     let mut good = true;
     let mut curves = Vec::new();
-    let algorithms = what.algorithms();
     for Algorithm { name, plan, promise } in &algorithms {
         let mut points = Vec::new();
         for &percent in what.percents {
@@ -92,12 +108,13 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
             let runs = if count == 0 && !plan.is_random() { 1 } else { what.runs };
             let seeds = (0..runs).map(|run| Rng::new(what.seed, run).next());
             let sample = sample(plan, LOGP, count, what.when, seeds);
+            let (load, load_deviation) = sample.load();
             let (runtime, deviation) = sample.runtime();
             let promised = promise.is_some_and(|most| count <= most);
             let kept = sample.complete() == 1.0;
-            println!(
-                "{name:32} {percent:6} % {:9.2} {runtime:8.1} ± {deviation:4.1} {:11.2} {:8.4} % {:7.1} %  {}",
-                sample.load().0,
+            say!(
+                "{name:32} {percent:6} % {load:7.2} ± {load_deviation:4.2} {runtime:8.1} ± {deviation:4.1} {:11.2} {:8.4} % \
+                 {:7.1} %  {}",
                 sample.unreached(),
                 100.0 * sample.reached(),
                 100.0 * sample.complete(),
@@ -106,7 +123,7 @@ pub fn broadcast(what: &Broadcasts, plots: Option<&Path>) -> anyhow::Result<bool
                     (true, true) => "kept",
                     (true, false) => "BROKEN",
                 }
-            );
+            )?;
             good &= kept || !promised;
             points.push((f64::from(percent), runtime));
         }
@@ -144,15 +161,15 @@ pub fn fail_proof(
                 starts,
                 delay: 1,
             });
-            println!(
+            say!(
                 "P = {p:2}, f = {f}: {} cases, {} executions, {:.1} s",
                 report.cases,
                 report.executions,
                 begin.elapsed().as_secs_f64()
-            );
+            )?;
             points.push((f64::from(p), report.executions as f64));
             if let Some(found) = report.counter_example {
-                println!("counter-example: {found:?}");
+                say!("counter-example: {found:?}")?;
                 return Ok(false);
             }
         }
@@ -166,10 +183,10 @@ pub fn fail_proof(
 /// See `simulate allreduce`.
 pub fn allreduces(timeout: Time, plots: Option<&Path>) -> anyhow::Result<bool> {
     let mut good = true;
-    println!("time-outs until all live processes have the sum (time-out {timeout} steps)");
-    println!(
+    say!("time-outs until all live processes have the sum (time-out {timeout} steps)")?;
+    say!(
         "     P    none   1 fault  2 serial  2 parallel  2 serial + 1  root, worst of all moments   messages (1 fault)"
-    );
+    )?;
     let names = ["none", "1 fault", "2 serial", "2 parallel", "2 serial + 1 parallel", "root at its worst moment"];
     let mut curves = names.map(|name| (name, Vec::new()));
     for processes in [8, 16, 32, 64, 128, 256, 512, 1024] {
@@ -212,7 +229,7 @@ pub fn allreduces(timeout: Time, plots: Option<&Path>) -> anyhow::Result<bool> {
             row += &format!("   {measured:6.3}  ");
             points.push((f64::from(processes), measured));
         }
-        println!("{row}   {}", run(&[(1, 0)]).messages);
+        say!("{row}   {}", run(&[(1, 0)]).messages)?;
     }
     let axes = (Axis::logarithmic("P", 2.0), Axis::linear("time-outs"));
     plot(plots, "allreduce", "Allreduce: delay by faults", axes, &curves)?;

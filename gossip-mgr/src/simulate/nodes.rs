@@ -8,6 +8,7 @@ use gossip_sim::colonies;
 use gossip_sim::detection::{Detection, fail_stops, stalls};
 
 use super::plot::{Axis, plot};
+use crate::output::OutputError;
 
 /// See `simulate board`.
 pub fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> anyhow::Result<bool> {
@@ -17,7 +18,7 @@ pub fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> 
         let (mut measured, mut expected) = (Vec::new(), Vec::new());
         for nodes in [64, 128, 256, 512, 1024] {
             let age = board::ages(nodes, window, dead, rounds, seed);
-            println!(
+            say!(
                 "n = {nodes:4}, {:2.0} % dead: mean age {:6.2} rounds, expected {:6.2} ({:+.1} %), \
                  {:.0} entries a push",
                 dead * 100.0,
@@ -25,7 +26,7 @@ pub fn board_ages(window: u32, rounds: u32, seed: u64, plots: Option<&Path>) -> 
                 age.expected,
                 age.deviation() * 100.0,
                 age.entries
-            );
+            )?;
             good &= age.deviation().abs() < 0.05;
             measured.push((f64::from(nodes), age.measured));
             expected.push((f64::from(nodes), age.expected));
@@ -53,26 +54,29 @@ pub fn colonies(
     const SAMPLED: u32 = 32;
     const ROUNDS: u32 = 20;
     let mut good = true;
-    println!("boards alone, {SAMPLED} masters, window {window}: ages in rounds just before the exchange");
+    say!("boards alone, up to {SAMPLED} masters, window {window}: ages in rounds just before the exchange")?;
     let (mut measured, mut expected) = (Vec::new(), Vec::new());
     let mut size = nodes;
     while size >= 8 {
-        let ages = board::colony_ages(size, colony, SAMPLED.min(colony / 4), window, ROUNDS, seed);
-        println!("n = {size:5} in {} colonies of {}: {} entries astray", ages.colonies, ages.within.nodes, ages.strays);
+        // Of the first colony some must be none.
+        let masters = SAMPLED.min(colony.min(size) / 4).max(1);
+        let ages = board::colony_ages(size, colony, masters, window, ROUNDS, seed);
+        say!("n = {size:5} in {} colonies of {}: {} entries astray", ages.colonies, ages.within.nodes, ages.strays)?;
         good &= ages.strays == 0;
-        let mut line = |what, age: &board::Age| {
-            println!(
+        let mut line = |what, age: &board::Age| -> Result<(), OutputError> {
+            say!(
                 "    {what}: mean age {:6.2}, expected {:6.2} ({:+.1} %), {:.0} entries a push",
                 age.measured,
                 age.expected,
                 age.deviation() * 100.0,
                 age.entries
-            );
+            )?;
             good &= age.deviation().abs() < 0.05;
+            Ok(())
         };
-        line("own colony            ", &ages.within);
+        line("own colony            ", &ages.within)?;
         if ages.colonies > 1 {
-            line("other colonies, master", &ages.at_masters);
+            line("other colonies, master", &ages.at_masters)?;
             measured.push((f64::from(size), ages.at_masters.measured));
             expected.push((f64::from(size), ages.at_masters.expected));
         }
@@ -83,21 +87,24 @@ pub fn colonies(
     }
     let settings = Settings { colony: whole.div_ceil(4), masters: MASTERS, window, ..Settings::default() };
     let (_, boards) = colonies::boards(&settings, whole as usize, 20, seed);
-    println!(
+    say!(
         "{whole} whole nodes in {} colonies, all known to all after {:.1} s; pushes are spread over the interval, \
          so ages are below the model's",
-        boards.colonies, boards.joined_after
-    );
+        boards.colonies,
+        boards.joined_after
+    )?;
     for (what, (measured, expected)) in
         [("own colony            ", boards.within), ("other colonies, master", boards.at_masters)]
     {
-        println!("    {what}: mean age {measured:6.2} intervals, expected below {expected:6.2}");
+        say!("    {what}: mean age {measured:6.2} intervals, expected below {expected:6.2}")?;
         good &= measured < 1.05 * expected;
     }
-    println!(
+    say!(
         "    missing in the own colony {}, at masters {}, astray {}",
-        boards.missing, boards.missing_at_masters, boards.strays
-    );
+        boards.missing,
+        boards.missing_at_masters,
+        boards.strays
+    )?;
     good &= boards.missing + boards.missing_at_masters + boards.strays == 0;
     let curves = [("measured", measured), ("model", expected)];
     let title = "Mean age of other colonies' entries on the masters' boards";
@@ -111,15 +118,15 @@ pub fn detection(nodes: usize, deaths: usize, seed: u64, plots: Option<&Path>) -
     let result = fail_stops(&Settings::default(), nodes, deaths, seed);
     let quantile = |times: &[f64], q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
     for (name, times) in [("first node", &result.first), ("last node", &result.last)] {
-        println!(
+        say!(
             "{name:10} knows after {:.2} (median), {:.2} (95 %), {:.2} (all) periods",
             quantile(times, 0.5),
             quantile(times, 0.95),
             quantile(times, 1.0)
-        );
+        )?;
     }
     let within = Detection::share(&result.last, 5.0);
-    println!("{:.1} % of {deaths} deaths known to all others within 5 periods", within * 100.0);
+    say!("{:.1} % of {deaths} deaths known to all others within 5 periods", within * 100.0)?;
     let cdf = |times: &[f64]| -> Vec<(f64, f64)> {
         let n = times.len() as f64;
         let points = times.iter().enumerate();
@@ -142,7 +149,7 @@ pub fn stalled(nodes: usize, hours: f64, periods: f64, seed: u64, plots: Option<
             deaths.push((share * hours, so_far.false_deaths as f64));
         }
     });
-    println!("{}", serde_json::to_string_pretty(&result)?);
+    say!("{}", serde_json::to_string_pretty(&result)?)?;
     let curves = [("suspicions", suspicions), ("verdicts of death", deaths)];
     let title = "A fifth of the nodes stalls at all times";
     let axes = (Axis::linear("hours"), Axis::linear("so far"));

@@ -48,15 +48,15 @@ pub fn run(
     allow_files(u64::from(most) + 64)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    println!(
+    say!(
         "gossip-mgr {} ({} build) on {}: interval {interval_ms} ms, {seconds} s after {} s, reports of {cores} \
          cores; sensors every second; loopback",
         env!("CARGO_PKG_VERSION"),
         if cfg!(debug_assertions) { "unoptimised" } else { "optimised" },
         cpu(),
         SETTLE.as_secs()
-    );
-    println!("peers  CPU s   % of a core    in/s   kB/s   out/s   kB/s  entries a push  µs a datagram");
+    )?;
+    say!("peers  CPU s   % of a core    in/s   kB/s   out/s   kB/s  entries a push  µs a datagram")?;
     let (mut points, mut good) = (Vec::new(), true);
     for &peers in numbers {
         let local = tokio::task::LocalSet::new();
@@ -65,8 +65,12 @@ pub fn run(
         let share = m.cpu / m.wall;
         let per = |count: u64| count as f64 / m.wall;
         let (received, sent) = (&m.traffic.to_daemon, &m.traffic.from_daemon);
-        println!(
-            "{peers:5} {:6.3} {:10.3} %  {:7.1} {:6.1} {:7.1} {:6.1} {:15.1} {:14.1}",
+        let a_datagram = match received.datagrams + sent.datagrams {
+            0 => "-".into(),
+            count => format!("{:.1}", 1e6 * m.cpu / count as f64),
+        };
+        say!(
+            "{peers:5} {:6.3} {:10.3} %  {:7.1} {:6.1} {:7.1} {:6.1} {:15.1} {a_datagram:>14}",
             m.cpu,
             100.0 * share,
             per(received.datagrams),
@@ -74,8 +78,7 @@ pub fn run(
             per(sent.datagrams),
             per(sent.bytes) / 1e3,
             m.traffic.entries as f64 / m.traffic.pushes.max(1) as f64,
-            1e6 * m.cpu / (received.datagrams + sent.datagrams).max(1) as f64,
-        );
+        )?;
         if peers == most {
             good = share < BOUND;
         }
