@@ -1,5 +1,6 @@
 //! `gossip-mgr simulate`: the experiments, with tables, plots and their bounds.
 
+mod axis;
 mod collectives;
 mod nodes;
 mod overhead;
