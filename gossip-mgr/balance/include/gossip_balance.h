@@ -26,9 +26,12 @@ struct gossip_balance_options {
 	size_t size;                /* of this structure; later versions of the library check it */
 	double tolerance;           /* allowed highest load over mean load, minus 1; >= 0; default 0.05 */
 	double flow_threshold;      /* pairs rest below this share of the mean load; > 0; default 0.001 */
-	double migration_price;     /* edge weight that a task moved by refinement must save; >= 0; default 0.05 */
+	double migration_price;     /* edge weight that a task moved by refinement must save for each of its two
+	                             * parts once that part has moved a mean part's number of tasks, before less,
+	                             * with the third power of what it has moved; >= 0; default 10 */
 	uint32_t max_iterations;    /* of the flow calculation; default 2000 */
-	uint32_t refinement_passes; /* over all borders; default 2 */
+	uint32_t refinement_passes; /* over all borders; up to twice as many over those of the parts with the
+	                             * highest edge-cuts follow; default 2 */
 };
 
 struct gossip_balance_summary {

@@ -10,9 +10,6 @@
 
 use crate::Options;
 
-/// The flow aims at this share of the tolerance, so that tasks, which do not divide, end within it.
-const AIM: f64 = 0.5;
-
 /// What all nodes agree on before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Coefficients {
@@ -22,8 +19,9 @@ pub struct Coefficients {
     pub beta: f64,
     /// A pair rests while less would flow in an iteration, in load.
     pub threshold: f64,
-    /// A pair rests while neither of its two has more load.
-    pub limit: f64,
+    /// A pair rests while neither of its two has more than the mean load. To stop at the tolerance would
+    /// leave refinement little to exchange between full parts.
+    pub mean: f64,
 }
 
 impl Coefficients {
@@ -31,12 +29,7 @@ impl Coefficients {
     pub fn new(loads: &[f64], pairs: &[(u32, u32)], options: &Options) -> Self {
         let mean = loads.iter().sum::<f64>() / loads.len().max(1) as f64;
         let alpha = alpha(loads.len(), pairs);
-        Self {
-            alpha,
-            beta: beta(loads.len(), pairs, alpha),
-            threshold: options.flow_threshold * mean,
-            limit: mean * (1.0 + AIM * options.tolerance),
-        }
+        Self { alpha, beta: beta(loads.len(), pairs, alpha), threshold: options.flow_threshold * mean, mean }
     }
 }
 
@@ -71,7 +64,7 @@ impl Node {
         let (own, mut given) = (self.load, 0.0);
         for ((last, sum), other) in self.flows.iter_mut().zip(loads) {
             let f = momentum * *last + strength * (own - other);
-            let rests = f.abs() < c.threshold || own.max(other) <= c.limit;
+            let rests = f.abs() < c.threshold || own.max(other) <= c.mean;
             *last = if rests { 0.0 } else { f };
             *sum += *last;
             given += *last;
@@ -95,8 +88,8 @@ pub struct Flow {
     pub iterations: u32,
 }
 
-/// The flow that brings `loads` within the tolerance over the neighbour `pairs`: all nodes, until
-/// all pairs rest.
+/// The flow that brings `loads` to about their mean over the neighbour `pairs`: all nodes, until all
+/// pairs rest.
 pub fn flow(loads: &[f64], pairs: &[(u32, u32)], options: &Options) -> Flow {
     let coefficients = Coefficients::new(loads, pairs, options);
     let mut neighbours = vec![Vec::new(); loads.len()];
@@ -194,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn loads_within_the_tolerance_need_no_iteration() {
+    fn loads_that_differ_by_less_than_the_threshold_need_no_iteration() {
         let options = Options::default();
-        let flow = flow(&[5.0, 5.1, 4.9, 5.0], &chain(4), &options);
+        let flow = flow(&[5.0, 5.005, 4.995, 5.0], &chain(4), &options);
         assert_eq!((flow.iterations, flow.amounts), (0, vec![0.0; 3]));
     }
 

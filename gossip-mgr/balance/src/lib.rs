@@ -29,10 +29,13 @@ pub struct Options {
     pub flow_threshold: f64,
     /// Most iterations of the flow calculation.
     pub max_iterations: u32,
-    /// Passes of border refinement.
+    /// Passes of border refinement over all parts; up to twice as many over those with the highest
+    /// edge-cuts follow.
     pub refinement_passes: u32,
-    /// How much lower the edge-cut must become for each task that refinement moves from where it was,
-    /// in edge weight. More means less migration and a higher edge-cut. At least 0.
+    /// How much lower the edge-cut must become, in edge weight, for a task that refinement moves from
+    /// where it was, for each of the two parts, once that part has imported and exported as many tasks
+    /// as a mean part has; before, less, with the third power of how many it has. More means less
+    /// migration and a higher edge-cut. At least 0.
     pub migration_price: f64,
 }
 
@@ -43,7 +46,7 @@ impl Default for Options {
             flow_threshold: 0.001,
             max_iterations: 2_000,
             refinement_passes: 2,
-            migration_price: 0.05,
+            migration_price: 10.0,
         }
     }
 }
@@ -91,19 +94,12 @@ pub fn rebalance(graph: &TaskGraph, owner: &mut [u32], parts: u32, options: &Opt
         if partition.imbalance() <= options.tolerance {
             break;
         }
-        let borders = partition.borders();
+        let borders = partition.borders(0.0);
         let pairs: Vec<(u32, u32)> = borders.iter().map(|border| border.parts).collect();
         let flow = diffusion::flow(partition.loads(), &pairs, options);
         summary.iterations += flow.iterations;
         summary.selected += selection::realise(&mut partition, &borders, &flow.amounts);
     }
-    let mut scratch = refinement::Scratch::new(graph.len());
-    for _ in 0..options.refinement_passes {
-        let moved = refinement::refine(&mut partition, options, &mut scratch);
-        summary.refined += moved;
-        if moved == 0 {
-            break;
-        }
-    }
+    summary.refined = refinement::refine(&mut partition, options);
     Ok(summary)
 }

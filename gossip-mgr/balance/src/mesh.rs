@@ -216,6 +216,31 @@ mod tests {
     }
 
     #[test]
+    fn a_price_lowers_the_migration_of_the_part_that_moves_most() {
+        let graph = SMALL.graph(SMALL.shock(30, STEPS, 3.0)).unwrap();
+        let run = |migration_price| {
+            let before = SMALL.bisect(&SMALL.shock(29, STEPS, 3.0), 96);
+            let mut owner = before.clone();
+            let options = Options { migration_price, ..Options::default() };
+            rebalance(&graph, &mut owner, 96, &options).unwrap();
+            quality(&graph, &before, &owner, 96)
+        };
+        let (free, priced) = (run(0.0), run(Options::default().migration_price));
+        assert!(priced.migration < 0.8 * free.migration, "{free:?}, {priced:?}");
+    }
+
+    #[test]
+    fn within_the_tolerance_nothing_moves_for_balance() {
+        let graph = SMALL.graph(SMALL.shock(30, STEPS, 3.0)).unwrap();
+        let mut owner = SMALL.bisect(&SMALL.shock(30, STEPS, 3.0), 24);
+        let before = owner.clone();
+        let options = Options { refinement_passes: 0, ..Options::default() };
+        let summary = rebalance(&graph, &mut owner, 24, &options).unwrap();
+        assert_eq!((summary.iterations, summary.selected), (0, 0));
+        assert_eq!(owner, before);
+    }
+
+    #[test]
     fn the_result_is_the_same_every_time_and_no_task_is_lost() {
         let graph = SMALL.graph(SMALL.shock(30, STEPS, 3.0)).unwrap();
         let run = || {

@@ -9,6 +9,8 @@ pub(crate) struct Partition<'a> {
     home: Vec<u32>,
     loads: Vec<f64>,
     cuts: Vec<f64>,
+    /// Tasks that each part has imported and exported.
+    moved: Vec<f64>,
     mean: f64,
 }
 
@@ -56,7 +58,7 @@ impl<'a> Partition<'a> {
             }
         }
         let mean = loads.iter().sum::<f64>() / f64::from(parts.max(1));
-        Self { graph, home: owner.to_vec(), owner, loads, cuts, mean }
+        Self { graph, home: owner.to_vec(), owner, loads, cuts, moved: vec![0.0; parts as usize], mean }
     }
 
     pub fn graph(&self) -> &'a TaskGraph {
@@ -89,6 +91,30 @@ impl<'a> Partition<'a> {
         self.cuts[part as usize]
     }
 
+    /// The highest cut of any part.
+    pub fn highest_cut(&self) -> f64 {
+        self.cuts.iter().copied().fold(0.0, f64::max)
+    }
+
+    /// How many tasks a part has imported and exported since the start. One that came back counts no more.
+    pub fn moved(&self, part: u32) -> f64 {
+        self.moved[part as usize]
+    }
+
+    /// What it does to [`Self::moved`] of its part if a task leaves, 1 or -1.
+    pub fn moved_left(&self, task: usize) -> f64 {
+        if self.owner[task] == self.home[task] { 1.0 } else { -1.0 }
+    }
+
+    /// What it does to [`Self::moved`] of `to` if a task joins, 1 or -1.
+    pub fn moved_joined(&self, task: usize, to: u32) -> f64 {
+        if to == self.home[task] { -1.0 } else { 1.0 }
+    }
+
+    pub fn mean_tasks(&self) -> f64 {
+        self.graph.len() as f64 / self.loads.len() as f64
+    }
+
     /// Highest load over mean load, minus 1.
     pub fn imbalance(&self) -> f64 {
         self.loads.iter().copied().fold(0.0, f64::max) / self.mean.max(f64::MIN_POSITIVE) - 1.0
@@ -116,32 +142,92 @@ impl<'a> Partition<'a> {
         let weight = f64::from(self.graph.weight(task));
         self.cuts[from] += ties.cut_left();
         self.cuts[to as usize] += ties.cut_joined();
+        self.moved[from] += self.moved_left(task);
+        self.moved[to as usize] += self.moved_joined(task, to);
         self.loads[from] -= weight;
         self.loads[to as usize] += weight;
         self.owner[task] = to;
     }
 
-    /// The borders between all neighbouring parts, sorted by the parts.
-    pub fn borders(&self) -> Vec<Border> {
+    /// The borders of all parts with at least this cut, sorted by the parts.
+    pub fn borders(&self, least_cut: f64) -> Vec<Border> {
+        let wanted = |part: u32| self.cut(part) >= least_cut;
         let mut touching = Vec::new();
         for task in 0..self.graph.len() {
             let own = self.owner[task];
-            let begin = touching.len();
+            if !wanted(own) {
+                continue;
+            }
+            let mut last = None;
             for (near, _) in self.graph.edges(task) {
                 let part = self.owner[near];
-                let entry = (own.min(part), own.max(part), task as u32);
-                if part != own && !touching[begin..].contains(&entry) {
-                    touching.push(entry);
+                if part == own {
+                    continue;
                 }
+                let parts = (own.min(part), own.max(part));
+                if last != Some(part) {
+                    touching.push((parts, task as u32));
+                }
+                if !wanted(part) {
+                    touching.push((parts, near as u32));
+                }
+                last = Some(part);
             }
         }
         touching.sort_unstable();
+        touching.dedup();
         touching
-            .chunk_by(|x, y| (x.0, x.1) == (y.0, y.1))
-            .map(|border| Border {
-                parts: (border[0].0, border[0].1),
-                tasks: border.iter().map(|&(.., task)| task).collect(),
-            })
+            .chunk_by(|x, y| x.0 == y.0)
+            .map(|border| Border { parts: border[0].0, tasks: border.iter().map(|&(_, task)| task).collect() })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::Mesh;
+
+    const MESH: Mesh = Mesh { size: [12, 8, 6] };
+
+    #[test]
+    fn the_sums_follow_every_move() {
+        let weights = MESH.shock(3, 10, 2.0);
+        let graph = MESH.graph(weights.clone()).unwrap();
+        let mut owner = MESH.bisect(&weights, 8);
+        let home = owner.clone();
+        let mut partition = Partition::new(&graph, &mut owner, 8);
+        // Some tasks move twice, to a third part or home.
+        for (task, to) in (0..400).map(|n| (n * 37 % 200, (n * 5 % 8) as u32)) {
+            if partition.owner(task) != to {
+                partition.move_task(task, to);
+            }
+        }
+        let (loads, cuts, moved) = (partition.loads.clone(), partition.cuts.clone(), partition.moved.clone());
+        let fresh = Partition::new(&graph, &mut owner, 8);
+        assert_eq!((&loads, &cuts), (&fresh.loads, &fresh.cuts));
+        for part in 0..8 {
+            let away =
+                |&task: &usize| home[task] != fresh.owner(task) && [home[task], fresh.owner(task)].contains(&part);
+            assert_eq!(moved[part as usize], (0..MESH.len()).filter(away).count() as f64, "part {part}");
+        }
+        assert!(moved.iter().any(|&moved| moved > 0.0));
+    }
+
+    #[test]
+    fn the_borders_of_the_worst_are_those_of_all_that_touch_them() {
+        let weights = MESH.shock(3, 10, 2.0);
+        let graph = MESH.graph(weights.clone()).unwrap();
+        let mut owner = MESH.bisect(&weights, 11);
+        let partition = Partition::new(&graph, &mut owner, 11);
+        let least = 0.85 * partition.highest_cut();
+        let wanted =
+            |border: &Border| [border.parts.0, border.parts.1].iter().any(|&part| partition.cut(part) >= least);
+        let list = |borders: Vec<Border>| borders.into_iter().map(|b| (b.parts, b.tasks)).collect::<Vec<_>>();
+        let all = partition.borders(0.0);
+        let number = all.len();
+        let expected = list(all.into_iter().filter(wanted).collect());
+        assert!(!expected.is_empty() && expected.len() < number);
+        assert_eq!(list(partition.borders(least)), expected);
     }
 }

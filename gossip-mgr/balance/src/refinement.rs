@@ -1,9 +1,12 @@
 //! Smoother borders: each pair of neighbours swaps tasks by the method of Fiduccia and Mattheyses.
 //!
 //! A pair moves its border tasks one by one, the best first even if it costs, each at most once, and
-//! then takes back all after the best moment. What it minimises is the sum of the third powers of
-//! the two edge-cuts, not of the edge-cuts: a step of an application takes as long as its slowest
-//! part communicates, so the largest cuts must fall first. Tasks away from their home cost a little.
+//! then takes back all after the best moment. What it minimises is the sum of high powers of the two
+//! edge-cuts, not of the edge-cuts: a step of an application takes as long as its slowest part
+//! communicates, so the largest cuts must fall first. Migration is as slow as the part that imports and
+//! exports the most, so the price of a move grows with the third power of what the part has moved.
+//!
+//! After all borders come those of the parts with the highest cuts, with a still higher power.
 //!
 //! A pair reads and changes only what its two parts own. Pairs are coloured so that those of a colour
 //! share no part: the distributed form may refine them at the same time with the same result.
@@ -14,8 +17,20 @@ use std::collections::BinaryHeap;
 use crate::Options;
 use crate::partition::{Border, Partition};
 
-/// A part's cut counts with this power.
+/// A part's cut counts with this power while all borders are refined, so that the mean cut falls, too.
 const POWER: i32 = 3;
+
+/// And with this one at the borders of the worst parts, where only the highest cut matters.
+const WORST_POWER: i32 = 8;
+
+/// The worst parts are those with at least this share of the highest cut.
+const WORST: f64 = 0.85;
+
+/// How many passes over the borders of the worst parts follow each over all.
+const WORST_PASSES: u32 = 2;
+
+/// What a part has moved counts with this power; the price of the next move is the slope.
+const MOVED_POWER: i32 = 4;
 
 /// How often a pair may move on without a new best, beside once for each task of its border: enough to
 /// shift a whole side by a layer, which pays only once the layer is complete.
@@ -54,13 +69,13 @@ enum Known {
 }
 
 /// What all pairs use one after the other: entries of an older round mean nothing.
-pub(crate) struct Scratch {
+struct Scratch {
     known: Vec<(u32, Known)>,
     round: u32,
 }
 
 impl Scratch {
-    pub fn new(tasks: usize) -> Self {
+    fn new(tasks: usize) -> Self {
         Self { known: vec![(0, Known::Done); tasks], round: 0 }
     }
 
@@ -74,14 +89,28 @@ impl Scratch {
     }
 }
 
-/// Refines every border once; returns the number of moves.
-pub(crate) fn refine(partition: &mut Partition, options: &Options, scratch: &mut Scratch) -> u64 {
-    let borders = partition.borders();
+/// Refines all borders, then those of the worst parts, each until nothing moves or all passes are done;
+/// returns the number of moves.
+pub(crate) fn refine(partition: &mut Partition, options: &Options) -> u64 {
+    let mut scratch = Scratch::new(partition.graph().len());
     let mut moved = 0;
-    for border in coloured(partition.loads().len(), &borders) {
-        moved += Pair::new(partition, border, options, scratch).refine(border);
+    for (worst, power, passes) in [(0.0, POWER, 1), (WORST, WORST_POWER, WORST_PASSES)] {
+        for _ in 0..options.refinement_passes.saturating_mul(passes) {
+            let borders = partition.borders(worst * partition.highest_cut());
+            let news = pass(partition, &borders, power, options, &mut scratch);
+            moved += news;
+            if news == 0 {
+                break;
+            }
+        }
     }
     moved
+}
+
+/// Refines each of the borders once; returns the number of moves.
+fn pass(partition: &mut Partition, borders: &[Border], power: i32, options: &Options, scratch: &mut Scratch) -> u64 {
+    let pairs = coloured(partition.loads().len(), borders);
+    pairs.into_iter().map(|border| Pair::new(partition, border, power, options, scratch).refine(border)).sum()
 }
 
 /// The borders, colour by colour; each takes the first colour that neither of its parts has.
@@ -115,27 +144,40 @@ struct Pair<'p, 'g> {
     limit: f64,
     /// The unit of cuts: their mean at the start.
     unit: f64,
+    /// The power with which cuts count.
+    power: i32,
     /// How much a part's cut weighs as long as it changes little.
     rates: [f64; 2],
     migration_price: f64,
+    /// What the next task costs that a part imports or exports, as long as it moves few.
+    move_rates: [f64; 2],
     queues: [BinaryHeap<Move>; 2],
     age: u32,
 }
 
 impl<'p, 'g> Pair<'p, 'g> {
-    fn new(partition: &'p mut Partition<'g>, border: &Border, options: &Options, scratch: &'p mut Scratch) -> Self {
+    fn new(
+        partition: &'p mut Partition<'g>,
+        border: &Border,
+        power: i32,
+        options: &Options,
+        scratch: &'p mut Scratch,
+    ) -> Self {
         scratch.round += 1;
         let parts = [border.parts.0, border.parts.1];
         let cuts = parts.map(|part| partition.cut(part));
         let unit = ((cuts[0] + cuts[1]) / 2.0).max(f64::MIN_POSITIVE);
+        let moved = parts.map(|part| partition.moved(part) / partition.mean_tasks());
         Self {
             limit: partition.mean_load() * (1.0 + options.tolerance),
             partition,
             scratch,
             parts,
             unit,
-            rates: cuts.map(|cut| (cut / unit).powi(POWER - 1)),
+            power,
+            rates: cuts.map(|cut| (cut / unit).powi(power - 1)),
             migration_price: options.migration_price,
+            move_rates: moved.map(|moved| options.migration_price * moved.powi(MOVED_POWER - 1)),
             queues: [BinaryHeap::new(), BinaryHeap::new()],
             age: 0,
         }
@@ -147,16 +189,14 @@ impl<'p, 'g> Pair<'p, 'g> {
         }
         let patience = PATIENCE + border.tasks.len();
         let mut moved = Vec::new();
-        let mut away = 0.0;
-        let (mut best, mut best_length) = (self.badness(away), 0);
+        let (mut best, mut best_length) = (self.badness(), 0);
         while moved.len() - best_length <= patience
             && let Some((task, to)) = self.next()
         {
-            away += self.away(task, to);
             self.scratch.set(task, Known::Done);
             self.partition.move_task(task, to);
             moved.push(task);
-            let now = self.badness(away);
+            let now = self.badness();
             if better(now, best) {
                 (best, best_length) = (now, moved.len());
             }
@@ -176,24 +216,13 @@ impl<'p, 'g> Pair<'p, 'g> {
     }
 
     /// Load above the limit, and the cuts with the price of migration.
-    fn badness(&self, away: f64) -> (f64, f64) {
+    fn badness(&self) -> (f64, f64) {
         let over = |part| (self.partition.load(part) - self.limit).max(0.0);
-        let cut = |part| (self.partition.cut(part) / self.unit).powi(POWER);
+        let cut = |part| (self.partition.cut(part) / self.unit).powi(self.power) * self.unit / f64::from(self.power);
+        let tasks = self.partition.mean_tasks();
+        let moved = |part| (self.partition.moved(part) / tasks).powi(MOVED_POWER) * tasks / f64::from(MOVED_POWER);
         let [a, b] = self.parts;
-        let cuts = (cut(a) + cut(b)) * self.unit / f64::from(POWER);
-        (over(a) + over(b), cuts + away)
-    }
-
-    /// What a move does to the price of migration.
-    fn away(&self, task: usize, to: u32) -> f64 {
-        let home = self.partition.home(task);
-        if home == to {
-            -self.migration_price
-        } else if home == self.partition.owner(task) {
-            self.migration_price
-        } else {
-            0.0
-        }
+        (over(a) + over(b), cut(a) + cut(b) + self.migration_price * (moved(a) + moved(b)))
     }
 
     /// Queues the move of a task to the other side, if that is news.
@@ -205,7 +234,10 @@ impl<'p, 'g> Pair<'p, 'g> {
         let side = self.side(own);
         let to = self.parts[1 - side];
         let ties = self.partition.ties(task, to);
-        let gain = -self.rates[side] * ties.cut_left() - self.rates[1 - side] * ties.cut_joined() - self.away(task, to);
+        let left = self.rates[side] * ties.cut_left() + self.move_rates[side] * self.partition.moved_left(task);
+        let joined = self.rates[1 - side] * ties.cut_joined()
+            + self.move_rates[1 - side] * self.partition.moved_joined(task, to);
+        let gain = -left - joined;
         match self.scratch.get(task) {
             Some(Known::Done) => return,
             Some(Known::Gain(known)) if known == gain => return,
