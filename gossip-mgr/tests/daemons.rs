@@ -9,7 +9,8 @@ use std::process::{Command, Output, Stdio};
 use common::{BINARY, Cluster, PERIOD, alive, incarnation_of, state_of, wait_for, write_key};
 use gossip_mgr::advice::Advice;
 use gossip_mgr::view::{Explained, Status};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 #[test]
 fn sixteen_daemons_find_each_other_and_notice_death_stop_and_restart() {
@@ -320,6 +321,26 @@ fn who_reads_only_the_beginning_of_an_experiment_ends_it_without_a_word() {
     drop(child.stdout.take());
     let (status, text) = output(&child.wait_with_output().unwrap());
     assert_eq!((status, text.as_str()), (Some(1), ""));
+}
+
+#[test]
+fn an_overhead_experiment_that_is_ended_takes_its_daemon_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut experiment = Command::new(BINARY)
+        .args(["simulate", "overhead", "--peers", "2"])
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", experiment.id());
+    let daemon = wait_for("start of the daemon under test", || {
+        let pid: i32 = std::fs::read_to_string(&children).unwrap().trim().parse().ok()?;
+        dir.path().read_dir().unwrap().next().map(|_| pid)
+    });
+    kill(Pid::from_raw(i32::try_from(experiment.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(experiment.wait().unwrap().code(), Some(128 + Signal::SIGTERM as i32));
+    assert!(kill(Pid::from_raw(daemon), None).is_err(), "the daemon under test lives on");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use gossip_core::rng::Rng;
 use gossip_core::seal::{Key, MAX_DATAGRAM, Opener, Sealer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::UdpSocket;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plot::{Axis, plot};
@@ -60,8 +61,19 @@ pub fn run(
     let (mut points, mut good) = (Vec::new(), true);
     for &peers in numbers {
         let local = tokio::task::LocalSet::new();
-        let work = measure(peers, seconds, interval_ms, cores, seed);
-        let m = local.block_on(&runtime, work)?;
+        let work = async {
+            tokio::select! {
+                // It listens for signals before the daemon is started.
+                biased;
+                number = ending() => number.map(Err),
+                measured = measure(peers, seconds, interval_ms, cores, seed) => measured.map(Ok),
+            }
+        };
+        let m = match local.block_on(&runtime, work)? {
+            Ok(measured) => measured,
+            // The daemon under test and its folder are gone by now. The status is the one that a shell gives.
+            Err(number) => std::process::exit(128 + number),
+        };
         let share = m.cpu / m.wall;
         let per = |count: u64| count as f64 / m.wall;
         let (received, sent) = (&m.traffic.to_daemon, &m.traffic.from_daemon);
@@ -90,6 +102,19 @@ pub fn run(
     let axes = (Axis::linear("nodes"), Axis::linear("% of a core"));
     plot(plots, "overhead", "CPU time of one daemon", axes, &curves)?;
     Ok(good)
+}
+
+/// Comes back with the number of a signal that asks the process to end.
+async fn ending() -> anyhow::Result<i32> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let kind = tokio::select! {
+        _ = hangup.recv() => SignalKind::hangup(),
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        _ = terminate.recv() => SignalKind::terminate(),
+    };
+    Ok(kind.as_raw_value())
 }
 
 /// Raises the limit of open files: each peer has a socket.
