@@ -11,8 +11,8 @@ use rt::{invoke, poll};
 
 use crate::code;
 use crate::support::{
-    Failure, Outcome, Program, Shared, Test, address, bytes, copy, cores, delete, equal, holds, logged, object, pause,
-    refused, slot, thread, wait_for,
+    Failure, Outcome, Program, Shared, Test, address, bytes, copy, cores, delete, equal, holds, log_end, logged,
+    object, pause, refused, sleep_for_ever, slot, thread, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "vectors_without_a_handler_are_ignored", cores: 1, run: spurious },
     Test { name: "a_storm_of_messages_neither_stops_a_core_nor_floods_its_target", cores: 2, run: storm },
     Test { name: "interrupts_in_a_row_are_held_back_and_none_is_lost", cores: 1, run: held_back },
+    Test { name: "pokes_are_no_storm", cores: 2, run: pokes },
     Test { name: "nmis_at_any_instruction_and_with_any_gs_base_are_harmless", cores: 1, run: nmis },
 ];
 
@@ -287,6 +288,32 @@ fn held_back() -> Outcome {
         write32(place, data);
         comes(notification, 2)?;
         pause();
+    }
+    Ok(())
+}
+
+/// The kernel's interrupt by which a core tells another to look for work.
+const POKE: u64 = 0xf1;
+/// A vector of devices.
+const DEVICE: u64 = 0xe0;
+
+extern "C" fn interrupts_itself(vector: u64) -> ! {
+    for _ in 0..20_000 {
+        send_ipi(PLACE.get(), 1, vector as u32);
+    }
+    ENOUGH.set(2);
+    sleep_for_ever()
+}
+
+fn pokes() -> Outcome {
+    PLACE.set(apic()?);
+    let mut position = log_end();
+    // On core 1, as a storm is told once for each core, and other tests have them on core 0.
+    for (vector, is_storm) in [(POKE, false), (DEVICE, true)] {
+        ENOUGH.set(0);
+        thread(1, 50, 0, interrupts_itself, vector)?;
+        holds(ENOUGH.await_value(2))?;
+        holds(logged(&mut position, "core 1: a storm of interrupts") == is_storm)?;
     }
     Ok(())
 }
