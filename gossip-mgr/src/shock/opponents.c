@@ -339,10 +339,13 @@ int main(int argc, char **argv)
 	/* Libraries may print on standard output, so answers leave by a copy of it. */
 	FILE *answers = fdopen(dup(STDOUT_FILENO), "wb");
 	float version;
+	int threads;
 
 	if (!answers || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		fail("cannot keep standard output for answers");
-	if (MPI_Init(&argc, &argv) != MPI_SUCCESS || Zoltan_Initialize(argc, argv, &version) != ZOLTAN_OK)
+	/* PT-Scotch has threads of its own, which talk to those of the other process. */
+	if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &threads) != MPI_SUCCESS ||
+	    threads < MPI_THREAD_MULTIPLE || Zoltan_Initialize(argc, argv, &version) != ZOLTAN_OK)
 		fail("cannot start MPI and Zoltan");
 	if (argc == 3)
 		ptscotch(argv[1], argv[2]);

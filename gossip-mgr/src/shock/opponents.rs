@@ -15,6 +15,8 @@ const PROGRAM: &str = "opponents";
 
 /// Processes of PT-Scotch.
 const PROCESSES: u32 = 2;
+/// Seconds in which they must end; they take about ten.
+const PATIENCE_S: u32 = 900;
 
 /// Headers, and the Debian package that each comes from.
 const NEEDED: [(&str, &str); 4] = [
@@ -149,7 +151,7 @@ impl Opponents {
         std::fs::write(&request, [&self.topology, weights].concat())
             .with_context(|| format!("cannot write {}", request.display()))?;
         let status = Command::new("mpirun")
-            .args(["-n", &PROCESSES.to_string(), "--oversubscribe"])
+            .args(["-n", &PROCESSES.to_string(), "--oversubscribe", "--timeout", &PATIENCE_S.to_string()])
             .arg(self.folder.path().join(PROGRAM))
             .args([&request, &answer])
             // The program does nothing that root should not.
@@ -157,7 +159,7 @@ impl Opponents {
             .stdin(Stdio::null())
             .status()
             .context("cannot run mpirun")?;
-        ensure!(status.success(), "PT-Scotch failed; its message is above");
+        ensure!(status.success(), "PT-Scotch failed, or did not end within {PATIENCE_S} s; its message is above");
         std::fs::read(&answer).with_context(|| format!("cannot read {}", answer.display()))
     }
 }
