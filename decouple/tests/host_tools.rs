@@ -14,9 +14,7 @@ fn source(name: &str) -> PathBuf {
 }
 
 /// What the tests need built: the libraries by Cargo, the rest by the C compilers.
-struct Built {
-    folder: TempDir,
-}
+struct Built;
 
 static BUILT: LazyLock<Built> = LazyLock::new(|| {
     let libraries = ["capi", "preload"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("Cargo.toml"));
@@ -30,7 +28,7 @@ static BUILT: LazyLock<Built> = LazyLock::new(|| {
         }
         assert!(cargo.status().unwrap().success());
     }
-    let built = Built { folder: tempfile::tempdir().unwrap() };
+    let built = Built;
     let uapi = source("../../linux-guest-patches/files/include/uapi/linux");
     let uapi = uapi.to_str().unwrap();
     built.compile("cc", "host/fakedev.c", "fakedev.so", &["-shared", "-fPIC", "-I", uapi]);
@@ -53,7 +51,7 @@ impl Built {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
     }
 }
 

@@ -1,29 +1,20 @@
 //! The meter's bookkeeping, driven event by event through `meter_harness.c`, and read back by the reader.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use fwq::meter::{Counts, Meter};
 
-fn harness() -> &'static Path {
-    static BUILT: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let dir = BUILT.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/meter_harness.c");
-        let done = Command::new("gcc")
-            .args(["-O1", "-w", "-pthread", "-o"])
-            .arg(dir.path().join("harness"))
-            .arg(source)
-            .status()
-            .expect("gcc, which also links this test");
-        assert!(done.success());
-        dir
-    });
-    static PATH: OnceLock<std::path::PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| dir.path().join("harness"))
-}
+static HARNESS: LazyLock<PathBuf> = LazyLock::new(|| {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("meter_harness");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/meter_harness.c");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O1", "-w", "-pthread", "-o"]).arg(&program).arg(source);
+    assert!(gcc.status().expect("gcc, which also links this test").success());
+    program
+});
 
 /// Run the events on two vCPUs. `begin V R` and `end V R` stand for a rank marker and a quantum marker in one block.
 fn meter(events: &str) -> Meter {
@@ -39,7 +30,7 @@ fn meter(events: &str) -> Meter {
     }
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("meter.csv");
-    let mut child = Command::new(harness()).arg(&out).arg("2").stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(HARNESS.as_path()).arg(&out).arg("2").stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
     Meter::read(&out).unwrap()
@@ -157,7 +148,7 @@ fn a_trace_holds_what_one_vcpu_executed_in_a_window() {
         + "m 0 1 W 0\nt 0 9\nm 0 1 w 0\n";
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let mut child = Command::new(harness())
+    let mut child = Command::new(HARNESS.as_path())
         .arg(dir.path().join("meter.csv"))
         .arg("2")
         .arg(&trace)

@@ -22,7 +22,7 @@ pub const OWN_ERROR: u8 = 125;
 /// Where a tool gets its driver from: the real one opens the device, that of a test hands out a fake.
 pub trait Host {
     /// The driver, through the open file of `reservation` where one is named.
-    fn driver(&self, reservation: Option<i32>) -> Result<Box<dyn Driver>, Error>;
+    fn driver(&self, reservation: Option<i32>) -> Result<Box<dyn Driver + '_>, Error>;
     fn sysfs(&self) -> &Sysfs;
 }
 
@@ -31,7 +31,7 @@ pub trait Host {
 pub struct ThisMachine(Sysfs);
 
 impl Host for ThisMachine {
-    fn driver(&self, reservation: Option<i32>) -> Result<Box<dyn Driver>, Error> {
+    fn driver(&self, reservation: Option<i32>) -> Result<Box<dyn Driver + '_>, Error> {
         let device = match reservation {
             // Without the device the holder is not to blame.
             Some(holder) => Device::open().and_then(|_| reservation::adopt(&self.0, holder))?,

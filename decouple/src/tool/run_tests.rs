@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 /// Every driver that the tool opens is a new view of the same machine.
 struct FakeHost<'a>(&'a FakeMachine);
 
-impl Host for FakeHost<'static> {
-    fn driver(&self, _: Option<i32>) -> Result<Box<dyn Driver>, Error> {
+impl Host for FakeHost<'_> {
+    fn driver(&self, _: Option<i32>) -> Result<Box<dyn Driver + '_>, Error> {
         Ok(Box::new(FakeDriver::new(self.0)))
     }
 
@@ -17,17 +17,12 @@ impl Host for FakeHost<'static> {
     }
 }
 
-/// Lives until the end of the tests: the boxed drivers refer to it.
-fn machine(compute: &[u32]) -> &'static FakeMachine {
-    Box::leak(Box::new(FakeMachine::new(compute)))
-}
-
-fn decouple(machine: &'static FakeMachine, line: &str) -> Result<u8, Error> {
+fn decouple(machine: &FakeMachine, line: &str) -> Result<u8, Error> {
     let arguments = Arguments::try_parse_from(["decouple"].into_iter().chain(line.split(' '))).unwrap();
     run(arguments, &FakeHost(machine))
 }
 
-fn recouple(machine: &'static FakeMachine, line: &str) -> Result<u8, Error> {
+fn recouple(machine: &FakeMachine, line: &str) -> Result<u8, Error> {
     let words = ["recouple"].into_iter().chain(line.split(' '));
     recouple::run(recouple::Arguments::try_parse_from(words).unwrap(), &FakeHost(machine))
 }
@@ -55,7 +50,7 @@ fn nonsense_on_the_command_line_is_refused() {
 
 #[test]
 fn a_running_process_is_decoupled_and_brought_back() {
-    let machine = machine(&[1, 2]);
+    let machine = &FakeMachine::new(&[1, 2]);
     machine.process(50, "solver", 0, &[50, 51]);
     assert_eq!(decouple(machine, "-p 50").unwrap(), 0);
     assert_eq!(machine.machine().core_of(50).unwrap().core, 1);
@@ -65,7 +60,7 @@ fn a_running_process_is_decoupled_and_brought_back() {
 
 #[test]
 fn all_threads_get_a_core_each_or_none_does() {
-    let machine = machine(&[1, 2]);
+    let machine = &FakeMachine::new(&[1, 2]);
     machine.process(50, "solver", 0, &[50, 51]);
     machine.process(60, "crowd", 0, &[60, 61, 62]);
     assert_eq!(decouple(machine, "-p 50 -t all").unwrap(), 0);
@@ -80,7 +75,7 @@ fn all_threads_get_a_core_each_or_none_does() {
 
 #[test]
 fn wrong_processes_and_threads_are_named() {
-    let machine = machine(&[1, 2]);
+    let machine = &FakeMachine::new(&[1, 2]);
     machine.process(50, "solver", 0, &[50]);
     assert_eq!(refused(decouple(machine, "-p 60")), "there is no process with PID 60");
     assert_eq!(refused(decouple(machine, "-p 50 -t 59")), "process 50 has no thread with TID 59");
@@ -92,7 +87,7 @@ fn wrong_processes_and_threads_are_named() {
 
 #[test]
 fn prefer_goes_on_where_require_fails() {
-    let machine = machine(&[1]);
+    let machine = &FakeMachine::new(&[1]);
     machine.process(50, "solver", 0, &[50]);
     machine.occupy(1, 7, 7, "other");
     assert_eq!(refused(decouple(machine, "-p 50")), "core 1 is taken by PID 7 (other)");
@@ -102,7 +97,7 @@ fn prefer_goes_on_where_require_fails() {
 
 #[test]
 fn dry_run_changes_nothing() {
-    let machine = machine(&[1]);
+    let machine = &FakeMachine::new(&[1]);
     machine.process(50, "solver", 0, &[50]);
     assert_eq!(decouple(machine, "--dry-run -p 50").unwrap(), 0);
     assert!(machine.machine().threads_of(50).is_empty());
@@ -111,13 +106,13 @@ fn dry_run_changes_nothing() {
 
 #[test]
 fn malformed_lists_are_quoted() {
-    let text = refused(decouple(machine(&[1]), "-c 1,x true"));
+    let text = refused(decouple(&FakeMachine::new(&[1]), "-c 1,x true"));
     assert_eq!(text, "'1,x' is not a list of cores: 'x' is not a core number; lists look like 1-3,5 or 0x2e");
 }
 
 #[test]
 fn a_command_that_cannot_run_has_its_own_status() {
-    let machine = machine(&[1]);
+    let machine = &FakeMachine::new(&[1]);
     let status = |line| decouple(machine, line).unwrap_err().status();
     assert_eq!(status("no-such-command-anywhere"), 127);
     assert_eq!(status("/etc/passwd"), 126);
