@@ -11,6 +11,9 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+/// How long a daemon may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What can be asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -69,7 +72,9 @@ pub enum AskError {
 
 fn silence(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::WouldBlock => "it took longer than 5 s; is it stopped, or the machine overloaded?".into(),
+        io::ErrorKind::WouldBlock => {
+            format!("it took longer than {} s; is it stopped, or the machine overloaded?", PATIENCE.as_secs())
+        }
         _ => error.to_string(),
     }
 }
@@ -89,7 +94,7 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Response, AskError> {
 }
 
 fn exchange(stream: &mut UnixStream, request: &Request) -> io::Result<String> {
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let line = serde_json::to_string(request)? + "\n";
     stream.write_all(line.as_bytes())?;
     let mut answer = String::new();

@@ -16,6 +16,7 @@ pub mod control;
 pub mod daemon;
 pub mod hook;
 pub mod incarnation;
+pub mod interruption;
 pub mod key;
 pub mod metrics;
 pub mod sensors;

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use gossip_mgr::config::Config;
 use gossip_mgr::control::{AskError, Request, Response, ask};
 use gossip_mgr::daemon::{RunError, run};
+use gossip_mgr::interruption::{self, Interrupted};
 use gossip_mgr::output::OutputError;
 use gossip_mgr::simulate;
 use gossip_mgr::view::{Explained, Status};
@@ -107,6 +108,7 @@ fn run_experiment(args: &simulate::Args) -> ExitCode {
         Ok(false) => ExitCode::from(BOUND_MISSED),
         // Who reads only the beginning needs no word.
         Err(error) if error.downcast_ref().is_some_and(OutputError::nobody_reads) => ExitCode::from(FAILED),
+        Err(error) if error.is::<Interrupted>() => fail(&error, interruption::STATUS),
         Err(error) => fail(&error, FAILED),
     }
 }

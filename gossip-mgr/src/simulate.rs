@@ -14,6 +14,7 @@ use clap::{Subcommand, ValueEnum};
 use gossip_sim::experiments::When;
 use gossip_sim::fail_proof::Losses;
 
+use crate::interruption;
 use crate::shock::{self, Method, Shock};
 use gossip_balance::mesh::Mesh;
 
@@ -240,6 +241,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
             nodes::colonies(*nodes, *colony, *whole, *window, args.seed, plots)
         }
         Experiment::Overhead { peers, seconds, interval_ms, cores } => {
+            interruption::watch()?;
             overhead::run(peers, *seconds, *interval_ms, *cores, args.seed, plots)
         }
         Experiment::Detection { nodes, deaths } => {
@@ -250,6 +252,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                 [] if !*alone => Method::value_variants(),
                 some => some,
             };
+            interruption::watch()?;
             let mut good = true;
             for &parts in parts {
                 let shock = Shock {

@@ -4,18 +4,20 @@
 //! - Real daemons each in a network namespace of its own, on a bridge with cables that can be pulled.
 //!   tests/network.rs does the same through a proxy, everywhere.
 //! - The unit of systemd, checked by systemd itself. `mk test gossip` also runs it.
-//! - A partitioner that dies, where those are installed that diffusion is compared with.
+//! - A partitioner that dies, and a comparison that is interrupted, where those are installed that diffusion is compared with.
 
 mod common;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use libtest_mimic::{Arguments, Trial};
 
-use common::{BINARY, Cluster, PERIOD, Place, state_of};
+use common::{BINARY, Cluster, PERIOD, Place, state_of, wait_for};
 use gossip_mgr::shock::missing_packages;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const NODES: usize = 5;
 
@@ -148,6 +150,28 @@ done
     assert!(said.contains("ended early (signal: 9"), "{said}");
 }
 
+fn an_interrupted_comparison_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut comparison = Command::new(BINARY)
+        .args(["simulate", "shock", "--parts", "48", "--mesh", "80x40x40", "--against", "metis"])
+        .env("TMPDIR", dir.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let entries = || dir.path().read_dir().unwrap().collect::<Vec<_>>();
+    let program = wait_for("start of the partitioners", || {
+        let folder = entries().into_iter().next()?.unwrap().path();
+        let children = format!("/proc/{0}/task/{0}/children", comparison.id());
+        let pid: i32 = std::fs::read_to_string(children).unwrap().trim().parse().ok()?;
+        let runs = std::fs::read_link(format!("/proc/{pid}/exe")).ok()? == folder.join("opponents");
+        runs.then_some(pid)
+    });
+    kill(Pid::from_raw(i32::try_from(comparison.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(comparison.wait().unwrap().code(), Some(130));
+    assert!(kill(Pid::from_raw(program), None).is_err(), "the partitioners live on");
+    assert!(entries().is_empty(), "{:?}", entries());
+}
+
 fn main() {
     let trial = |name: &str, test: fn(), needs: &str, there: bool| {
         let run = move || {
@@ -174,6 +198,12 @@ fn main() {
         trial(
             "a_partitioner_that_dies_is_told",
             a_partitioner_that_dies_is_told,
+            "METIS, Scotch, Zoltan and Open MPI",
+            missing_packages().is_empty(),
+        ),
+        trial(
+            "an_interrupted_comparison_leaves_nothing_behind",
+            an_interrupted_comparison_leaves_nothing_behind,
             "METIS, Scotch, Zoltan and Open MPI",
             missing_packages().is_empty(),
         ),

@@ -17,6 +17,7 @@ use gossip_balance::metrics::quality;
 use gossip_balance::{Options, rebalance};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::interruption::check;
 use opponents::Opponents;
 pub use opponents::{Method, missing_packages};
 use picture::Picture;
@@ -71,6 +72,13 @@ struct Rival {
 /// # Errors
 /// If the opponents are not installed or fail, or a picture cannot be written.
 pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
+    let met = compare(shock, plots);
+    // Ctrl-C reaches the opponents as well: that they ended then is no news.
+    check()?;
+    met
+}
+
+fn compare(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
     let (mesh, parts) = (shock.mesh, shock.parts);
     ensure!(mesh.len() >= 8 * parts as usize, "{} tasks are too few for {parts} parts: at least 8 a part", mesh.len());
     let options = Options { tolerance: shock.tolerance, ..Options::default() };
@@ -99,6 +107,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
         let measure = |row: &mut Row, old: &[u32], new: &[u32], seconds| {
             row.push(step, quality(&graph, old, new, parts), allowed, seconds);
         };
+        check()?;
         progress.tell(step, "diffusion");
 
         let before = [diffused.clone(), bisected];
@@ -116,6 +125,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
             && (measured || sampled.contains(&(step + 1)))
         {
             for rival in &mut rivals {
+                check()?;
                 progress.tell(step, rival.method.name());
                 let old = rival.owner.clone();
                 let seconds = opponents.repartition(rival.method, &graph, &mut rival.owner, parts)?;
@@ -130,7 +140,7 @@ pub fn run(shock: &Shock, plots: Option<&Path>) -> anyhow::Result<bool> {
             pictures.push(Picture::new(step, mesh, &now, &before, after));
         }
     }
-    progress.clear();
+    drop(progress);
     if let Some(folder) = plots {
         let path = folder.join(format!("shock-{parts}.svg"));
         picture::draw(&path, mesh, &pictures)

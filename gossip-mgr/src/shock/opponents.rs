@@ -79,6 +79,8 @@ impl Opponents {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let program = build(folder.path())?;
         let mut child = Command::new(&program)
+            // For what Open MPI leaves behind.
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -156,6 +158,7 @@ impl Opponents {
             .args([&request, &answer])
             // The program does nothing that root should not.
             .envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")])
+            .env("TMPDIR", self.folder.path())
             .stdin(Stdio::null())
             .status()
             .context("cannot run mpirun")?;

@@ -37,9 +37,11 @@ impl Progress {
             eprintln!("{line}");
         }
     }
+}
 
-    /// Leaves the terminal's line empty.
-    pub fn clear(&self) {
+/// Leaves the terminal's line empty.
+impl Drop for Progress {
+    fn drop(&mut self) {
         if self.terminal {
             eprint!("\r\x1b[K");
         }

@@ -24,11 +24,11 @@ use gossip_core::rng::Rng;
 use gossip_core::seal::{Key, MAX_DATAGRAM, Opener, Sealer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::UdpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::plot::{Axis, plot};
 use crate::control::{Request, Response, ask};
+use crate::interruption::check;
 
 /// The bound: share of one core with the most peers.
 const BOUND: f64 = 0.01;
@@ -63,17 +63,11 @@ pub fn run(
         let local = tokio::task::LocalSet::new();
         let work = async {
             tokio::select! {
-                // It listens for signals before the daemon is started.
-                biased;
-                number = ending() => number.map(Err),
-                measured = measure(peers, seconds, interval_ms, cores, seed) => measured.map(Ok),
+                ended = interruption() => ended,
+                measured = measure(peers, seconds, interval_ms, cores, seed) => measured,
             }
         };
-        let m = match local.block_on(&runtime, work)? {
-            Ok(measured) => measured,
-            // The daemon under test and its folder are gone by now. The status is the one that a shell gives.
-            Err(number) => std::process::exit(128 + number),
-        };
+        let m = local.block_on(&runtime, work)?;
         let share = m.cpu / m.wall;
         let per = |count: u64| count as f64 / m.wall;
         let (received, sent) = (&m.traffic.to_daemon, &m.traffic.from_daemon);
@@ -104,17 +98,12 @@ pub fn run(
     Ok(good)
 }
 
-/// Comes back with the number of a signal that asks the process to end.
-async fn ending() -> anyhow::Result<i32> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let kind = tokio::select! {
-        _ = hangup.recv() => SignalKind::hangup(),
-        _ = interrupt.recv() => SignalKind::interrupt(),
-        _ = terminate.recv() => SignalKind::terminate(),
-    };
-    Ok(kind.as_raw_value())
+/// Fails once a signal asks for the end.
+async fn interruption() -> anyhow::Result<Measured> {
+    loop {
+        check()?;
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Raises the limit of open files: each peer has a socket.
