@@ -13,10 +13,8 @@ fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// What the tests need built: the libraries by Cargo, the rest by the C compilers.
-struct Built;
-
-static BUILT: LazyLock<Built> = LazyLock::new(|| {
+/// Builds what the tests need, once: the libraries by Cargo, the rest by the C compilers.
+static BUILD: LazyLock<()> = LazyLock::new(|| {
     let libraries = ["capi", "preload"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("Cargo.toml"));
     for manifest in libraries {
         // The tools look for the preload library beside themselves.
@@ -28,31 +26,33 @@ static BUILT: LazyLock<Built> = LazyLock::new(|| {
         }
         assert!(cargo.status().unwrap().success());
     }
-    let built = Built;
     let uapi = source("../../linux-guest-patches/files/include/uapi/linux");
     let uapi = uapi.to_str().unwrap();
-    built.compile("cc", "host/fakedev.c", "fakedev.so", &["-shared", "-fPIC", "-I", uapi]);
-    built.compile("mpicc", "guest/src/mpi_hello.c", "mpi_hello", &[]);
-    built.compile("mpicc", "guest/src/mpi_plugin.c", "mpi_plugin.so", &["-shared", "-fPIC"]);
-    built.compile("mpicc", "host/mpi_fortran.c", "mpi_fortran", &["-lmpi_mpifh"]);
-    built.compile("cc", "guest/src/hello_static.c", "hello_static", &["-static"]);
+    compile("cc", "host/fakedev.c", "fakedev.so", &["-shared", "-fPIC", "-I", uapi]);
+    compile("mpicc", "guest/src/mpi_hello.c", "mpi_hello", &[]);
+    compile("mpicc", "guest/src/mpi_plugin.c", "mpi_plugin.so", &["-shared", "-fPIC"]);
+    compile("mpicc", "host/mpi_fortran.c", "mpi_fortran", &["-lmpi_mpifh"]);
+    compile("cc", "guest/src/hello_static.c", "hello_static", &["-static"]);
     let library = Path::new(env!("CARGO_BIN_EXE_decouple")).parent().unwrap().to_str().unwrap();
     let include = source("../include");
     let link = ["-I", include.to_str().unwrap(), "-L", library, "-ldecouple", "-Wl,-rpath", library];
-    built.compile("cc", "guest/src/libuser.c", "libuser", &link);
-    built
+    compile("cc", "guest/src/libuser.c", "libuser", &link);
 });
 
-impl Built {
-    fn compile(&self, compiler: &str, from: &str, to: &str, options: &[&str]) {
-        let mut command = Command::new(compiler);
-        command.args(["-O1", "-Wall", "-Werror", "-o"]).arg(self.path(to)).arg(source(from)).args(options);
-        assert!(command.status().unwrap().success(), "{compiler} {from}");
-    }
+fn compile(compiler: &str, from: &str, to: &str, options: &[&str]) {
+    let mut command = Command::new(compiler);
+    command.args(["-O1", "-Wall", "-Werror", "-o"]).arg(folder().join(to)).arg(source(from)).args(options);
+    assert!(command.status().unwrap().success(), "{compiler} {from}");
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
-    }
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Where one of them is.
+fn built(name: &str) -> PathBuf {
+    LazyLock::force(&BUILD);
+    folder().join(name)
 }
 
 /// A machine with the service core 0 and the compute cores 1 and 2.
@@ -87,7 +87,7 @@ impl Machine {
         };
         let mut command = Command::new(program);
         command.args(&line[1..]);
-        command.env("FAKE_DECOUPLE", self.0.path()).env("LD_PRELOAD", BUILT.path("fakedev.so"));
+        command.env("FAKE_DECOUPLE", self.0.path()).env("LD_PRELOAD", built("fakedev.so"));
         command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
         command.env_remove("DECOUPLE").env_remove("DECOUPLE_RESERVATION");
         command
@@ -242,7 +242,7 @@ fn bad_cores_and_processes_are_named() {
 #[test]
 fn static_programs_are_decoupled_from_outside() {
     let machine = Machine::new();
-    let program = BUILT.path("hello_static");
+    let program = built("hello_static");
     let program = program.to_str().unwrap();
     let said = machine.run(&["decouple", "-v", program, "5"]);
     assert_eq!((said.status, said.out.as_str()), (5, "hello\n"));
@@ -256,7 +256,7 @@ fn static_programs_are_decoupled_from_outside() {
 #[test]
 fn ranks_are_decoupled_when_mpi_init_returns() {
     let machine = Machine::new();
-    let program = BUILT.path("mpi_hello");
+    let program = built("mpi_hello");
     let mpirun = ["mpirun", "--oversubscribe", "-n", "2", env!("CARGO_BIN_EXE_decouple"), program.to_str().unwrap()];
     let said = machine.run(&mpirun);
     let mut lines: Vec<&str> = said.out.lines().collect();
@@ -267,7 +267,7 @@ fn ranks_are_decoupled_when_mpi_init_returns() {
 
 #[test]
 fn too_many_ranks_end_the_job() {
-    let program = BUILT.path("mpi_hello");
+    let program = built("mpi_hello");
     let mpirun = ["mpirun", "--oversubscribe", "-n", "3", env!("CARGO_BIN_EXE_decouple"), program.to_str().unwrap()];
     let said = Machine::new().run(&mpirun);
     assert_ne!(said.status, 0);
@@ -297,7 +297,7 @@ fn a_rank_that_never_calls_mpi_init_is_found_out() {
 
 #[test]
 fn mpi_init_in_a_child_of_a_script_counts() {
-    let program = BUILT.path("mpi_hello");
+    let program = built("mpi_hello");
     let script = format!("{}; exit $?", program.display());
     let said = Machine::new().run(&["mpirun", "-n", "1", env!("CARGO_BIN_EXE_decouple"), "sh", "-c", &script]);
     assert_eq!((said.status, said.out.as_str()), (0, "rank 0 of 1: before 0 after 1 sum 1\n"), "{}", said.err);
@@ -305,7 +305,7 @@ fn mpi_init_in_a_child_of_a_script_counts() {
 
 #[test]
 fn mpi_that_is_loaded_late_counts() {
-    let library = BUILT.path("mpi_plugin.so");
+    let library = built("mpi_plugin.so");
     let script = format!("import ctypes; print(ctypes.CDLL('{}').run())", library.display());
     let line = ["mpirun", "-n", "1", env!("CARGO_BIN_EXE_decouple"), "-v", "python3", "-c", &script];
     let said = Machine::new().run(&line);
@@ -315,7 +315,7 @@ fn mpi_that_is_loaded_late_counts() {
 
 #[test]
 fn the_fortran_entry_points_count() {
-    let program = BUILT.path("mpi_fortran");
+    let program = built("mpi_fortran");
     for entry in ["mpi_init_", "mpi_init_thread_"] {
         let line = ["mpirun", "-n", "1", env!("CARGO_BIN_EXE_decouple"), "-v", program.to_str().unwrap(), entry];
         let said = Machine::new().run(&line);
@@ -387,6 +387,6 @@ fn status_shows_the_decoupled_process() {
 #[test]
 fn the_c_library_does_what_the_tools_do() {
     let machine = Machine::new();
-    let said = machine.run(&[BUILT.path("libuser").to_str().unwrap()]);
+    let said = machine.run(&[built("libuser").to_str().unwrap()]);
     assert_eq!((said.status, said.out.as_str()), (0, "ok libuser\n"), "{}", said.err);
 }
