@@ -25,6 +25,7 @@ mod qemu;
 mod run;
 mod setup;
 mod shell;
+mod tail;
 mod test;
 mod tree;
 

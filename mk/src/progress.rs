@@ -5,12 +5,13 @@
 
 use crate::cache::Cache;
 use crate::child::Running;
+use crate::tail;
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -132,16 +133,7 @@ impl Step {
     }
 
     fn tail(&self) -> String {
-        let mut text = String::new();
-        if let Ok(mut log) = File::open(&self.log) {
-            let length = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
-            let _ = log.seek(SeekFrom::Start(length.saturating_sub(8000)));
-            let mut bytes = Vec::new();
-            let _ = log.read_to_end(&mut bytes);
-            text = String::from_utf8_lossy(&bytes).into_owned();
-        }
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(25)..].join("\n")
+        tail::lines(&tail::of_file(&self.log, 8000).unwrap_or_default(), 25)
     }
 }
 

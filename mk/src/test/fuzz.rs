@@ -5,10 +5,9 @@ use crate::build::{Builder, newc_archive};
 use crate::child::Running;
 use crate::progress::Step;
 use crate::qemu::{Accelerator, Machine};
+use crate::tail;
 use anyhow::{Context, Result, bail};
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -46,13 +45,13 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
     let deadline =
         Instant::now() + Duration::from_secs(120) + PATIENCE_PER_1000 * (calls / 1000).try_into().unwrap_or(u32::MAX);
     let ended = Running::start(&mut command, "QEMU")?.wait_until(deadline, || {
-        let made = made(&tail(&serial));
+        // QEMU may not have made it yet.
+        let made = made(&tail::of_file(&serial, 1 << 16).unwrap_or_default());
         step.tell(Some(made as f64 / calls.max(1) as f64), &format!("{made} calls"));
     })?;
     let log =
         fs::read(&serial).map(|log| String::from_utf8_lossy(&log).replace('\r', "")).context("QEMU wrote no log")?;
-    let end: Vec<&str> = log.lines().collect();
-    let end = end[end.len().saturating_sub(60)..].join("\n");
+    let end = tail::lines(&log, 60);
     match ended.map(|status| status.code()) {
         Some(Some(1)) if made(&log) >= calls => {
             step.done();
@@ -63,19 +62,6 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
         }
         None => bail!("seed {seed}: no end in sight after {} calls; the end of the log:\n{end}", made(&log)),
     }
-}
-
-/// The end of a log that grows.
-fn tail(log: &Path) -> String {
-    let read = || {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(1 << 16)))?;
-        let mut end = Vec::new();
-        file.read_to_end(&mut end)?;
-        std::io::Result::Ok(String::from_utf8_lossy(&end).into_owned())
-    };
-    read().unwrap_or_default() // QEMU has not made it yet
 }
 
 /// Calls that are all refused test little.

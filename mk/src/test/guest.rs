@@ -6,6 +6,7 @@ use crate::build::Builder;
 use crate::child::Running;
 use crate::job::{self, Job};
 use crate::qemu::{Accelerator, Machine, System};
+use crate::tail;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use std::io::Write;
@@ -126,7 +127,7 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         if let Err(error) = ends_in_order(&text, lines, *planned) {
             tally.fail(
                 &format!("{title}: {suite} ends in order"),
-                &format!("{error:#}; its last lines:\n{}", tail(&text)),
+                &format!("{error:#}; its last lines:\n{}", tail::lines(&text, 12)),
             );
         }
     }
@@ -156,7 +157,7 @@ pub fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally:
             lines += 1;
             let name = format!("{title}: {}", clean(rest));
             if wanted(&name) {
-                tally.fail(&name, &tail(text));
+                tally.fail(&name, &tail::lines(text, 12));
             }
         } else if let Some(rest) = line.strip_prefix("ok ") {
             lines += 1;
@@ -187,11 +188,6 @@ fn ends_in_order(text: &str, lines: usize, planned: bool) -> Result<()> {
         bail!("it told of no test");
     }
     Ok(())
-}
-
-fn tail(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
 /// The script of the first boot. Each suite's output ends with the line `status N`.

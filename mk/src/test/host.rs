@@ -3,6 +3,7 @@
 use super::tally::Tally;
 use crate::build::Builder;
 use crate::child::Running;
+use crate::tail;
 use crate::tree::Tree;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -102,17 +103,10 @@ pub fn harness(command: &mut Command, title: &'static str, tally: &mut Tally) ->
     let status = running.wait()?;
     if !status.success() && parser.failures == 0 {
         let messages = fs::read(errors.path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
-        let reason = format!("ended with {status} though no test reported a failure:\n{}", last_lines(&messages));
+        let reason = format!("ended with {status} though no test reported a failure:\n{}", tail::lines(&messages, 40));
         tally.fail(&format!("{title}: cargo test"), &reason);
     }
     Ok(())
-}
-
-/// What tells why cargo, or the program of the tests itself, came to its end.
-fn last_lines(messages: &str) -> String {
-    const LINES: usize = 40;
-    let lines: Vec<&str> = messages.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 /// Reads the standard output of Rust's test harness. Failures are told with their output, which comes after the results.
