@@ -305,8 +305,9 @@ fn destroyer_deleted() -> Outcome {
     let large = large_untyped()?;
     let all = free_of(large)?;
     for core in 0..crate::support::cores().min(2) {
-        // Beside this thread on one core, it has time slices of 10 ms, and may destroy all within one. So it begins later in its slice
-        // from attempt to attempt, by less than the destruction takes, until a slice ends in the midst of it.
+        // Beside this thread on one core, it has time slices of 10 ms, and may destroy all within one. So it begins
+        // later in its slice from attempt to attempt, by less than the destruction takes, until a slice ends in the
+        // midst of it.
         let mut caught = false;
         for attempt in 0..100 {
             let made = large_object(large, abi::KIND_RANGE)?;
