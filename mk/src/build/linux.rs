@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARBALL: &str = "/usr/src/linux-source-6.12.tar.xz";
+/// In the kernel tree: which files of the port were copied into it.
+const COPIED: &str = ".port-files";
 
 /// What was built.
 pub struct Linux {
@@ -26,11 +28,10 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Linux> {
         fs::metadata(TARBALL).with_context(|| format!("cannot read {TARBALL} (package linux-source-6.12)"))?;
     // The package's content changes only with its version, and then so do size and time; reading 140 MB each time is slow.
     let source = format!("{} {:?}", tarball.len(), tarball.modified()?);
-    let prepared = Key::new("linux tree 1")
+    let prepared = Key::new("linux tree 2")
         .text(&source)
         .path(&patches.join("patches"))?
-        .path(&patches.join("prepare"))?
-        .text(&names(&patches.join("files"), Path::new(""))?.join("\n"));
+        .path(&patches.join("prepare"))?;
     let abi = tree.root().join("vcpu/abi");
     let key = Key::new("linux 2")
         .text(&source)
@@ -46,7 +47,8 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Linux> {
             command.arg(patches.join("prepare")).arg(TARBALL).arg(into.join("linux"));
             step.run(&mut command, "linux-guest-patches/prepare")?;
             step.done();
-            Ok(())
+            let copied = names(&patches.join("files"), Path::new(""))?;
+            Ok(fs::write(into.join("linux").join(COPIED), copied.join("\n"))?)
         })?;
         make(tree, cache, &patches, &abi, &source_tree.join("linux"), out)
     })?;
@@ -55,6 +57,7 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Linux> {
 
 fn make(tree: &Tree, cache: &Cache, patches: &Path, abi: &Path, source: &Path, out: &Path) -> Result<()> {
     let mut step = Step::begin(cache, "Linux for Tacet", 700)?;
+    remove_gone(source, &names(&patches.join("files"), Path::new(""))?)?;
     let mut command = Command::new("rsync");
     // By content, so that what did not change keeps its time and is not compiled again.
     command.args(["-rlpc", "--exclude=*.o", "--exclude=.*.cmd"]).arg(patches.join("files/")).arg(source);
@@ -119,7 +122,18 @@ fn same(one: &Path, other: &Path) -> bool {
     matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// All files below a folder: one that goes away makes a new tree necessary.
+/// Removes what an earlier build copied into the kernel tree and the port does not have any more, and notes what is copied now.
+fn remove_gone(source: &Path, present: &[String]) -> Result<()> {
+    for name in fs::read_to_string(source.join(COPIED))?.lines() {
+        let path = source.join(name);
+        if !present.iter().any(|other| other == name) && path.is_file() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(fs::write(source.join(COPIED), present.join("\n"))?)
+}
+
+/// All files below a folder, by their paths from there.
 fn names(folder: &Path, place: &Path) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for name in crate::cache::sorted_names(folder)? {
@@ -131,4 +145,22 @@ fn names(folder: &Path, place: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_port_has_no_more_leaves_the_kernel_tree_and_others_stay() {
+        let tree = tempfile::tempdir().unwrap();
+        for name in ["kept", "gone", "linux's"] {
+            fs::write(tree.path().join(name), "").unwrap();
+        }
+        fs::write(tree.path().join(COPIED), "kept\ngone").unwrap();
+        remove_gone(tree.path(), &["kept".to_owned(), "new".to_owned()]).unwrap();
+        let there = crate::cache::sorted_names(tree.path()).unwrap();
+        assert_eq!(there, [COPIED, "kept", "linux's"]);
+        assert_eq!(fs::read_to_string(tree.path().join(COPIED)).unwrap(), "kept\nnew");
+    }
 }
