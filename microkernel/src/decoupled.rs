@@ -5,14 +5,15 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error};
+use abi::{ANSWER_DETACH, ANSWER_SAVE, ANSWER_XSTATE, DecoupledFrame, Error};
 use abi::{FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED};
 use kcore::handshake::{self, Frame, Next};
 
 use crate::arch::{self, Core, fpu, time};
 use crate::object::{Ref, State, Task, Thread};
-use crate::vcpu::Trap;
-use crate::{sched, shootdown};
+use crate::shared::Shared;
+use crate::vcpu::{Trap, apply};
+use crate::{get, sched, set, shootdown, word};
 
 const _: () = assert!(FRAME_IDLE == handshake::FRAME_IDLE && FRAME_RUNNING == handshake::FRAME_RUNNING);
 const _: () = assert!(FRAME_TRAPPED == handshake::FRAME_TRAPPED && FRAME_ANSWERED == handshake::FRAME_ANSWERED);
@@ -20,40 +21,41 @@ const _: () = assert!(FRAME_TRAPPED == handshake::FRAME_TRAPPED && FRAME_ANSWERE
 /// Polls for an answer before the core halts. An answer takes Linux some microseconds; a poll some tens of cycles.
 const POLLS: u32 = 2000;
 
-/// The frame is shared with Linux, which may write it at any time: raw accesses only.
-fn page(thread: &Thread) -> *mut DecoupledFrame {
-    thread.frame_page()
+fn page(thread: &Thread) -> Shared<'_, DecoupledFrame> {
+    // SAFETY: only decoupled threads come here, and a thread keeps the Range of its frame as long as it lives.
+    unsafe { Shared::new(thread.shared_page().cast()) }
 }
 
 /// The words of the frame that both sides write.
-fn shared(thread: &Thread) -> Frame<'_> {
-    // SAFETY: atomic fields of a page that lives as long as the thread.
-    unsafe { Frame { state: &(*page(thread)).state, sleeping: &(*page(thread)).sleeping } }
+fn words(page: Shared<'_, DecoupledFrame>) -> Frame<'_> {
+    Frame { state: word!(page.state), sleeping: word!(page.sleeping) }
 }
 
-/// The user context trapped; its general registers are in the frame already. (It returns, as `leave` does, so that any number
-/// of traps and answers without user mode between them takes no stack.)
+/// Where the frame's extended state lies, 64-byte aligned as the processor asks.
+fn xsave(page: Shared<DecoupledFrame>) -> *mut u8 {
+    // SAFETY: only computes an address inside the page.
+    unsafe { (&raw mut (*page.as_ptr()).xsave).cast() }
+}
+
+/// The user context trapped; its general registers are in the frame already, and its extended state stays in the core. (It
+/// returns, as `leave` does, so that any number of traps and answers without user mode between them takes no stack.)
 pub fn trap(core: &Core, thread: &Thread, trap: Trap) {
     let page = page(thread);
     let (fs, gs) = arch::user_bases();
-    // SAFETY: the frame page lives as long as the thread; the kernel only writes here.
-    unsafe {
-        (&raw mut (*page).frame.regs.fs_base).write(fs);
-        (&raw mut (*page).frame.regs.gs_base).write(gs);
-        (&raw mut (*page).frame.trapno).write(trap.number);
-        (&raw mut (*page).frame.error).write(trap.error);
-        (&raw mut (*page).frame.address).write(trap.address);
-        (&raw mut (*page).trap_tsc).write(time::tsc());
-        fpu::save((&raw mut (*page).xsave).cast());
-    }
-    publish(core, thread)
+    set!(page.frame.regs.fs_base = fs);
+    set!(page.frame.regs.gs_base = gs);
+    set!(page.frame.trapno = trap.number);
+    set!(page.frame.error = trap.error);
+    set!(page.frame.address = trap.address);
+    set!(page.trap_tsc = time::tsc());
+    publish(core, thread, page)
 }
 
 /// Hand the frame to Linux.
-fn publish(core: &Core, thread: &Thread) {
+fn publish(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
     thread.in_user.set(false);
     shootdown::pause(core);
-    thread.publish(shared(thread));
+    thread.publish(words(page));
     let doorbell = thread.doorbell.lock();
     if let Some(doorbell) = &*doorbell {
         doorbell.signal();
@@ -68,9 +70,10 @@ pub fn leave(core: &Core, thread: &Thread) {
         Next::Run => arch::return_to_current(),
         Next::Wait => {}
     }
-    let frame = shared(thread);
+    let page = page(thread);
+    let frame = words(page);
     match poll(core, frame) {
-        Seen::Answer => return answer(core, thread),
+        Seen::Answer => return answer(core, thread, page),
         Seen::Request => return,
         Seen::Nothing => {}
     }
@@ -104,49 +107,47 @@ fn poll(core: &Core, frame: Frame) -> Seen {
     Seen::Nothing
 }
 
-fn answer(core: &Core, thread: &Thread) {
-    let page = page(thread);
-    // SAFETY: the frame page lives as long as the thread; each field is read once.
-    let (answer, count, items) = unsafe {
-        let count = (&raw const (*page).item_count).read();
-        ((&raw const (*page).answer).read(), count, &*(&raw const (*page).items))
-    };
+fn answer(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
+    // What a new context begins with is not for the frame to say, where anybody can write: the registers still hold what
+    // another context left.
+    let answer = if thread.begins.replace(false) { ANSWER_XSTATE } else { get!(page.answer) };
+    if answer & ANSWER_SAVE != 0 {
+        fpu::save(xsave(page));
+        if answer & ANSWER_DETACH == 0 {
+            return words(page).give_again();
+        }
+    }
     if answer & ANSWER_DETACH != 0 {
         return detach(core, thread, State::Inactive);
     }
-    let task: Option<Ref<Task>> = thread.user_task.take();
-    let mapped = match (&task, thread.shared_range()) {
-        (Some(task), Some(range)) if count != 0 => crate::vcpu::apply(task, range, items, count),
-        _ => Ok(()),
-    };
-    // Only now: who takes mappings away on another core waits for this.
-    // SAFETY: as above.
-    unsafe { (&raw mut (*page).item_count).write_volatile(0) };
-    if let Some(task) = &task {
+    // SAFETY: on the home core, and nothing here sets another.
+    let task = unsafe { thread.user_task() };
+    let count = get!(page.item_count);
+    let mut mapped = Ok(());
+    if count != 0 {
+        if let (Some(task), Some(range)) = (task, thread.shared_range()) {
+            mapped = apply(task, range, count, |i| get!(page.items[i]));
+        }
+        // Only now: who takes mappings away on another core waits for this.
+        set!(page.item_count = 0);
+    }
+    if let Some(task) = task {
         shootdown::activate(core, task);
     }
-    thread.user_task.set(task);
-    // SAFETY: as above; the area is 64-byte aligned in the page.
-    let accepted = answer & ANSWER_XSTATE == 0 || fpu::load(unsafe { (&raw const (*page).xsave).cast() });
+    let accepted = answer & ANSWER_XSTATE == 0 || fpu::load(xsave(page));
     if !accepted {
         fpu::reset(); // the next answer need not bring any: what another context left must not be seen
     }
     let refused = if accepted { mapped } else { mapped.and(Err(Error::BadArgument)) };
     if let Err(error) = refused {
-        // SAFETY: as above.
-        unsafe {
-            (&raw mut (*page).frame.trapno).write(abi::TRAP_REFUSED);
-            (&raw mut (*page).frame.error).write(error as u64);
-        }
-        return publish(core, thread);
+        set!(page.frame.trapno = abi::TRAP_REFUSED);
+        set!(page.frame.error = error as u64);
+        return publish(core, thread, page);
     }
-    // SAFETY: as above.
-    unsafe {
-        let regs = &raw mut (*page).frame.regs;
-        core.set_frame(regs);
-        arch::set_user_bases((&raw const (*regs).fs_base).read(), (&raw const (*regs).gs_base).read());
-        (*page).state.store(FRAME_RUNNING, Ordering::SeqCst);
-    }
+    // SAFETY: only computes an address inside the page.
+    core.set_frame(unsafe { &raw mut (*page.as_ptr()).frame.regs });
+    arch::set_user_bases(get!(page.frame.regs.fs_base), get!(page.frame.regs.gs_base));
+    word!(page.state).store(FRAME_RUNNING, Ordering::SeqCst);
     thread.in_user.set(true);
 }
 
@@ -155,31 +156,28 @@ fn detach(core: &Core, thread: &Thread, state: State) {
     thread.in_user.set(false);
     thread.user_task.set(None);
     shootdown::deactivate(core);
-    let page = page(thread);
     thread.set_state(state);
-    // SAFETY: the page lives as long as the thread, which `current` still counts. After this store THREAD_RUN may start
-    // the thread anew.
-    unsafe { (*page).state.store(FRAME_IDLE, Ordering::SeqCst) };
+    // After this store THREAD_RUN may start the thread anew. (`current` still counts it.)
+    let page = page(thread);
+    word!(page.state).store(FRAME_IDLE, Ordering::SeqCst);
     sched::unload(core);
 }
 
 /// THREAD_RUN: bind a user context to the thread's core.
 pub fn run(thread: &Ref<Thread>, task: Ref<Task>) -> Result<(), Error> {
-    let page = page(thread);
-    if page.is_null() {
+    if thread.frame_page().is_null() {
         return Err(Error::BadState);
     }
     thread.claim()?;
-    // SAFETY: atomic field of a live page.
-    let state = unsafe { &(*page).state };
+    let page = page(thread);
+    let state = word!(page.state);
     if state.load(Ordering::Acquire) != FRAME_IDLE {
         thread.set_state(State::Inactive);
         return Err(Error::BadState);
     }
     thread.withdraw_stop();
     thread.user_task.set(Some(task));
-    // SAFETY: the frame is Linux's until the store of the state.
-    unsafe { (&raw mut (*page).answer).write(ANSWER_XSTATE) };
+    thread.begins.set(true);
     state.store(FRAME_ANSWERED, Ordering::SeqCst);
     sched::wake(thread.clone());
     Ok(())

@@ -31,14 +31,8 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
     match thread.kind() {
         ThreadKind::Ordinary => report(thread, trap),
         ThreadKind::Vcpu if thread.in_user.get() => vcpu::upcall_from_user(core, thread, trap),
-        ThreadKind::Vcpu => {
-            // SAFETY: the page lives as long as the vCPU.
-            let flags = unsafe { (*thread.vcpu_page()).flags.load(core::sync::atomic::Ordering::Relaxed) };
-            if flags & abi::VCPU_EXC != 0 {
-                vcpu::upcall_from_kernel(thread, trap)
-            }
-            report(thread, trap)
-        }
+        ThreadKind::Vcpu if vcpu::takes_exceptions(thread) => vcpu::upcall_from_kernel(thread, trap),
+        ThreadKind::Vcpu => report(thread, trap),
         ThreadKind::Decoupled => {
             decoupled::trap(core, thread, trap);
             sched::leave()

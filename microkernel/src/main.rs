@@ -42,6 +42,8 @@ mod panic;
 #[cfg(target_os = "none")]
 mod sched;
 #[cfg(target_os = "none")]
+mod shared;
+#[cfg(target_os = "none")]
 mod shootdown;
 #[cfg(target_os = "none")]
 mod signal;

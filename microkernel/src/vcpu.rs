@@ -7,8 +7,9 @@ use core::sync::atomic::Ordering;
 use abi::{Error, MAP_ITEMS, MAP_UNMAP, MapItem, Regs, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, VcpuState};
 
 use crate::arch::{self, Core};
-use crate::object::{Range, Ref, Task, Thread, destroy};
-use crate::shootdown;
+use crate::object::{Range, Task, Thread, destroy};
+use crate::shared::Shared;
+use crate::{get, set, shootdown, word};
 
 /// Why a context stopped.
 #[derive(Clone, Copy)]
@@ -24,10 +25,15 @@ impl Trap {
     }
 }
 
-fn page(thread: &Thread) -> &'static mut VcpuState {
-    // SAFETY: the page lives as long as the vCPU, which is current on this core; the kernel holds one such reference at
-    // a time. Linux runs on this core only while the kernel does not.
-    unsafe { &mut *thread.vcpu_page() }
+fn page(thread: &Thread) -> Shared<'_, VcpuState> {
+    // SAFETY: only vCPUs come here, and a thread keeps the Range of its page as long as it lives.
+    unsafe { Shared::new(thread.shared_page().cast()) }
+}
+
+/// Whether an exception of Linux's own code is delivered to Linux.
+pub fn takes_exceptions(thread: &Thread) -> bool {
+    let page = page(thread);
+    word!(page.flags).load(Ordering::Relaxed) & VCPU_EXC != 0
 }
 
 /// Registers of the user context.
@@ -38,12 +44,12 @@ pub fn user_regs(thread: &Thread) -> *mut Regs {
 
 /// Before a vCPU runs on: deliver what is pending, then return to user mode.
 pub fn leave(core: &Core, thread: &Thread) -> ! {
-    let state = page(thread);
-    if state.pending.load(Ordering::Acquire) != 0 {
+    let page = page(thread);
+    if word!(page.pending).load(Ordering::Acquire) != 0 {
         if thread.in_user.get() {
             upcall_from_user(core, thread, Trap::plain(abi::TRAP_IRQ));
         }
-        if state.flags.load(Ordering::Relaxed) & VCPU_IRQ != 0 {
+        if word!(page.flags).load(Ordering::Relaxed) & VCPU_IRQ != 0 {
             upcall_from_kernel(thread, Trap::plain(abi::TRAP_IRQ));
         }
     }
@@ -52,37 +58,39 @@ pub fn leave(core: &Core, thread: &Thread) -> ! {
 
 /// The user context stopped; its registers are in the page already.
 pub fn upcall_from_user(core: &Core, thread: &Thread, trap: Trap) -> ! {
-    let state = page(thread);
+    let page = page(thread);
     let (fs, gs) = arch::user_bases();
-    state.frame.regs.fs_base = fs;
-    state.frame.regs.gs_base = gs;
+    set!(page.frame.regs.fs_base = fs);
+    set!(page.frame.regs.gs_base = gs);
     thread.in_user.set(false);
     core.set_frame(thread.regs());
     shootdown::activate(core, thread.task().expect("a vCPU has a Task"));
-    enter_linux(state, trap)
+    enter_linux(page, trap)
 }
 
 /// Linux's own code was interrupted or faulted.
 pub fn upcall_from_kernel(thread: &Thread, trap: Trap) -> ! {
-    let state = page(thread);
-    let regs = thread.regs_mut();
-    state.frame = TrapFrame { trapno: trap.number, regs: *regs, error: trap.error, address: trap.address };
-    let flags = state.flags.load(Ordering::Relaxed);
-    state.saved_flags = flags;
-    state.flags.store(flags & !(VCPU_IRQ | VCPU_EXC), Ordering::Relaxed);
-    arch::set_user_bases(0, state.entry_gs);
-    arch::return_to_upcall(state.entry_ip, regs.rsp)
+    let page = page(thread);
+    let regs = *thread.regs_mut();
+    set!(page.frame = TrapFrame { trapno: trap.number, regs, error: trap.error, address: trap.address });
+    let flags = word!(page.flags);
+    let old = flags.load(Ordering::Relaxed);
+    set!(page.saved_flags = old);
+    flags.store(old & !(VCPU_IRQ | VCPU_EXC), Ordering::Relaxed);
+    arch::set_user_bases(0, get!(page.entry_gs));
+    arch::return_to_upcall(get!(page.entry_ip), regs.rsp)
 }
 
-fn enter_linux(state: &mut VcpuState, trap: Trap) -> ! {
-    state.frame.trapno = trap.number;
-    state.frame.error = trap.error;
-    state.frame.address = trap.address;
-    let flags = state.flags.load(Ordering::Relaxed);
-    state.saved_flags = flags | VCPU_USER;
-    state.flags.store(flags & !VCPU_IRQ, Ordering::Relaxed);
-    arch::set_user_bases(0, state.entry_gs);
-    arch::return_to_upcall(state.entry_ip, state.entry_sp)
+fn enter_linux(page: Shared<VcpuState>, trap: Trap) -> ! {
+    set!(page.frame.trapno = trap.number);
+    set!(page.frame.error = trap.error);
+    set!(page.frame.address = trap.address);
+    let flags = word!(page.flags);
+    let old = flags.load(Ordering::Relaxed);
+    set!(page.saved_flags = old | VCPU_USER);
+    flags.store(old & !VCPU_IRQ, Ordering::Relaxed);
+    arch::set_user_bases(0, get!(page.entry_gs));
+    arch::return_to_upcall(get!(page.entry_ip), get!(page.entry_sp))
 }
 
 /// SYS_VCPU_RESUME. Returns only with an error.
@@ -102,30 +110,30 @@ pub fn resume(core: &Core, thread: &Thread, operation: u64) -> Error {
 
 fn wait(thread: &Thread) -> ! {
     thread.set_result(0, 0, 0);
-    thread.sleep(&page(thread).pending);
+    let page = page(thread);
+    thread.sleep(word!(page.pending));
     crate::sched::leave()
 }
 
 /// Find the user Task and apply the map items.
 fn prepare_user(thread: &Thread) -> Result<(), Error> {
-    let state = page(thread);
-    let task = thread.cspace()?.get::<Task>(state.user_task, abi::RIGHT_WRITE)?;
-    if state.item_count != 0 {
+    let page = page(thread);
+    let task = thread.cspace()?.get::<Task>(get!(page.user_task), abi::RIGHT_WRITE)?;
+    let count = get!(page.item_count);
+    if count != 0 {
         let range = thread.shared_range().ok_or(Error::BadState)?;
-        let applied = apply(&task, range, &state.items, state.item_count);
+        let applied = apply(&task, range, count, |i| get!(page.items[i]));
         // Only now: who takes mappings away on another core waits for this.
-        // SAFETY: a field of the live page.
-        unsafe { (&raw mut state.item_count).write_volatile(0) };
+        set!(page.item_count = 0);
         applied?;
     }
     thread.user_task.set(Some(task));
     Ok(())
 }
 
-/// Make or take away the first `count` mappings of `items`.
-pub fn apply(task: &Task, range: &Range, items: &[MapItem; MAP_ITEMS], count: u64) -> Result<(), Error> {
-    for item in items.iter().take(count as usize) {
-        let item = *item;
+/// Make or take away the first `count` mappings that `item` gives.
+pub fn apply(task: &Task, range: &Range, count: u64, item: impl Fn(usize) -> MapItem) -> Result<(), Error> {
+    for item in (0..MAP_ITEMS.min(count as usize)).map(item) {
         if item.flags & MAP_UNMAP != 0 {
             task.unmap(item.address, item.size)?;
         } else {
@@ -136,10 +144,10 @@ pub fn apply(task: &Task, range: &Range, items: &[MapItem; MAP_ITEMS], count: u6
 }
 
 fn run_user(core: &Core, thread: &Thread) -> ! {
-    let state = page(thread);
-    if state.pending.load(Ordering::Acquire) != 0 {
+    let page = page(thread);
+    if word!(page.pending).load(Ordering::Acquire) != 0 {
         // Without a look at the registers: the user context has not run.
-        enter_linux(state, Trap::plain(abi::TRAP_IRQ));
+        enter_linux(page, Trap::plain(abi::TRAP_IRQ));
     }
     thread.in_user.set(true);
     load_user(core, thread);
@@ -152,14 +160,11 @@ fn run_user(core: &Core, thread: &Thread) -> ! {
 
 /// Bring the user context onto the core.
 pub fn load_user(core: &Core, thread: &Thread) {
-    let regs = user_regs(thread);
-    core.set_frame(regs);
-    let task: Option<Ref<Task>> = thread.user_task.take();
-    if let Some(task) = &task {
+    core.set_frame(user_regs(thread));
+    // SAFETY: on the home core, and nothing here sets another.
+    if let Some(task) = unsafe { thread.user_task() } {
         shootdown::activate(core, task);
     }
-    thread.user_task.set(task);
-    // SAFETY: the page belongs to this core while the vCPU is current.
-    let (fs, gs) = unsafe { ((*regs).fs_base, (*regs).gs_base) };
-    arch::set_user_bases(fs, gs);
+    let page = page(thread);
+    arch::set_user_bases(get!(page.frame.regs.fs_base), get!(page.frame.regs.gs_base));
 }

@@ -200,6 +200,11 @@ impl Frame<'_> {
         self.state.load(Ordering::Acquire) == FRAME_ANSWERED
     }
 
+    /// Compute core: what Linux asked for beside is written, and it still has the trap to answer.
+    pub fn give_again(&self) {
+        self.state.store(FRAME_TRAPPED, Ordering::SeqCst);
+    }
+
     /// Compute core: whether it may halt until an interrupt. Who answers from now on sees `sleeping`, and who wants
     /// something else of the core interrupts it.
     pub fn may_halt(&self, reschedule: &AtomicBool) -> bool {

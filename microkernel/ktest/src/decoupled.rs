@@ -2,13 +2,15 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::{ANSWER_DETACH, ANSWER_XSTATE, DecoupledFrame, Error, FRAME_ANSWERED, FRAME_IDLE, FRAME_TRAPPED};
+use abi::{
+    ANSWER_DETACH, ANSWER_SAVE, ANSWER_XSTATE, DecoupledFrame, Error, FRAME_ANSWERED, FRAME_IDLE, FRAME_TRAPPED,
+};
 use abi::{MAP_READ, MAP_WRITE, MapItem, RIGHT_ALL, TASK_UNMAP, TRAP_REFUSED, TRAP_STOP, TRAP_SYSCALL};
 use rt::{invoke, poll, receive};
 
 use crate::support::{
-    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, holds, memory, object, pause, refused, thread,
-    user_task, wait_for,
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, holds, memory, object, pause, refused,
+    sleep_for_ever, thread, user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -19,6 +21,13 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_detached_thread_leaves_its_core_to_the_next", cores: 2, run: detach },
     Test { name: "an_unmap_reaches_a_running_decoupled_thread", cores: 2, run: unmap },
     Test { name: "extended_state_goes_both_ways", cores: 2, run: xstate },
+    Test {
+        name: "a_trap_leaves_the_extended_state_in_the_core_until_it_is_asked_for",
+        cores: 2,
+        run: saved_when_asked,
+    },
+    Test { name: "a_detach_saves_the_extended_state_where_it_is_asked_to", cores: 2, run: saved_by_detach },
+    Test { name: "a_context_begins_with_its_own_extended_state_whatever_the_frame_says", cores: 2, run: own_xstate },
     Test { name: "a_bad_answer_is_refused_and_can_be_mended", cores: 2, run: bad_answer },
     Test { name: "a_frame_that_changes_while_the_trap_is_saved_is_not_believed", cores: 2, run: changing_frame },
     Test { name: "any_number_of_refused_answers_takes_no_kernel_stack", cores: 2, run: refused_often },
@@ -85,6 +94,21 @@ impl Decoupled {
             invoke(self.thread, abi::THREAD_WAKE, &[])?;
         }
         Ok(())
+    }
+
+    /// Have the core write the extended state into the frame, which stays trapped.
+    fn save(&self) -> Outcome {
+        self.answer(ANSWER_SAVE)?;
+        holds(wait_for(|| self.frame().state.load(Ordering::Acquire) == FRAME_TRAPPED))
+    }
+
+    /// The lower half of xmm3 in the frame.
+    fn xmm3(&self) -> u64 {
+        u64::from_le_bytes(self.frame().xsave[XMM3..XMM3 + 8].try_into().expect("eight bytes"))
+    }
+
+    fn set_xmm3(&self, value: u64) {
+        self.frame().xsave[XMM3..XMM3 + 8].copy_from_slice(&value.to_le_bytes());
     }
 
     fn is_idle(&self) -> bool {
@@ -189,19 +213,101 @@ fn unmap() -> Outcome {
     equal(word(d.data), last)
 }
 
+/// Offset of xmm3 in an XSAVE area.
+const XMM3: usize = 160 + 3 * 16;
+/// movq xmm3, rax; syscall; movq rax, xmm3; syscall
+const TO_AND_FROM_XMM3: [u8; 14] = [0x66, 0x48, 0x0f, 0x6e, 0xd8, 0x0f, 0x05, 0x66, 0x48, 0x0f, 0x7e, 0xd8, 0x0f, 0x05];
+
 fn xstate() -> Outcome {
-    // movq xmm3, rax; syscall; movq rax, xmm3; syscall
-    let d = Decoupled::new(&[0x66, 0x48, 0x0f, 0x6e, 0xd8, 0x0f, 0x05, 0x66, 0x48, 0x0f, 0x7e, 0xd8, 0x0f, 0x05])?;
+    let d = Decoupled::new(&TO_AND_FROM_XMM3)?;
     d.frame().frame.regs.rax = 0x5555;
     d.run()?;
     d.trap()?;
-    const XMM3: usize = 160 + 3 * 16;
-    let area = &mut d.frame().xsave;
-    equal(u64::from_le_bytes(area[XMM3..XMM3 + 8].try_into().expect("eight bytes")), 0x5555)?;
-    area[XMM3..XMM3 + 8].copy_from_slice(&0x6666u64.to_le_bytes());
+    d.save()?;
+    equal(d.xmm3(), 0x5555)?;
+    d.set_xmm3(0x6666);
     d.answer(ANSWER_XSTATE)?;
     d.trap()?;
     equal(d.frame().frame.regs.rax, 0x6666)
+}
+
+fn saved_when_asked() -> Outcome {
+    let d = Decoupled::new(&TO_AND_FROM_XMM3)?;
+    d.frame().frame.regs.rax = 0x5555;
+    d.run()?;
+    d.trap()?;
+    d.set_xmm3(0x7777);
+    pause();
+    equal(d.xmm3(), 0x7777)?; // nobody writes there unasked
+    // As often as one likes; also of a core that has gone to sleep; and registers and items stay as they are.
+    for _ in 0..3 {
+        holds(wait_for(|| d.frame().sleeping.load(Ordering::SeqCst) == 1))?;
+        d.frame().frame.regs.rbx = 0x99;
+        d.frame().item_count = 1;
+        d.set_xmm3(0x7777);
+        d.save()?;
+        equal(d.xmm3(), 0x5555)?;
+        equal(d.frame().frame.regs.rbx, 0x99)?;
+        equal(d.frame().item_count, 1)?;
+        refused(poll(d.doorbell, 0), Error::Empty)?; // it is no trap
+    }
+    d.frame().item_count = 0;
+    // What is in the core counts, unless the answer brings another.
+    d.set_xmm3(0x7777);
+    d.answer(0)?;
+    equal(d.trap()?, TRAP_SYSCALL)?;
+    equal(d.frame().frame.regs.rax, 0x5555)
+}
+
+fn saved_by_detach() -> Outcome {
+    let d = Decoupled::new(&TO_AND_FROM_XMM3)?;
+    for value in [0x5555, 0x6666] {
+        d.reset();
+        d.frame().frame.regs.rax = value;
+        d.run()?;
+        d.trap()?;
+        d.set_xmm3(0x7777);
+        d.answer(ANSWER_SAVE | ANSWER_DETACH)?;
+        holds(wait_for(|| d.is_idle()))?;
+        equal(d.xmm3(), value)?;
+    }
+    Ok(())
+}
+
+static HELD: Shared = Shared::new();
+
+extern "C" fn hold_core(_: u64) -> ! {
+    HELD.set(1);
+    while HELD.get() == 1 {}
+    sleep_for_ever()
+}
+
+/// The frame is Linux's, too: what the kernel writes there need not be there any more when it looks again.
+fn own_xstate() -> Outcome {
+    let d = Decoupled::new(&TO_AND_FROM_XMM3)?;
+    for words in [0, ANSWER_SAVE] {
+        // A context leaves its secret in the core's registers.
+        d.reset();
+        d.frame().frame.regs.rax = 0x5ec2e7;
+        d.run()?;
+        d.trap()?;
+        d.answer(ANSWER_DETACH)?;
+        holds(wait_for(|| d.is_idle()))?;
+        // The next one begins at the second half of the code, and somebody writes into its frame before the core sees it.
+        d.reset();
+        d.frame().frame.regs.rip = CODE + 7;
+        d.set_xmm3(0);
+        thread(1, 200, 0, hold_core, 0)?;
+        holds(HELD.await_value(1))?;
+        d.run()?;
+        d.frame().answer = words;
+        HELD.set(0);
+        equal(d.trap()?, TRAP_SYSCALL)?;
+        equal(d.frame().frame.regs.rax, 0)?;
+        d.answer(ANSWER_DETACH)?;
+        holds(wait_for(|| d.is_idle()))?;
+    }
+    Ok(())
 }
 
 fn bad_answer() -> Outcome {
@@ -213,6 +319,7 @@ fn bad_answer() -> Outcome {
     d.answer(0)?;
     equal(d.trap()?, TRAP_REFUSED)?;
     equal(d.frame().frame.error, Error::BadAddress as u64)?;
+    d.save()?;
     let good = d.frame().xsave;
     d.frame().xsave[512..576].fill(0xff); // a header that XRSTOR refuses
     d.answer(ANSWER_XSTATE)?;

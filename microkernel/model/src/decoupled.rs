@@ -15,6 +15,10 @@ struct Machine {
     reschedule: AtomicBool,
     interrupts: AtomicU64,
     answers_taken: AtomicU64,
+    /// The answer asks for the extended state only.
+    asks: AtomicBool,
+    /// The extended state in the frame: the number of the trap since which it is there.
+    saved: AtomicU64,
 }
 
 impl Machine {
@@ -26,6 +30,8 @@ impl Machine {
             reschedule: AtomicBool::new(false),
             interrupts: AtomicU64::new(0),
             answers_taken: AtomicU64::new(0),
+            asks: AtomicBool::new(false),
+            saved: AtomicU64::new(0),
         })
     }
 
@@ -45,6 +51,15 @@ impl Machine {
         if self.sleeping.load(Ordering::SeqCst) != 0 {
             self.poke();
         }
+    }
+
+    /// Linux asks for the extended state of a trap, and gets it: an answer like others, but the trap stays.
+    fn fetch(&self) -> u64 {
+        self.asks.store(true, Ordering::Relaxed);
+        self.answer();
+        self.linux_waits_for(FRAME_TRAPPED);
+        self.asks.store(false, Ordering::Relaxed);
+        self.saved.load(Ordering::Relaxed)
     }
 
     /// THREAD_STOP.
@@ -104,6 +119,10 @@ impl Core<'_> {
                     return Event::Stopped;
                 }
                 Next::Run => return Event::User,
+                Next::Wait if self.machine.frame().is_answered() && self.machine.asks.load(Ordering::Relaxed) => {
+                    self.machine.saved.store(1, Ordering::Relaxed);
+                    self.machine.frame().give_again();
+                }
                 Next::Wait if self.machine.frame().is_answered() => {
                     self.machine.answers_taken.fetch_add(1, Ordering::SeqCst);
                     self.machine.state.store(FRAME_RUNNING, Ordering::SeqCst);
@@ -157,6 +176,25 @@ fn call_and_answer(may_halt: fn(&Machine) -> bool) {
 #[test]
 fn an_answer_wakes_a_core_that_falls_asleep() {
     loom::model(|| call_and_answer(|machine| machine.frame().may_halt(&machine.reschedule)));
+}
+
+/// Linux asks for the extended state, and answers then: it has the state when the frame is trapped again, whether or not the
+/// core was falling asleep.
+#[test]
+fn what_linux_asks_for_is_written_before_the_frame_is_given_again() {
+    with_few_preemptions(|| {
+        let machine = Machine::new();
+        let linux = beside(&machine, |machine| {
+            machine.linux_waits_for(FRAME_TRAPPED);
+            assert_eq!(machine.fetch(), 1);
+            machine.answer();
+        });
+        let mut core = core(&machine);
+        core.trap();
+        assert!(matches!(core.leave(), Event::User));
+        linux.join().unwrap();
+        assert_eq!(machine.answers_taken.load(Ordering::SeqCst), 1);
+    });
 }
 
 /// `sleeping` by a plain store, without a fence: the answer looks before it is seen.

@@ -42,6 +42,7 @@ unsafe extern "C" {
 }
 
 /// Leave the kernel for the current frame of this core.
+#[inline]
 pub fn return_to_current() -> ! {
     // SAFETY: the current frame is valid whenever a thread is current; the code reloads the kernel stack itself.
     unsafe { return_to_user() }
@@ -62,6 +63,7 @@ pub fn return_from_other_syscall(frame: *const abi::Regs) -> ! {
 }
 
 /// Leave the kernel for a vCPU's entry point, all other registers cleared.
+#[inline]
 pub fn return_to_upcall(ip: u64, sp: u64) -> ! {
     // SAFETY: rip is made canonical there, and both only matter in user mode.
     unsafe { enter_upcall(ip, sp) }

@@ -159,6 +159,8 @@ pub struct Thread {
     pub in_user: Cell<bool>,
     /// vCPU, decoupled: the Task of the user context. Belongs to the home core.
     pub user_task: Cell<Option<Ref<Task>>>,
+    /// Decoupled: the context has not run yet. Belongs to who claimed the thread, then to the home core.
+    pub begins: Cell<bool>,
     /// vCPU: absolute TSC of the next timer event; 0: none.
     pub deadline: AtomicU64,
     pub doorbell: SpinLock<Option<Target>>,
@@ -220,6 +222,7 @@ impl Thread {
             shared: AtomicPtr::new(core::ptr::null_mut()),
             in_user: Cell::new(false),
             user_task: Cell::new(None),
+            begins: Cell::new(false),
             deadline: AtomicU64::new(0),
             doorbell: SpinLock::new(None),
             unfinished: Ending::new(),
@@ -423,9 +426,25 @@ impl Thread {
         if self.kind() == Kind::Decoupled { self.shared.load(Ordering::Relaxed).cast() } else { core::ptr::null_mut() }
     }
 
+    /// The page of a vCPU or decoupled thread, by whichever the caller knows it to be.
+    #[inline]
+    pub fn shared_page(&self) -> *mut u8 {
+        self.shared.load(Ordering::Relaxed)
+    }
+
     /// The Range that the shared page lies in.
     pub fn shared_range(&self) -> Option<&Range> {
         self.shared_range.get()
+    }
+
+    /// The Task of the user context.
+    ///
+    /// # Safety
+    /// Called on the home core, which does not set another while it uses this one.
+    #[inline]
+    pub unsafe fn user_task(&self) -> Option<&Task> {
+        // SAFETY: the field belongs to the home core, and does not change by the caller's promise.
+        unsafe { (*self.user_task.as_ptr()).as_deref() }
     }
 
     /// Nobody else starts or configures the thread, until its state is set.

@@ -125,7 +125,8 @@ pub struct VcpuState {
 pub const FRAME_IDLE: u32 = 0;
 /// The user context runs on the compute core; the frame's registers are stale.
 pub const FRAME_RUNNING: u32 = 1;
-/// The user context trapped; frame and extended state are complete and belong to Linux.
+/// The user context trapped; the frame is complete and belongs to Linux. The extended state is still in the core: see
+/// [`ANSWER_SAVE`].
 pub const FRAME_TRAPPED: u32 = 2;
 /// Linux wrote its answer; the frame belongs to the kernel.
 pub const FRAME_ANSWERED: u32 = 3;
@@ -134,12 +135,17 @@ pub const FRAME_ANSWERED: u32 = 3;
 pub const ANSWER_XSTATE: u32 = 1;
 /// `DecoupledFrame::answer`: do not run on; the core becomes idle, `state` becomes FRAME_IDLE.
 pub const ANSWER_DETACH: u32 = 2;
+/// `DecoupledFrame::answer`: write the extended state into `xsave`. Alone it answers nothing: `state` becomes FRAME_TRAPPED
+/// again, without a doorbell, and nothing else in the frame is read or written. With ANSWER_DETACH it comes before that.
+pub const ANSWER_SAVE: u32 = 4;
 
 /// A decoupled thread's page.
 ///
-/// Trap: the compute core writes `frame` and `xsave`, then state = FRAME_TRAPPED, then signals the doorbell.
+/// Trap: the compute core writes `frame`, then state = FRAME_TRAPPED, then signals the doorbell.
 /// Answer: Linux writes `frame.regs`, `answer`, items and item_count, then state = FRAME_ANSWERED (atomic exchange or a
 /// store followed by a full fence), then, if `sleeping` is not 0, calls THREAD_WAKE.
+/// Extended state: stays in the core's registers from one trap to the next. Linux gets it by an answer with ANSWER_SAVE, and
+/// sets it by one with ANSWER_XSTATE; the first run after THREAD_RUN always loads it, whatever `answer` says.
 /// The core sets sleeping = 1 before it halts and looks at `state` once more after that.
 #[repr(C)]
 pub struct DecoupledFrame {

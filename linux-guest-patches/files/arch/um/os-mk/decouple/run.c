@@ -79,6 +79,23 @@ void __decouple_leave_mm(struct task_struct *t)
 		give_back(t->thread.decoupled);
 }
 
+/*
+ * The extended state stays in the core from trap to trap. Asked for, the core
+ * writes it into the frame, which is trapped as before then; or idle, where
+ * the thread was ended meanwhile.
+ */
+static void fetch_xstate(struct decouple_core *core)
+{
+	struct mk_decoupled_frame *frame = core->frame;
+	u32 state;
+
+	frame->answer = MK_ANSWER_SAVE;
+	answer(core);
+	while ((state = smp_load_acquire(&frame->state)) != MK_FRAME_TRAPPED &&
+	       state != MK_FRAME_IDLE)
+		cpu_relax();
+}
+
 bool __decouple_fpu_save(struct task_struct *t)
 {
 	struct decouple_core *core = READ_ONCE(t->thread.decoupled);
@@ -87,6 +104,7 @@ bool __decouple_fpu_save(struct task_struct *t)
 		return false;
 
 	if (core->fpu_stale) {
+		fetch_xstate(core);
 		memcpy(t->thread.fpu.xsave, core->frame->xsave,
 		       mk_boot->xsave_bytes);
 		core->fpu_stale = false;
