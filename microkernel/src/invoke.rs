@@ -1,15 +1,19 @@
 //! Methods of kernel objects: decode (check all, change nothing), then perform.
+//!
+//! The invoked capability is looked up once, by whoever calls [`invoke`]; all that the arguments name is looked up once, in
+//! one hold of the caller's CSpace. A slot can change between two holds, since siblings of the caller share the CSpace: what
+//! needs the slot of a capability again, to derive from it, takes it only if it still holds the same (`Parent`).
 
-use core::sync::atomic::Ordering;
+mod thread;
 
 use abi::{Error, Regs};
 
-use crate::arch::{self, Core, core_at, ioapic, memory};
+use crate::arch::{core_at, ioapic, memory};
 use crate::object::{
-    CSpace, Capability, Cpu, Endpoint, Header, IrqHandler, IrqSource, Kind, Machine, Notification, Object, Parent,
-    Range, Ref, Reply, Target, Task, Thread, ThreadKind, Untyped, claim_vector, create, create_child,
+    CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Machine, Notification, Object,
+    Parent, Range, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
 };
-use crate::{boot, decoupled, log, panic, sched};
+use crate::{boot, log, panic};
 
 /// MACHINE_GSI flags.
 const IRQ_LEVEL: u64 = 1;
@@ -46,7 +50,7 @@ impl<T> Argument<T> for Result<T, Error> {
 struct Call<'a> {
     thread: &'a Thread,
     handle: u64,
-    object: *const Header,
+    invoked: &'a Capability,
     method: u64,
     words: [u64; 4],
 }
@@ -56,49 +60,66 @@ impl Call<'_> {
         self.thread.cspace()
     }
 
+    /// To look up what the arguments name, once for all of them.
+    fn operands(&self) -> Result<Held<'_>, Error> {
+        Ok(self.cspace()?.hold())
+    }
+
     /// What a new object is derived from: the invoked capability.
     fn parent(&self) -> Result<Parent<'_>, Error> {
-        Ok(Parent { space: self.cspace()?, index: self.handle, object: self.object })
+        Ok(self.invoked.parent(self.cspace()?, self.handle))
     }
 }
 
 /// Invoke a capability. Words 0 and 1 of the answer.
 pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u64; 2], Refusal> {
-    let Capability { object, .. } = capability;
     let words = [regs.rdx, regs.r10, regs.r8, regs.r9];
-    let call = Call { thread, handle: regs.rdi, object: &raw const *object, method: regs.rsi & 0xffff_ffff, words };
+    let call = Call { thread, handle: regs.rdi, invoked: &capability, method: regs.rsi & 0xffff_ffff, words };
+    let object = &capability.object;
     if call.method == abi::OBJECT_NAME {
         object.set_name([call.words[0], call.words[1]]);
         return Ok([0; 2]);
     }
     match object.kind() {
-        Kind::Untyped => untyped(&call, object.downcast()?),
-        Kind::CSpace => cspace(&call, &*object.downcast()?),
-        Kind::Task => task(&call, &*object.downcast()?),
-        Kind::Thread => thread_method(&call, object.downcast()?),
-        Kind::IrqHandler => irq(&call, &*object.downcast()?),
-        Kind::Machine => machine(&call, &*object.downcast()?),
+        Kind::Untyped => untyped(&call, known(object)?),
+        Kind::CSpace => cspace(&call, known(object)?),
+        Kind::Task => task(&call, known(object)?),
+        Kind::Thread => thread_method(Call { ..call }, known(object)?),
+        Kind::IrqHandler => irq(&call, known(object)?),
+        Kind::Machine => machine(&call, known(object)?),
         Kind::Log => log_method(&call),
         Kind::Cpu => match call.method {
-            abi::CPU_ID => Ok([object.downcast::<Cpu>()?.index as u64, 0]),
+            abi::CPU_ID => Ok([known::<Cpu>(object)?.index as u64, 0]),
             _ => Err(Error::BadMethod.into()),
         },
         Kind::Range => match call.method {
-            abi::RANGE_ADDRESS => Ok(object.downcast::<Range>()?.extent()),
+            abi::RANGE_ADDRESS => Ok(known::<Range>(object)?.extent()),
             _ => Err(Error::BadMethod.into()),
         },
         Kind::Endpoint | Kind::Reply | Kind::Notification => Err(Error::BadMethod.into()),
     }
 }
 
-fn untyped(call: &Call, untyped: Ref<Untyped>) -> Result<[u64; 2], Refusal> {
+/// (Not inlined, and with a Call of its own: so the other kinds' calls stay in registers.)
+#[inline(never)]
+fn thread_method(call: Call, thread: &Ref<Thread>) -> Result<[u64; 2], Refusal> {
+    thread::Method::decode(&call)?.perform(thread)?;
+    Ok([0; 2])
+}
+
+/// An object as what its kind says it is.
+fn known<T: Object>(object: &Ref<Header>) -> Result<&Ref<T>, Error> {
+    object.downcast_ref().ok_or(Error::WrongType)
+}
+
+fn untyped(call: &Call, untyped: &Ref<Untyped>) -> Result<[u64; 2], Refusal> {
     match call.method {
         abi::UNTYPED_FREE => Ok([untyped.free_bytes(), 0]),
         abi::UNTYPED_RETYPE => {
             let [kind, size, slot, _] = call.words;
             let space = call.cspace()?;
             space.check_empty(slot).argument(2)?;
-            let object = make(&untyped, kind, size)?;
+            let object = make(untyped, kind, size)?;
             space.insert_new(slot, object, Some(call.parent()?)).argument(2)?;
             Ok([0; 2])
         }
@@ -153,7 +174,7 @@ fn task(call: &Call, task: &Task) -> Result<[u64; 2], Refusal> {
     match call.method {
         abi::TASK_MAP => {
             let flags = call.thread.message_word(4);
-            let range = call.cspace()?.get::<Range>(a, rights_to_map(flags)).argument(0)?;
+            let range = call.operands()?.take::<Range>(a, rights_to_map(flags)).argument(0)?.object;
             if let Err(error) = task.map(&range, b, c, d, flags) {
                 return Err(of_map(error, &range, b, d));
             }
@@ -182,101 +203,12 @@ fn rights_to_map(flags: u64) -> u64 {
     needs.iter().filter(|(flag, _)| flags & flag != 0).fold(abi::RIGHT_READ, |rights, (_, right)| rights | right)
 }
 
-/// Rights to the Range of a message page: the thread reads and writes it, through the kernel.
-const MESSAGE_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE;
-/// Rights to the Range of a vCPU's or decoupled thread's page: map items name any part of it, with any flags.
-const SHARED_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE | abi::RIGHT_EXEC;
-
-/// This one error is about argument `index`, others about none in particular.
-fn only(about: Error, index: u64) -> impl Fn(Error) -> Refusal {
-    move |error| Refusal { error, argument: if error == about { index } else { abi::NO_ARGUMENT } }
-}
-
-fn thread_method(call: &Call, thread: Ref<Thread>) -> Result<[u64; 2], Refusal> {
-    let [a, b, c, d] = call.words;
-    let space = call.cspace()?;
-    match call.method {
-        abi::THREAD_CONFIGURE => {
-            let cspace = if a == 0 { None } else { Some(space.get::<CSpace>(a, abi::RIGHT_WRITE).argument(0)?) };
-            let task = space.get::<Task>(b, abi::RIGHT_WRITE).argument(1)?;
-            let message = if c == 0 { None } else { Some((space.get::<Range>(c, MESSAGE_RIGHTS).argument(2)?, d)) };
-            let fault = match call.thread.message_word(4) {
-                0 => None,
-                slot => {
-                    let endpoint = space.get::<Endpoint>(slot, abi::RIGHT_WRITE).argument(4)?;
-                    Some((endpoint, space.lookup(slot).argument(4)?.badge))
-                }
-            };
-            thread.set_spaces(cspace, task, message, fault).map_err(only(Error::BadAddress, 3))?;
-        }
-        abi::THREAD_BIND => {
-            let cpu = space.get::<Cpu>(a, abi::RIGHT_WRITE).argument(0)?;
-            let priority = u8::try_from(b).map_err(|_| Error::BadArgument).argument(1)?;
-            let by = Parent { space, index: a, object: (&raw const *cpu).cast() };
-            thread.bind(cpu.core(), priority, Some(by)).map_err(only(Error::NoCapability, 0))?;
-        }
-        abi::THREAD_START => {
-            thread.start(Regs { rip: a, rsp: b, rdi: c, ..Regs::default() })?;
-            sched::wake(thread);
-        }
-        abi::THREAD_STOP => {
-            thread.request_stop();
-            if let Some(core) = thread.core() {
-                sched::poke(core);
-            }
-        }
-        abi::THREAD_RESUME => {
-            if thread.go_on() {
-                sched::wake(thread);
-            }
-        }
-        abi::THREAD_VCPU => {
-            let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
-            let register = |core: &Core| if sched::add_vcpu(core, &thread) { Ok(()) } else { Err(Error::Busy) };
-            thread.share(ThreadKind::Vcpu, range, b, register).map_err(only(Error::BadAddress, 1))?;
-            if thread.is_dead()
-                && let Some(core) = thread.core()
-            {
-                sched::remove_vcpu(core, &thread); // deleted when it was no vCPU yet
-            }
-        }
-        abi::THREAD_TIMER => {
-            let core = thread.core().filter(|_| thread.kind() == ThreadKind::Vcpu).ok_or(Error::BadState)?;
-            thread.deadline.store(a, Ordering::Release);
-            if core.index == arch::core().index {
-                sched::arm_timer(core);
-            } else {
-                sched::poke(core);
-            }
-        }
-        abi::THREAD_DECOUPLE => {
-            let range = space.get::<Range>(a, SHARED_RIGHTS).argument(0)?;
-            let doorbell = space.lookup(c).and_then(Target::new).argument(2)?;
-            let register = |_: &Core| {
-                *thread.doorbell.lock() = Some(doorbell);
-                Ok(())
-            };
-            thread.share(ThreadKind::Decoupled, range, b, register).map_err(only(Error::BadAddress, 1))?;
-        }
-        abi::THREAD_CANCEL => {
-            if !thread.cancel(Error::Cancelled) {
-                return Err(Error::BadState.into());
-            }
-        }
-        abi::THREAD_RUN => decoupled::run(&thread, space.get::<Task>(a, abi::RIGHT_WRITE).argument(0)?)?,
-        abi::THREAD_WAKE => {
-            if let Some(core) = thread.core() {
-                sched::poke(core);
-            }
-        }
-        _ => return Err(Error::BadMethod.into()),
-    }
-    Ok([0; 2])
-}
-
 fn irq(call: &Call, handler: &IrqHandler) -> Result<[u64; 2], Refusal> {
     match call.method {
-        abi::IRQ_BIND => handler.bind(call.cspace()?.lookup(call.words[0]).and_then(Target::new).argument(0)?),
+        abi::IRQ_BIND => {
+            let target = call.operands()?.take_any(call.words[0]);
+            handler.bind(target.and_then(Target::new).argument(0)?)
+        }
         abi::IRQ_ACK => handler.acknowledge(),
         abi::IRQ_MSI => {
             let (address, data) = handler.message()?;

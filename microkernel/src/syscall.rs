@@ -5,7 +5,9 @@ use core::sync::atomic::Ordering;
 use abi::{Error, Regs, TAG_POLL};
 
 use crate::arch::{self, Core};
-use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind, destroy};
+use crate::object::{
+    Capability, Endpoint, Held, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind, destroy,
+};
 use crate::vcpu::{self, Trap};
 use crate::{decoupled, invoke, ipc, sched, trace};
 
@@ -87,14 +89,14 @@ fn dispatch(core: &Core, thread: &Thread, regs: &mut Regs) {
     }
 }
 
-fn lookup(thread: &Thread, handle: u64, rights: u64) -> Result<Capability, Error> {
-    let capability = thread.cspace()?.lookup(handle)?;
-    if capability.rights & rights != rights { Err(Error::NoRights) } else { Ok(capability) }
+/// A capability of whatever kind that has all of `rights`.
+fn take(operands: &Held, handle: u64, rights: u64) -> Result<Capability, Error> {
+    operands.take_any(handle).and_then(|c| if c.rights & rights == rights { Ok(c) } else { Err(Error::NoRights) })
 }
 
 fn call(core: &Core, thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     ipc::check_tag(regs.rsi)?;
-    let capability = lookup(thread, regs.rdi, abi::RIGHT_WRITE)?;
+    let capability = take(&thread.cspace()?.hold(), regs.rdi, abi::RIGHT_WRITE)?;
     if capability.object.kind() == Kind::Endpoint {
         let endpoint = capability.object.downcast::<Endpoint>()?;
         ipc::call(&Ref::of(thread), endpoint, capability.badge, capability.rights);
@@ -105,7 +107,7 @@ fn call(core: &Core, thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
 
 fn send(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     ipc::check_tag(regs.rsi)?;
-    let capability = lookup(thread, regs.rdi, abi::RIGHT_WRITE)?;
+    let capability = take(&thread.cspace()?.hold(), regs.rdi, abi::RIGHT_WRITE)?;
     if capability.object.kind() != Kind::Endpoint {
         Target::new(capability)?.signal();
         regs.rax = 0;
@@ -120,24 +122,22 @@ fn send(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     Ok(())
 }
 
-/// The Reply object that rbx names; 0 names none.
-fn reply_object(thread: &Thread, handle: u64) -> Result<Option<Ref<Reply>>, Error> {
-    if handle == 0 { Ok(None) } else { thread.cspace()?.get(handle, abi::RIGHT_WRITE).map(Some) }
-}
-
 fn answer_and_receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     ipc::check_tag(regs.rsi)?;
-    let reply = reply_object(thread, regs.rbx)?.ok_or(Error::NoCapability)?;
-    let capability = lookup(thread, regs.rdi, abi::RIGHT_READ)?;
-    let endpoint = capability.object.downcast::<Endpoint>()?;
+    let operands = thread.cspace()?.hold();
+    let reply = operands.take::<Reply>(regs.rbx, abi::RIGHT_WRITE)?.object;
+    let endpoint = operands.take::<Endpoint>(regs.rdi, abi::RIGHT_READ)?.object;
+    drop(operands);
     ipc::reply(thread, &reply);
     ipc::receive(&Ref::of(thread), endpoint, Some(reply), false)
 }
 
 fn receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     let poll = regs.rsi & TAG_POLL != 0;
-    let capability = lookup(thread, regs.rdi, abi::RIGHT_READ)?;
+    let operands = thread.cspace()?.hold();
+    let capability = take(&operands, regs.rdi, abi::RIGHT_READ)?;
     if capability.object.kind() == Kind::Notification {
+        drop(operands);
         let notification = capability.object.downcast::<Notification>()?;
         if let Some(word) = notification.wait(&Ref::of(thread), poll)? {
             (regs.rax, regs.rdi, regs.rsi) = (0, word, 0);
@@ -145,7 +145,11 @@ fn receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
         return Ok(());
     }
     let endpoint = capability.object.downcast::<Endpoint>()?;
-    let reply = reply_object(thread, regs.rbx)?;
+    let reply = match regs.rbx {
+        0 => None,
+        handle => Some(operands.take(handle, abi::RIGHT_WRITE)?.object),
+    };
+    drop(operands);
     debug_assert!(thread.state() == State::Running);
     ipc::receive(&Ref::of(thread), endpoint, reply, poll)
 }

@@ -118,7 +118,7 @@ fn wait(thread: &Thread) -> ! {
 /// Find the user Task and apply the map items.
 fn prepare_user(thread: &Thread) -> Result<(), Error> {
     let page = page(thread);
-    let task = thread.cspace()?.get::<Task>(get!(page.user_task), abi::RIGHT_WRITE)?;
+    let task = thread.cspace()?.hold().take(get!(page.user_task), abi::RIGHT_WRITE)?.object;
     let count = get!(page.item_count);
     if count != 0 {
         let range = thread.shared_range().ok_or(Error::BadState)?;

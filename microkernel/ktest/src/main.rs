@@ -27,6 +27,8 @@ mod machine;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod operands;
+#[cfg(target_os = "none")]
 mod quotas;
 #[cfg(target_os = "none")]
 mod registers;
@@ -49,7 +51,7 @@ mod program {
     use crate::differential;
     use crate::support::{self, Test};
     use crate::{
-        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, quotas, registers,
+        attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, operands, quotas, registers,
         scheduling, stress, vcpus, waiting,
     };
 
@@ -74,6 +76,7 @@ mod program {
             quotas::TESTS,
             memory::TESTS,
             ipc::TESTS,
+            operands::TESTS,
             waiting::TESTS,
             faults::TESTS,
             attacks::TESTS,

@@ -17,27 +17,43 @@ use super::{Header, Kind, Object, Ref, Thread, Untyped};
 use crate::arch::memory::to_virtual;
 use crate::sync::{Guard, SpinLock};
 
-/// What a look-up gives: the object (counted) and what the capability allows.
-pub struct Capability {
-    pub object: Ref<Header>,
+/// What a look-up gives, all of it at once: the object (counted) and what the capability allows.
+pub struct Capability<T: Object = Header> {
+    pub object: Ref<T>,
     pub badge: u64,
     pub rights: u64,
 }
 
-/// The capability that a new object was made with, as it was looked up: meanwhile another core may have deleted or moved it.
+impl<T: Object> Capability<T> {
+    /// What is derived from this capability, which was looked up in a slot, names it so.
+    pub fn parent<'a>(&self, space: &'a CSpace, index: u64) -> Parent<'a> {
+        Parent { space, index, object: (&raw const *self.object).cast(), badge: self.badge, rights: self.rights }
+    }
+}
+
+/// The capability that something new is derived from, as it was looked up: meanwhile another core may have deleted or moved
+/// it, and put another in its place.
 pub struct Parent<'a> {
-    pub space: &'a CSpace,
-    pub index: u64,
-    pub object: *const Header,
+    space: &'a CSpace,
+    index: u64,
+    object: *const Header,
+    badge: u64,
+    rights: u64,
 }
 
 impl Parent<'_> {
-    /// Its slot, if it still names the object. The derivation lock must be held.
+    /// Its slot, if that holds a capability to the same object that allows the same: what is derived now could not tell it
+    /// from the one that was looked up. The derivation lock must be held.
     fn slot(&self) -> Result<*mut Slot, Error> {
         let slot = self.space.slot(self.index)?;
         // SAFETY: a valid slot, under the derivation lock.
-        match unsafe { &(*slot).object } {
-            Some(object) if core::ptr::eq(&raw const **object, self.object) => Ok(slot),
+        let (object, badge, rights) = unsafe { (&(*slot).object, (*slot).badge, u64::from((*slot).rights)) };
+        match object {
+            Some(object)
+                if core::ptr::eq(&raw const **object, self.object) && badge == self.badge && rights == self.rights =>
+            {
+                Ok(slot)
+            }
             _ => Err(Error::NoCapability),
         }
     }
@@ -139,31 +155,11 @@ impl CSpace {
         Ok(unsafe { self.slots.add(index as usize) })
     }
 
-    /// The capability in a slot.
-    #[inline]
-    pub fn lookup(&self, index: u64) -> Result<Capability, Error> {
-        let slot = self.slot(index)?;
-        let _guard = self.lock.lock();
-        // SAFETY: content is read under the CSpace's lock.
-        let slot = unsafe { &*slot };
-        let object = slot.object.clone().ok_or(Error::NoCapability)?;
-        Ok(Capability { object, badge: slot.badge, rights: u64::from(slot.rights) })
-    }
-
-    /// Look at several capabilities at once, without counting their objects.
+    /// Look at capabilities. All operands of a call are looked up under one hold, each once: two look-ups of one slot may find
+    /// two capabilities.
     #[inline]
     pub fn hold(&self) -> Held<'_> {
         Held { space: self, _guard: self.lock.lock() }
-    }
-
-    /// A capability's object, if it is a `T` and has all of `rights`.
-    pub fn get<T: Object>(&self, index: u64, rights: u64) -> Result<Ref<T>, Error> {
-        let held = self.hold();
-        let (object, _, has) = held.get(index).ok_or(Error::NoCapability)?;
-        if has & rights != rights {
-            return Err(Error::NoRights);
-        }
-        object.downcast_ref().map(Ref::of).ok_or(Error::WrongType)
     }
 
     /// The first capability to a new object, derived from the one that `parent` names.
@@ -378,6 +374,23 @@ impl Held<'_> {
         // SAFETY: in range (slot 0 is always empty), and content is read under the CSpace's lock.
         let slot = unsafe { &*self.space.slots.add(index as usize) };
         Some((slot.object.as_ref()?, slot.badge, u64::from(slot.rights)))
+    }
+
+    /// A capability to a `T` that has all of `rights`.
+    #[inline]
+    pub fn take<T: Object>(&self, index: u64, rights: u64) -> Result<Capability<T>, Error> {
+        let (object, badge, has) = self.get(index).ok_or(Error::NoCapability)?;
+        if has & rights != rights {
+            return Err(Error::NoRights);
+        }
+        let object = object.downcast_ref().cloned().ok_or(Error::WrongType)?;
+        Ok(Capability { object, badge, rights: has })
+    }
+
+    /// A capability to whatever it names.
+    pub fn take_any(&self, index: u64) -> Result<Capability, Error> {
+        let (object, badge, rights) = self.get(index).ok_or(Error::NoCapability)?;
+        Ok(Capability { object: object.clone(), badge, rights })
     }
 
     /// Object and badge of a capability, if it names a `T` and has all of `rights`.

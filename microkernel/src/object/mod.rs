@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::Error;
 
-pub use cspace::{CSpace, Capability, Lease, Parent};
+pub use cspace::{CSpace, Capability, Held, Lease, Parent};
 pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, Target, claim_vector};
 pub use endpoint::{Endpoint, Notification, Queue, Reply, Waiters};
 pub use kcore::handshake::State;
@@ -163,6 +163,7 @@ pub unsafe trait Object: Sized {
 }
 
 /// A counted pointer to an object.
+#[repr(transparent)]
 pub struct Ref<T: Object> {
     object: NonNull<T>,
 }
@@ -244,9 +245,9 @@ impl Ref<Header> {
 
     /// As [`Ref::downcast`], for a look.
     #[inline]
-    pub fn downcast_ref<T: Object>(&self) -> Option<&T> {
-        // SAFETY: the kind says what type the object is; the count keeps it.
-        (self.kind == T::KIND).then(|| unsafe { self.object.cast::<T>().as_ref() })
+    pub fn downcast_ref<T: Object>(&self) -> Option<&Ref<T>> {
+        // SAFETY: the kind says what type the object is; a Ref is its pointer, whatever the type.
+        (self.kind == T::KIND).then(|| unsafe { &*(&raw const *self).cast() })
     }
 
     /// A capability to the object comes into being.

@@ -1,0 +1,172 @@
+//! Methods of threads.
+
+use core::sync::atomic::Ordering;
+
+use abi::{Error, Regs};
+
+use super::{Argument, Call, Refusal};
+use crate::arch::{self, Core};
+use crate::object::{CSpace, Cpu, Endpoint, Parent, Range, Ref, Target, Task, Thread, ThreadKind};
+use crate::{decoupled, sched};
+
+/// Rights to the Range of a message page: the thread reads and writes it, through the kernel.
+const MESSAGE_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE;
+/// Rights to the Range of a vCPU's or decoupled thread's page: map items name any part of it, with any flags.
+const SHARED_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE | abi::RIGHT_EXEC;
+
+/// A page of a Range.
+pub struct Place {
+    range: Ref<Range>,
+    offset: u64,
+}
+
+/// A method with all that it needs.
+pub enum Method<'a> {
+    Configure {
+        cspace: Option<Ref<CSpace>>,
+        task: Ref<Task>,
+        message: Option<Place>,
+        fault: Option<(Ref<Endpoint>, u64)>,
+    },
+    Bind {
+        core: &'static Core,
+        priority: u8,
+        by: Parent<'a>,
+    },
+    Start(Regs),
+    Stop,
+    Resume,
+    Cancel,
+    Vcpu(Place),
+    Timer {
+        deadline: u64,
+    },
+    Decouple {
+        place: Place,
+        doorbell: Target,
+    },
+    Run(Ref<Task>),
+    Wake,
+}
+
+impl<'a> Method<'a> {
+    pub fn decode(call: &'a Call) -> Result<Self, Refusal> {
+        let [a, b, c, d] = call.words;
+        let operands = call.operands()?;
+        Ok(match call.method {
+            abi::THREAD_CONFIGURE => {
+                let cspace = optional(a, |slot| operands.take(slot, abi::RIGHT_WRITE)).argument(0)?;
+                let task = operands.take(b, abi::RIGHT_WRITE).argument(1)?.object;
+                let message = optional(c, |slot| operands.take(slot, MESSAGE_RIGHTS)).argument(2)?;
+                let fault = call.thread.message_word(4);
+                let fault = optional(fault, |slot| operands.take(slot, abi::RIGHT_WRITE)).argument(4)?;
+                Self::Configure {
+                    cspace: cspace.map(|cspace| cspace.object),
+                    task,
+                    message: message.map(|message| Place { range: message.object, offset: d }),
+                    fault: fault.map(|fault| (fault.object, fault.badge)),
+                }
+            }
+            abi::THREAD_BIND => {
+                let cpu = operands.take::<Cpu>(a, abi::RIGHT_WRITE).argument(0)?;
+                let priority = u8::try_from(b).map_err(|_| Error::BadArgument).argument(1)?;
+                Self::Bind { core: cpu.object.core(), priority, by: cpu.parent(call.cspace()?, a) }
+            }
+            abi::THREAD_START => Self::Start(Regs { rip: a, rsp: b, rdi: c, ..Regs::default() }),
+            abi::THREAD_STOP => Self::Stop,
+            abi::THREAD_RESUME => Self::Resume,
+            abi::THREAD_CANCEL => Self::Cancel,
+            abi::THREAD_VCPU => {
+                Self::Vcpu(Place { range: operands.take(a, SHARED_RIGHTS).argument(0)?.object, offset: b })
+            }
+            abi::THREAD_TIMER => Self::Timer { deadline: a },
+            abi::THREAD_DECOUPLE => Self::Decouple {
+                place: Place { range: operands.take(a, SHARED_RIGHTS).argument(0)?.object, offset: b },
+                doorbell: operands.take_any(c).and_then(Target::new).argument(2)?,
+            },
+            abi::THREAD_RUN => Self::Run(operands.take(a, abi::RIGHT_WRITE).argument(0)?.object),
+            abi::THREAD_WAKE => Self::Wake,
+            _ => return Err(Error::BadMethod.into()),
+        })
+    }
+
+    pub fn perform(self, thread: &Ref<Thread>) -> Result<(), Refusal> {
+        match self {
+            Self::Configure { cspace, task, message, fault } => {
+                let message = message.map(|message| (message.range, message.offset));
+                thread.set_spaces(cspace, task, message, fault).map_err(only(Error::BadAddress, 3))?;
+            }
+            Self::Bind { core, priority, by } => {
+                thread.bind(core, priority, Some(by)).map_err(only(Error::NoCapability, 0))?;
+            }
+            Self::Start(regs) => {
+                thread.start(regs)?;
+                sched::wake(thread.clone());
+            }
+            Self::Stop => {
+                thread.request_stop();
+                poke_home(thread);
+            }
+            Self::Resume => {
+                if thread.go_on() {
+                    sched::wake(thread.clone());
+                }
+            }
+            Self::Cancel => {
+                if !thread.cancel(Error::Cancelled) {
+                    return Err(Error::BadState.into());
+                }
+            }
+            Self::Vcpu(place) => {
+                let register = |core: &Core| if sched::add_vcpu(core, thread) { Ok(()) } else { Err(Error::Busy) };
+                share(thread, ThreadKind::Vcpu, place, register)?;
+                if thread.is_dead()
+                    && let Some(core) = thread.core()
+                {
+                    sched::remove_vcpu(core, thread); // deleted when it was no vCPU yet
+                }
+            }
+            Self::Timer { deadline } => {
+                let core = thread.core().filter(|_| thread.kind() == ThreadKind::Vcpu).ok_or(Error::BadState)?;
+                thread.deadline.store(deadline, Ordering::Release);
+                if core.index == arch::core().index {
+                    sched::arm_timer(core);
+                } else {
+                    sched::poke(core);
+                }
+            }
+            Self::Decouple { place, doorbell } => share(thread, ThreadKind::Decoupled, place, |_| {
+                *thread.doorbell.lock() = Some(doorbell);
+                Ok(())
+            })?,
+            Self::Run(task) => decoupled::run(thread, task)?,
+            Self::Wake => poke_home(thread),
+        }
+        Ok(())
+    }
+}
+
+/// What a slot names, where 0 names nothing.
+fn optional<T>(slot: u64, take: impl FnOnce(u64) -> Result<T, Error>) -> Result<Option<T>, Error> {
+    if slot == 0 { Ok(None) } else { take(slot).map(Some) }
+}
+
+fn share(
+    thread: &Thread,
+    kind: ThreadKind,
+    place: Place,
+    register: impl FnOnce(&Core) -> Result<(), Error>,
+) -> Result<(), Refusal> {
+    thread.share(kind, place.range, place.offset, register).map_err(only(Error::BadAddress, 1))
+}
+
+/// This one error is about argument `index`, others about none in particular.
+fn only(about: Error, index: u64) -> impl Fn(Error) -> Refusal {
+    move |error| Refusal { error, argument: if error == about { index } else { abi::NO_ARGUMENT } }
+}
+
+fn poke_home(thread: &Thread) {
+    if let Some(core) = thread.core() {
+        sched::poke(core);
+    }
+}
