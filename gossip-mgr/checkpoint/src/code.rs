@@ -145,7 +145,7 @@ mod tests {
                 let whole = stripe(shape);
                 for lost in (1_u32..1 << members).filter(|lost| lost.count_ones() as usize <= parities) {
                     let is_lost = |at: usize| lost >> at & 1 == 1;
-                    let Some(wanted) = (0..shape.data()).filter(|&at| is_lost(at)).last() else { continue };
+                    let Some(wanted) = (0..shape.data()).rev().find(|&at| is_lost(at)) else { continue };
                     let left = (0..members).map(|at| (!is_lost(at)).then(|| whole[at].clone())).collect();
                     assert!(shape.recover(wanted, left).unwrap() == whole[wanted], "{shape:?} lost {lost:b}");
                 }

@@ -8,12 +8,16 @@
 //! * What decides ([`topology`], [`code`], [`recovery`], [`policy`]) does no I/O.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod code;
+pub mod comm;
+pub mod dense;
 pub mod files;
 pub mod id;
 pub mod manifest;
 pub mod policy;
 pub mod recovery;
+pub mod session;
 pub mod store;
 pub mod topology;
 pub mod transfer;

@@ -1,9 +1,11 @@
 //! When a checkpoint is due, and at which level: the border to what decides it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::Level;
 
 /// What a decision is made from. Arrays are in the order of [`Level::ALL`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Seconds since the job's processes were started.
     pub elapsed_s: f64,

@@ -140,7 +140,7 @@ impl<'a> Rest<'a> {
         let same = |m: &Manifest| {
             (m.ranks, &m.program, &m.name, &m.needs) == (first.ranks, &first.program, &first.name, &first.needs)
         };
-        pieces.iter().all(|(manifest, _)| same(manifest)).then(|| Candidate { id, pieces })
+        pieces.iter().all(|(manifest, _)| same(manifest)).then_some(Candidate { id, pieces })
     }
 }
 
