@@ -28,10 +28,8 @@ pub fn build(tree: &Tree, cache: &Cache) -> Result<Linux> {
         fs::metadata(TARBALL).with_context(|| format!("cannot read {TARBALL} (package linux-source-6.12)"))?;
     // The package's content changes only with its version, and then so do size and time; reading 140 MB each time is slow.
     let source = format!("{} {:?}", tarball.len(), tarball.modified()?);
-    let prepared = Key::new("linux tree 2")
-        .text(&source)
-        .path(&patches.join("patches"))?
-        .path(&patches.join("prepare"))?;
+    let prepared =
+        Key::new("linux tree 2").text(&source).path(&patches.join("patches"))?.path(&patches.join("prepare"))?;
     let abi = tree.root().join("vcpu/abi");
     let key = Key::new("linux 2")
         .text(&source)

@@ -1,6 +1,7 @@
 //! Tests inside Linux on Tacet: what programs expect of Linux, and decoupling. One boot runs them all; a second one looks at
 //! what the first left on the disk.
 
+use super::modes;
 use super::tally::Tally;
 use crate::build::Builder;
 use crate::child::Running;
@@ -59,6 +60,7 @@ const SUITES: &[(&str, &str, bool)] = &[
     ("decouple-test", "decouple", true),
     ("stress", "decouple", false),
     ("tools", "decouple", false),
+    ("modes", "modes", false),
 ];
 
 /// From this exit status on it was not the program that ended: `timeout` and the shell use them (a signal is 128 and more).
@@ -78,7 +80,9 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         bail!("cannot copy the image to {}", disk.display());
     }
     let port = serve_greeting()?;
-    let mut files: Vec<(String, Vec<u8>)> = vec![("job.sh".into(), first_script(port).into_bytes())];
+    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    let (mut files, modes) = modes::job_parts(builder, &root.join("linux-guest-patches/tests/modes"), &|_| true)?;
+    files.push(("job.sh".into(), first_script(port, &modes).into_bytes()));
     for folder in [&programs.join("bin"), &root.join("decouple/tests/guest")] {
         for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let path = entry?.path();
@@ -113,7 +117,6 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
             return Ok(());
         }
     };
-    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
     if wanted(name) {
         tally.record(
             name,
@@ -191,7 +194,7 @@ fn ends_in_order(text: &str, lines: usize, planned: bool) -> Result<()> {
 }
 
 /// The script of the first boot. Each suite's output ends with the line `status N`.
-fn first_script(port: u16) -> String {
+fn first_script(port: u16, modes: &str) -> String {
     let mut script = String::from(
         "cd /run/job && chmod +x bin/* && head -c 3000000 /dev/urandom >/root/kept && (cd /root && sha256sum kept >kept.sum) || exit 1\n\
          ! gossip-mgr status 2>/dev/null && printf '[advice]\\ninterval_s = 5\\n' >/etc/gossip-mgr.toml || exit 1\n\
@@ -210,7 +213,8 @@ fn first_script(port: u16) -> String {
         "python3 -c \"import socket; s=socket.create_connection((\\\"10.0.2.2\\\",{port}),60); assert s.makefile().read()==\\\"{GREETING}\\\"\""
     );
     script.push_str(&format!("check 'TCP reaches the outside' '{}'\n", fetch.replace('\'', "'\\''")));
-    script.push_str("echo status 0\n} >results/programs 2>&1\nsync\nexit 0\n");
+    script.push_str("echo status 0\n} >results/programs 2>&1\n");
+    script.push_str(&format!("{{\n{modes}echo status 0\n}} >results/modes 2>&1\nsync\nexit 0\n"));
     script
 }
 

@@ -10,6 +10,7 @@ mod guest;
 mod host;
 mod kernel;
 mod miri;
+mod modes;
 mod monitor;
 mod program;
 mod steps;
@@ -20,6 +21,7 @@ use crate::build::Builder;
 use anyhow::Result;
 use clap::ValueEnum;
 use host::Crates;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tally::Tally;
 
@@ -71,12 +73,20 @@ Examples:
   mk test host            one suite
   mk test host acpi       the tests of a suite whose name contains `acpi`
   mk test fuzz --calls 100000000 --seed 7
-  mk test kernel NAME     one of the kernel's tests; an unknown NAME prints those that there are")]
+  mk test kernel NAME     one of the kernel's tests; an unknown NAME prints those that there are
+  mk test --programs FOLDER --only NAME   programs of any folder, in three modes")]
 pub struct Arguments {
     /// Only this suite
     suite: Option<Suite>,
     /// Only tests whose name contains this (kernel: the one of this name, if there is one)
     name: Option<String>,
+    /// Instead of a suite: run every C and Python program of this folder in Linux on Tacet undecoupled, decoupled, and moved to
+    /// and fro; status 0 passes
+    #[arg(long, value_name = "FOLDER", conflicts_with = "suite")]
+    programs: Option<PathBuf>,
+    /// With --programs: only those whose name and mode contain this
+    #[arg(long, requires = "programs")]
+    only: Option<String>,
     /// Calls that the fuzzer makes
     #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
@@ -88,7 +98,7 @@ pub struct Arguments {
 impl Arguments {
     /// Whether an ISO is to be made.
     pub fn wants_iso(&self) -> bool {
-        self.suite.is_none_or(|suite| suite == Suite::Boot)
+        self.programs.is_none() && self.suite.is_none_or(|suite| suite == Suite::Boot)
     }
 }
 
@@ -98,8 +108,13 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         Some(suite) => vec![suite],
         None => ALL.to_vec(),
     };
-    let filter = options.name.as_deref();
     let mut tally = Tally::default();
+    if let Some(folder) = &options.programs {
+        let filter = options.only.as_deref();
+        modes::run(builder, folder, filter, &mut tally)?;
+        return Ok(tally.conclude(filter));
+    }
+    let filter = options.name.as_deref();
     for suite in suites {
         match suite {
             Suite::Host => host::run(builder, Crates::Others, filter, &mut tally)?,
