@@ -5,11 +5,13 @@
 #include <linux/ptrace.h>
 #include <linux/regset.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
 #include <linux/uaccess.h>
 #include <asm/mk.h>
 #include <asm/prctl.h>
 #include <asm/ptrace-abi.h>
+#include <asm/trapnr.h>
 #include <asm/user.h>
 #include "os-mk.h"
 
@@ -26,6 +28,14 @@ void user_enable_single_step(struct task_struct *child)
 void user_disable_single_step(struct task_struct *child)
 {
 	clear_tsk_thread_flag(child, TIF_SINGLESTEP);
+}
+
+/* A step ended behind a system call, which raises no trap of its own. */
+void user_single_step_report(struct pt_regs *regs)
+{
+	current->thread.trapno = X86_TRAP_DB;
+	current->thread.error = 0;
+	force_sig_fault(SIGTRAP, TRAP_BRKPT, (void __user *)PT_REGS_IP(regs));
 }
 
 void ptrace_disable(struct task_struct *child)

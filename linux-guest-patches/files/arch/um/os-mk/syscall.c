@@ -15,7 +15,8 @@
 
 static bool trace_enter(struct pt_regs *regs, unsigned long work)
 {
-	if (work & _TIF_SYSCALL_TRACE && ptrace_report_syscall_entry(regs))
+	if (work & (_TIF_SYSCALL_TRACE | _TIF_SYSCALL_EMU) &&
+	    (ptrace_report_syscall_entry(regs) || work & _TIF_SYSCALL_EMU))
 		return false;
 	if (work & _TIF_SECCOMP && secure_computing() == -1)
 		return false;
@@ -28,6 +29,9 @@ static bool trace_enter(struct pt_regs *regs, unsigned long work)
 static void trace_leave(struct pt_regs *regs, unsigned long work)
 {
 	audit_syscall_exit(regs);
+	/* An emulated call ended at its entry, and was reported there. */
+	if (work & _TIF_SYSCALL_EMU)
+		work &= ~_TIF_SINGLESTEP;
 	if (work & (_TIF_SYSCALL_TRACE | _TIF_SINGLESTEP))
 		ptrace_report_syscall_exit(regs, work & _TIF_SINGLESTEP);
 }

@@ -40,6 +40,7 @@
 #ifndef __ASSEMBLY__
 
 #include <linux/types.h>
+#include <asm/ptrace-abi.h>
 
 struct uml_pt_regs {
 	unsigned long trapno;
@@ -72,6 +73,7 @@ struct pt_regs {
 #define kernel_stack_pointer(r)	PT_REGS_SP(r)
 
 #define arch_has_single_step()	(1)
+#define ARCH_HAS_USER_SINGLE_STEP_REPORT
 
 static inline void instruction_pointer_set(struct pt_regs *regs, unsigned long ip)
 {
@@ -84,8 +86,6 @@ static inline long regs_return_value(struct pt_regs *regs)
 }
 
 #define current_user_stack_pointer() user_stack_pointer(current_pt_regs())
-
-#define PTRACE_OLDSETOPTIONS 21
 
 #endif
 

@@ -36,6 +36,7 @@ struct thread_info {
 #define TIF_NOTIFY_RESUME	8
 #define TIF_SECCOMP		9
 #define TIF_SINGLESTEP		10
+#define TIF_SYSCALL_EMU		11	/* the tracer answers system calls */
 
 #define _TIF_SYSCALL_TRACE	BIT(TIF_SYSCALL_TRACE)
 #define _TIF_SIGPENDING		BIT(TIF_SIGPENDING)
@@ -45,11 +46,13 @@ struct thread_info {
 #define _TIF_NOTIFY_RESUME	BIT(TIF_NOTIFY_RESUME)
 #define _TIF_SECCOMP		BIT(TIF_SECCOMP)
 #define _TIF_SINGLESTEP		BIT(TIF_SINGLESTEP)
+#define _TIF_SYSCALL_EMU	BIT(TIF_SYSCALL_EMU)
 
 /* Work before the user context runs on. */
 #define _TIF_WORK_MASK		(_TIF_NEED_RESCHED | _TIF_SIGPENDING |	\
 				 _TIF_NOTIFY_SIGNAL | _TIF_NOTIFY_RESUME)
 #define _TIF_SYSCALL_WORK	(_TIF_SYSCALL_TRACE | _TIF_SYSCALL_AUDIT |	\
-				 _TIF_SECCOMP | _TIF_SINGLESTEP)
+				 _TIF_SECCOMP | _TIF_SINGLESTEP |	\
+				 _TIF_SYSCALL_EMU)
 
 #endif
