@@ -6,11 +6,16 @@
 #include <linux/interrupt.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
+#include <linux/percpu.h>
+#include <linux/seq_file.h>
 #include <asm/irq_regs.h>
 #include <asm/mk.h>
 #include "os-mk.h"
 
 static void (*bit_handler[64])(unsigned int bit);
+
+/* How often each bit came. Linux counts those of devices itself. */
+static DEFINE_PER_CPU(u64[64], bit_count);
 
 /* What an interrupt sees that was pending while Linux had them off. */
 static struct pt_regs no_regs;
@@ -35,6 +40,7 @@ void mk_handle_pending(struct pt_regs *regs)
 			void (*fn)(unsigned int bit) = READ_ONCE(bit_handler[bit]);
 
 			pending &= pending - 1;
+			__this_cpu_inc(bit_count[bit]);
 			if (fn)
 				fn(bit);
 			else
@@ -58,6 +64,32 @@ void mk_irq_pending(void)
 	} while (READ_ONCE(vcpu->pending));
 }
 EXPORT_SYMBOL(mk_irq_pending);
+
+u64 mk_irq_stat_cpu(unsigned int cpu)
+{
+	return per_cpu(bit_count, cpu)[MK_PENDING_TIMER_BIT] +
+	       per_cpu(bit_count, cpu)[MK_PENDING_DOORBELL_BIT];
+}
+
+static void show_bit(struct seq_file *p, int prec, const char *name,
+		     unsigned int bit, const char *what)
+{
+	unsigned int cpu;
+
+	seq_printf(p, "%*s: ", prec, name);
+	for_each_online_cpu(cpu)
+		seq_printf(p, "%10llu ", per_cpu(bit_count, cpu)[bit]);
+	seq_printf(p, "  %s\n", what);
+}
+
+/* The end of /proc/interrupts. */
+int arch_show_interrupts(struct seq_file *p, int prec)
+{
+	show_bit(p, prec, "LOC", MK_PENDING_TIMER_BIT, "Local timer interrupts");
+	show_bit(p, prec, "BEL", MK_PENDING_DOORBELL_BIT,
+		 "Traps of decoupled threads");
+	return 0;
+}
 
 void __init init_IRQ(void)
 {
