@@ -131,7 +131,8 @@ unsigned long __get_wchan(struct task_struct *p)
 {
 	unsigned long address = 0;
 
-	if (!try_get_task_stack(p))
+	/* Where it waits for its compute core is no place in the program. */
+	if (arch_task_runs(p) || !try_get_task_stack(p))
 		return 0;
 	mk_walk_stack(p, NULL, find_wchan, &address);
 	put_task_stack(p);

@@ -6,6 +6,7 @@
 #include <linux/cred.h>
 #include <linux/init.h>
 #include <linux/rcupdate.h>
+#include <linux/sched/coredump.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
@@ -133,12 +134,25 @@ struct decouple_core *decouple_claim(struct task_struct *task, int number,
 	core->task = get_task_struct(task);
 	core->generation++;
 	core->entered = false;
+	core->away = false;
 	core->leave = false;
+	core->timer_due = false;
 	WRITE_ONCE(task->thread.decoupled, core);
 	err = 0;
 out:
 	spin_unlock_irqrestore(&decouple_lock, flags);
 	return err ? ERR_PTR(err) : core;
+}
+
+/* Who could have traced @task may read the counters that it leaves. */
+static kuid_t owner_of(struct task_struct *task)
+{
+	const struct cred *cred = __task_cred(task);
+
+	if (get_dumpable(task->mm) != SUID_DUMP_USER ||
+	    !uid_eq(cred->uid, cred->euid) || !uid_eq(cred->uid, cred->suid))
+		return GLOBAL_ROOT_UID;
+	return cred->uid;
 }
 
 /**
@@ -151,8 +165,10 @@ void decouple_release(struct decouple_core *core)
 
 	lockdep_assert_held(&decouple_lock);
 	WRITE_ONCE(task->thread.decoupled, NULL);
+	core->owner = owner_of(task);
 	core->task = NULL;
 	core->entered = false;
+	core->away = false;
 	core->leave = false;
 	put_task_struct(task);
 	wake_up_all(&decouple_changed);

@@ -4,12 +4,14 @@
  *
  * Who may change what:
  * - decouple_lock guards who occupies and who reserves a core (task, entered,
- *   leave, reserved, generation) and task->thread.decoupled.
- * - An occupied core's frame belongs to its occupant, and is touched only by
- *   it, while it runs in Linux as current.
+ *   away, leave, reserved, generation) and task->thread.decoupled.
+ * - While its occupant is away, a core's frame belongs to the occupant's own
+ *   Linux context, which fills it and waits for the trap. While the occupant
+ *   is in Linux, the frame belongs to whoever holds decouple_lock.
  * - A thread becomes an occupant by somebody's claim; it goes over by itself,
- *   at its next return to user mode (entered), and leaves by itself. Nobody
- *   ever moves a context that is not its own.
+ *   at its next return to user mode (entered). One that is in Linux may be
+ *   asleep for long: its context is taken from the core without waking it. One
+ *   that is away is asked to leave, and does so by itself.
  */
 #ifndef __DECOUPLE_H
 #define __DECOUPLE_H
@@ -19,6 +21,7 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
+#include <linux/uidgid.h>
 #include <linux/wait.h>
 #include <asm/mk.h>
 #include <asm/timex.h>
@@ -60,13 +63,16 @@ struct decouple_core {
 	struct task_struct *task;
 	u64 generation;		/* counts the claims */
 	bool entered;		/* the context of task is in the frame */
+	bool away;		/* task runs on the core, or is about to */
 	bool leave;		/* task was asked to leave */
 	struct decouple_file *reserved;
 
 	bool fpu_stale;		/* frame's extended state is newer */
 	u64 running_since;	/* TSC up to which task was charged, or 0 */
+	bool timer_due;		/* a CPU timer of task, or of its process */
 	u64 call;		/* system call of the last trap, or too large */
 	struct decouple_stats stats;
+	kuid_t owner;		/* of the counters that the last task left */
 };
 
 extern struct decouple_core *decouple_cores;
@@ -84,10 +90,13 @@ void decouple_take_doorbell(struct decouple_core *core);
 
 /* account.c */
 void decouple_charge_start(struct decouple_core *core);
-void decouple_charge_stop(struct decouple_core *core, u64 tsc);
+void decouple_charge_stop(struct decouple_core *core);
 void decouple_count_trap(struct decouple_core *core);
 void decouple_count_answer(struct decouple_core *core);
 u64 decouple_ticks_to_ns(u64 ticks);
+
+/* run.c */
+void decouple_take_away(struct decouple_core *core);
 
 /* sysfs.c */
 int decouple_sysfs_init(void);

@@ -133,51 +133,54 @@ out_task:
 }
 
 /*
- * Marks a thread to leave. One that has not gone over yet leaves at once.
- * On return *core is what to wait for, or NULL.
+ * Who is in Linux, asleep or not, loses the core here and now, and what it does
+ * there goes on undisturbed. Who is away is asked to leave; true then.
  */
-static int mark_to_leave(struct task_struct *task, struct decouple_core **core,
-			 u64 *generation)
+static bool must_be_awaited(struct decouple_core *core, u64 generation)
 {
-	struct decouple_core *occupied;
 	unsigned long flags;
+	bool away = false;
 
 	spin_lock_irqsave(&decouple_lock, flags);
-	occupied = task->thread.decoupled;
-	*core = NULL;
-	if (occupied && !occupied->entered) {
-		decouple_release(occupied);
-	} else if (occupied) {
-		occupied->leave = true;
-		*generation = occupied->generation;
-		*core = occupied;
+	if (core->task && core->generation == generation) {
+		away = core->away;
+		if (away) {
+			WRITE_ONCE(core->leave, true);
+			rcuwait_wake_up(&core->wait);
+		} else {
+			decouple_take_away(core);
+		}
 	}
 	spin_unlock_irqrestore(&decouple_lock, flags);
-	return occupied ? 0 : -ENOENT;
+	return away;
 }
 
-static int wait_left(struct task_struct *task, struct decouple_core *core,
-		     u64 generation)
+/* One that is away may trap by itself, and sleep in Linux: so look again. */
+static int bring_back(struct task_struct *task)
 {
+	struct decouple_core *core;
+	unsigned long flags;
+	u64 generation;
 	bool entered;
 
-	while (still_claimed(core, generation, &entered)) {
-		if (task_is_stopped_or_traced(task))
-			return 0;
+	spin_lock_irqsave(&decouple_lock, flags);
+	core = task->thread.decoupled;
+	generation = core ? core->generation : 0;
+	spin_unlock_irqrestore(&decouple_lock, flags);
+	if (!core)
+		return -ENOENT;
+
+	while (must_be_awaited(core, generation))
 		if (wait_event_killable_timeout(decouple_changed,
-				!still_claimed(core, generation, &entered),
-				HZ / 10) < 0)
+				!still_claimed(core, generation, &entered), 1) < 0)
 			return -EINTR;
-	}
 	return 0;
 }
 
 static long detach(struct decouple_detach __user *user)
 {
 	struct decouple_detach request;
-	struct decouple_core *core;
 	struct task_struct *task;
-	u64 generation;
 	long err;
 
 	if (copy_from_user(&request, user, sizeof(request)))
@@ -191,16 +194,7 @@ static long detach(struct decouple_detach __user *user)
 
 	err = may_move(task);
 	if (!err)
-		err = mark_to_leave(task, &core, &generation);
-
-	/*
-	 * The caller itself leaves when this system call returns. Another
-	 * is interrupted as for a signal, and finds none.
-	 */
-	if (!err && core && task != current) {
-		set_notify_signal(task);
-		err = wait_left(task, core, generation);
-	}
+		err = bring_back(task);
 	put_task_struct(task);
 	return err;
 }

@@ -4,9 +4,9 @@
  * it, sleeps until the core traps, and goes back to the loop that handles the
  * trap as it handles every other thread's.
  */
-#include <linux/delay.h>
 #include <linux/math64.h>
 #include <linux/moduleparam.h>
+#include <linux/posix-timers.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <asm/decouple.h>
@@ -25,9 +25,6 @@ static unsigned int spin_us = 50;
 module_param(spin_us, uint, 0644);
 MODULE_PARM_DESC(spin_us, "microseconds to wait for a trap before sleeping");
 
-/* How long a core may take to give up a context before that is worth a word. */
-#define IDLE_WARN_MS	1000
-
 static void answer(struct decouple_core *core)
 {
 	struct mk_decoupled_frame *frame = core->frame;
@@ -42,74 +39,85 @@ static void answer(struct decouple_core *core)
 		mk_invoke(core->thread, MK_THREAD_WAKE, 0, 0, 0, 0);
 }
 
-/* Takes the context of current away from the core; it stays in Linux. */
-static void give_back(struct decouple_core *core)
-{
-	struct mk_decoupled_frame *frame = core->frame;
-	unsigned int waited = 0;
-	unsigned long flags;
-
-	if (core->entered) {
-		atomic_dec(&current->mm->context.decoupled);
-		local_irq_save(flags);
-		frame->item_count = 0;
-		frame->answer = MK_ANSWER_DETACH;
-		answer(core);
-		local_irq_restore(flags);
-
-		/* The core's last use of the frame is before it is idle. */
-		while (smp_load_acquire(&frame->state) != MK_FRAME_IDLE) {
-			fsleep(waited < 100 ? 1 : USEC_PER_MSEC);
-			if (++waited == IDLE_WARN_MS + 100)
-				pr_err("decouple: core %u does not let go of %s[%d]\n",
-				       core->number, current->comm,
-				       task_pid_nr(current));
-		}
-	}
-
-	spin_lock_irqsave(&decouple_lock, flags);
-	decouple_release(core);
-	spin_unlock_irqrestore(&decouple_lock, flags);
-}
-
-/* The address space goes away: exit, or exec. Registers do not matter. */
-void __decouple_leave_mm(struct task_struct *t)
-{
-	if (t == current)
-		give_back(t->thread.decoupled);
-}
-
 /*
  * The extended state stays in the core from trap to trap. Asked for, the core
  * writes it into the frame, which is trapped as before then; or idle, where
- * the thread was ended meanwhile.
+ * the thread was ended meanwhile, or is to give up the context (@detach).
  */
-static void fetch_xstate(struct decouple_core *core)
+static void fetch_xstate(struct decouple_core *core, u64 detach)
 {
 	struct mk_decoupled_frame *frame = core->frame;
 	u32 state;
 
-	frame->answer = MK_ANSWER_SAVE;
+	frame->answer = MK_ANSWER_SAVE | detach;
 	answer(core);
-	while ((state = smp_load_acquire(&frame->state)) != MK_FRAME_TRAPPED &&
-	       state != MK_FRAME_IDLE)
+	do {
 		cpu_relax();
+		state = smp_load_acquire(&frame->state);
+	} while (state != MK_FRAME_IDLE &&
+		 (detach || state != MK_FRAME_TRAPPED));
+
+	if (core->fpu_stale)
+		memcpy(core->task->thread.fpu.xsave, frame->xsave,
+		       mk_boot->xsave_bytes);
+	core->fpu_stale = false;
+}
+
+/**
+ * decouple_take_away() - take the context out of a core, which is free then
+ * @core: its occupant is in Linux, perhaps asleep. decouple_lock is held.
+ *
+ * The registers are in Linux since the trap. All else comes over here, so
+ * that the occupant need not run, and is not woken.
+ */
+void decouple_take_away(struct decouple_core *core)
+{
+	struct task_struct *task = core->task;
+
+	lockdep_assert_held(&decouple_lock);
+	if (core->entered) {
+		core->frame->item_count = 0;
+		fetch_xstate(core, MK_ANSWER_DETACH);
+		mk_fpu_invalidate(task);
+		atomic_dec(&task->mm->context.decoupled);
+	}
+	decouple_release(core);
+}
+
+/* The address space goes away: exit, or exec. */
+void __decouple_leave_mm(struct task_struct *t)
+{
+	unsigned long flags;
+
+	if (t != current)
+		return;
+	spin_lock_irqsave(&decouple_lock, flags);
+	if (t->thread.decoupled)
+		decouple_take_away(t->thread.decoupled);
+	spin_unlock_irqrestore(&decouple_lock, flags);
 }
 
 bool __decouple_fpu_save(struct task_struct *t)
 {
+	struct decouple_core *core;
+	unsigned long flags;
+	bool there;
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	core = t->thread.decoupled;
+	there = core && core->entered;
+	if (there && core->fpu_stale)
+		fetch_xstate(core, 0);
+	spin_unlock_irqrestore(&decouple_lock, flags);
+	return there;
+}
+
+/* Does the core run @t's user code, while Linux's scheduler takes it to sleep? */
+bool __decouple_runs(struct task_struct *t)
+{
 	struct decouple_core *core = READ_ONCE(t->thread.decoupled);
 
-	if (!core || !core->entered)
-		return false;
-
-	if (core->fpu_stale) {
-		fetch_xstate(core);
-		memcpy(t->thread.fpu.xsave, core->frame->xsave,
-		       mk_boot->xsave_bytes);
-		core->fpu_stale = false;
-	}
-	return true;
+	return core && READ_ONCE(core->away);
 }
 
 /*
@@ -129,6 +137,7 @@ static bool go_over(struct decouple_core *core)
 	if (mine) {
 		core->fpu_stale = false;
 		core->entered = true;
+		core->away = true;
 	}
 	spin_unlock_irqrestore(&decouple_lock, flags);
 	if (!mine)
@@ -142,37 +151,27 @@ static bool go_over(struct decouple_core *core)
 	return true;
 }
 
-/* Brings the context of current back to Linux, and the core with it. */
-static void come_back(struct decouple_core *core)
-{
-	bool entered = core->entered;
-
-	if (entered)
-		__decouple_fpu_save(current);
-	give_back(core);
-	if (entered)
-		mk_fpu_invalidate(current);
-}
-
 /*
  * Does current run on its compute core? It may have been asked to leave, and
- * one that has not gone over yet may even have lost the core.
+ * one that is in Linux may have lost the core any time.
  */
 static bool enter(struct decouple_core *core)
 {
 	unsigned long flags;
-	bool mine, leave;
+	bool mine, entered;
 
 	spin_lock_irqsave(&decouple_lock, flags);
 	mine = core && current->thread.decoupled == core;
-	leave = mine && core->leave;
+	if (mine && core->leave) {
+		decouple_take_away(core);
+		mine = false;
+	}
+	entered = mine && core->entered;
+	if (entered)
+		WRITE_ONCE(core->away, true);
 	spin_unlock_irqrestore(&decouple_lock, flags);
 
-	if (leave)
-		come_back(core);
-	if (!mine || leave)
-		return false;
-	return core->entered || go_over(core);
+	return entered || (mine && go_over(core));
 }
 
 /* Fills the frame and lets the core go on. */
@@ -247,15 +246,39 @@ static bool spin_for_trap(struct decouple_core *core)
 	return trapped;
 }
 
+/* Is there anything but the trap for which the context of current must wake? */
+static bool called(struct decouple_core *core)
+{
+	return READ_ONCE(core->leave) || READ_ONCE(core->timer_due);
+}
+
+/*
+ * As the tick of one of Linux's CPUs does for the thread that it interrupts.
+ * A signal for this thread ends the next wait, one for another does not.
+ */
+static void run_cpu_timers(struct decouple_core *core)
+{
+	WRITE_ONCE(core->timer_due, false);
+	local_irq_disable();
+	run_posix_cpu_timers();
+	local_irq_enable();
+}
+
 static void wait_for_trap(struct decouple_core *core)
 {
 	if (spin_for_trap(core))
 		return;
 
 	/* Interruptible: it counts neither as load nor as hung. */
-	if (!rcuwait_wait_event(&core->wait, decouple_trapped(core),
-				TASK_INTERRUPTIBLE))
-		return;
+	while (!rcuwait_wait_event(&core->wait,
+				   decouple_trapped(core) || called(core),
+				   TASK_INTERRUPTIBLE)) {
+		if (decouple_trapped(core))
+			return;
+		if (READ_ONCE(core->leave))
+			break;
+		run_cpu_timers(core);
+	}
 
 	/*
 	 * A signal, a stop, the freezer, or a request to leave. If the thread
@@ -287,9 +310,9 @@ void decouple_run(struct uml_pt_regs *regs)
 	if (err) {
 		pr_err("decouple: core %u does not run %s[%d]: %ld\n",
 		       core->number, current->comm, task_pid_nr(current), err);
-		decouple_charge_stop(core, mk_rdtsc());
 		atomic_dec(&current->mm->context.decoupled);
 		WRITE_ONCE(core->entered, false);
+		decouple_charge_stop(core);
 		force_sig(SIGKILL);
 		regs->trapno = MK_TRAP_STOP;
 		return;
@@ -298,7 +321,6 @@ void decouple_run(struct uml_pt_regs *regs)
 	wait_for_trap(core);
 
 	core->fpu_stale = true;
-	decouple_charge_stop(core, frame->trap_tsc);
 	decouple_count_trap(core);
 
 	memcpy(regs->gp, &frame->frame.regs, sizeof(frame->frame.regs));
@@ -309,4 +331,6 @@ void decouple_run(struct uml_pt_regs *regs)
 	regs->error = frame->frame.error;
 	regs->address = frame->frame.address;
 	regs->is_user = 1;
+	/* From here on others may take the context away. */
+	decouple_charge_stop(core);
 }

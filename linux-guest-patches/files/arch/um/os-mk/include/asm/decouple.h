@@ -15,6 +15,11 @@ struct uml_pt_regs;
 void decouple_run(struct uml_pt_regs *regs);
 void __decouple_leave_mm(struct task_struct *t);
 bool __decouple_fpu_save(struct task_struct *t);
+bool __decouple_runs(struct task_struct *t);
+void __decouple_charge_group(struct task_struct *t);
+
+/* How many threads run on compute cores at this moment. */
+extern unsigned int decouple_running;
 
 /* Shall @t, which is current, run its user context on a compute core? */
 #define decouple_active(t)	unlikely(READ_ONCE((t)->thread.decoupled))
@@ -33,9 +38,25 @@ bool __decouple_fpu_save(struct task_struct *t);
 #define decouple_fpu_save(t)						\
 	(unlikely(READ_ONCE((t)->thread.decoupled)) && __decouple_fpu_save(t))
 
+/*
+ * To the scheduler a decoupled thread sleeps while its core runs it. What
+ * programs are told about it is asked for here.
+ */
+#define arch_task_runs(t)						\
+	(unlikely(READ_ONCE((t)->thread.decoupled)) && __decouple_runs(t))
+#define arch_nr_running()	READ_ONCE(decouple_running)
+
+/* Processor time of the process of @t is about to be read: bring it up to now. */
+#define arch_charge_group(t)						\
+	do {								\
+		if (unlikely(READ_ONCE(decouple_running)))		\
+			__decouple_charge_group(t);			\
+	} while (0)
+
 #else
 
 #define decouple_active(t)		false
+#define arch_task_runs(t)		false
 #define decouple_leave_mm(t)		do { (void)(t); } while (0)
 #define decouple_fpu_save(t)		false
 

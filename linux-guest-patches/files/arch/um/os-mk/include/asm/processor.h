@@ -5,6 +5,7 @@
 #include <linux/prefetch.h>
 #include <linux/types.h>
 #include <asm/cpufeatures.h>
+#include <asm/decouple.h>
 #include <asm/ptrace.h>
 
 struct task_struct;
