@@ -36,7 +36,10 @@ struct decouple_core {
 	int reserved_by;	/* PID of the reservation's holder, or 0 */
 	char comm[16];
 	uint64_t since_ns;	/* CLOCK_MONOTONIC when the thread came, or 0 */
-	/* Of the present thread, or of the last one when nobody is there: */
+	/*
+	 * Of the present thread, or of the last one when nobody is there; all 0
+	 * for threads that the caller may not trace.
+	 */
 	uint64_t syscalls;
 	uint64_t faults;
 	uint64_t traps;

@@ -63,7 +63,19 @@ pub struct SyscallCount {
     pub nanoseconds: u64,
 }
 
-/// One compute core. Counters are of the present occupant, or of the last one when nobody is there.
+/// What a decoupled thread did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub syscalls: u64,
+    pub faults: u64,
+    pub traps: u64,
+    pub stops: u64,
+    /// Nanoseconds from traps to answers, all together.
+    pub answer_ns: u64,
+    pub by_number: Vec<SyscallCount>,
+}
+
+/// One compute core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComputeCore {
     pub core: u32,
@@ -75,20 +87,8 @@ pub struct ComputeCore {
     pub reserved_by: Option<i32>,
     /// CLOCK_MONOTONIC, nanoseconds, when the occupant came; `None` when nobody is there.
     pub since_ns: Option<u64>,
-    pub syscalls: u64,
-    pub faults: u64,
-    pub traps: u64,
-    pub stops: u64,
-    /// Nanoseconds from traps to answers, all together.
-    pub answer_ns: u64,
-    pub by_number: Vec<SyscallCount>,
-}
-
-impl ComputeCore {
-    /// Exits of every kind to Linux.
-    pub fn exits(&self) -> u64 {
-        self.syscalls + self.faults + self.traps + self.stops
-    }
+    /// Of the present occupant, or of the last one when nobody is there; `None` if the kernel does not let this user see them.
+    pub counters: Option<Counters>,
 }
 
 /// All cores of the machine.
@@ -199,12 +199,10 @@ impl Sysfs {
             uid: Some(uid).filter(|_| occupied),
             reserved_by: Some(reserved_by).filter(|pid| *pid > 0),
             since_ns: Some(since).filter(|_| occupied),
-            syscalls: value_or_zero(&folder, "syscalls")?,
-            faults: value_or_zero(&folder, "faults")?,
-            traps: value_or_zero(&folder, "traps")?,
-            stops: value_or_zero(&folder, "stops")?,
-            answer_ns: value_or_zero(&folder, "answer_ns")?,
-            by_number: by_number(&folder.join("syscalls_by_number"))?,
+            counters: match counters(&folder) {
+                Err(_) if is_denied(&folder.join("syscalls")) => None,
+                counters => Some(counters?),
+            },
         })
     }
 
@@ -306,6 +304,22 @@ fn value_or_zero<T: FromStr<Err: fmt::Display> + Default>(folder: &Path, name: &
         "" => Ok(T::default()),
         text => text.parse().map_err(|error: T::Err| Error::State { path, reason: error.to_string() }),
     }
+}
+
+/// Whether the file is for other users.
+fn is_denied(path: &Path) -> bool {
+    fs::read(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+fn counters(folder: &Path) -> Result<Counters, Error> {
+    Ok(Counters {
+        syscalls: value_or_zero(folder, "syscalls")?,
+        faults: value_or_zero(folder, "faults")?,
+        traps: value_or_zero(folder, "traps")?,
+        stops: value_or_zero(folder, "stops")?,
+        answer_ns: value_or_zero(folder, "answer_ns")?,
+        by_number: by_number(&folder.join("syscalls_by_number"))?,
+    })
 }
 
 fn by_number(path: &Path) -> Result<Vec<SyscallCount>, Error> {

@@ -20,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -626,6 +627,104 @@ static void test_permission(int fd, int core)
 	munmap((void *)count, 4096);
 }
 
+/* Can a user read the counters of the core? 1: all, 0: none, 2: some. */
+static int may_read_counters(int core, unsigned int user)
+{
+	static const char *const names[] = {
+		"syscalls", "faults", "traps", "stops", "answer_ns",
+		"syscalls_by_number"
+	};
+	int status, i, count = sizeof(names) / sizeof(*names);
+	pid_t pid = fork();
+
+	if (pid)
+		return ends(pid, &status) ? WEXITSTATUS(status) : 2;
+	if (setgid(user) || setuid(user))
+		_exit(2);
+	for (i = 0, status = 0; i < count; i++) {
+		char path[128], byte;
+		int fd;
+
+		snprintf(path, sizeof(path), "/sys/kernel/decouple/core%d/%s",
+			 core, names[i]);
+		fd = open(path, O_RDONLY);
+		status += fd >= 0 && read(fd, &byte, 1) >= 0;
+		close(fd);
+	}
+	_exit(status == count ? 1 : status ? 2 : 0);
+}
+
+/* As /proc/PID/syscall: for who may trace the thread. */
+static void test_counters(int fd, int core)
+{
+	volatile long *count = shared_page();
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		if (setgid(1000) || setuid(1000))
+			_exit(2);
+		/* A process that changed its user is not dumpable; exec ends that. */
+		prctl(PR_SET_DUMPABLE, 1);
+		for (;;)
+			++*count;
+	}
+	grows(count);
+	check(attach(fd, pid, 0, core) == core, "another user's thread goes over");
+	check(may_read_counters(core, 1000) == 1, "its user reads its counters");
+	check(may_read_counters(core, 0) == 1, "root does");
+	check(may_read_counters(core, 1001) == 0, "others do not");
+	kill(pid, SIGKILL);
+	ends(pid, &status);
+	becomes_idle(core);
+	check(may_read_counters(core, 1000) == 1, "also when it has ended");
+	check(may_read_counters(core, 1001) == 0, "and others do not then");
+	munmap((void *)count, 4096);
+}
+
+/* Who sleeps, or is stopped, leaves its core at once and is not woken. */
+static void test_leave_asleep(int fd, int core)
+{
+	volatile long *count = shared_page();
+	int status, wake[2];
+	char byte = 0;
+	pid_t pid;
+
+	pipe(wake);
+	pid = fork();
+	if (!pid) {
+		while (!*count)
+			;
+		_exit(read(wake[0], &byte, 1) == 1 && byte == 'x' ? 0 : 1);
+	}
+	check(attach(fd, pid, 0, core) == core, "a thread goes over");
+	*count = 1;
+	while (strcmp(core_file(core, "state"), "trapped"))
+		usleep(1000);
+	usleep(50000);
+	check(!detach(fd, pid, 0), "it is called back while it reads a pipe");
+	check(!strcmp(core_file(core, "state"), "idle"), "its core is free at once");
+	check(attach(fd, pid, 0, core) == core && !detach(fd, pid, 0) &&
+	      !strcmp(core_file(core, "state"), "idle"), "and again");
+	check(write(wake[1], "x", 1) == 1 && ends(pid, &status) && !status,
+	      "the read goes on until there is something");
+
+	pid = spinner(count);
+	grows(count);
+	attach(fd, pid, 0, core);
+	kill(pid, SIGSTOP);
+	waitpid(pid, &status, WUNTRACED);
+	check(!detach(fd, pid, 0) && !strcmp(core_file(core, "state"), "idle"),
+	      "a stopped one leaves its core at once");
+	kill(pid, SIGCONT);
+	check(grows(count), "and computes when it is continued");
+	kill(pid, SIGKILL);
+	ends(pid, &status);
+	close(wake[0]);
+	close(wake[1]);
+	munmap((void *)count, 4096);
+}
+
 static void prepare(void)
 {
 	mkdir("/proc", 0755);
@@ -673,6 +772,8 @@ int main(int argc, char **argv)
 	test_compaction(fd, core);
 	test_errors(fd, core, version.cores);
 	test_permission(fd, core);
+	test_counters(fd, core);
+	test_leave_asleep(fd, core);
 out:
 	printf("1..%d\n# %d failed\n", tests, failures);
 	fflush(stdout);

@@ -106,6 +106,8 @@ pub unsafe extern "C" fn decouple_status(cores: *mut Core, length: usize) -> c_i
         for (to, from) in comm[..15].iter_mut().zip(core.comm.bytes()) {
             *to = from;
         }
+        // Those of other users' threads are not for this one: zero, as the header says.
+        let counters = core.counters.clone().unwrap_or_default();
         let row = Core {
             core: core.core as c_int,
             state: core.state as c_int,
@@ -115,11 +117,11 @@ pub unsafe extern "C" fn decouple_status(cores: *mut Core, length: usize) -> c_i
             reserved_by: core.reserved_by.unwrap_or(0),
             comm,
             since_ns: core.since_ns.unwrap_or(0),
-            syscalls: core.syscalls,
-            faults: core.faults,
-            traps: core.traps,
-            stops: core.stops,
-            answer_ns: core.answer_ns,
+            syscalls: counters.syscalls,
+            faults: counters.faults,
+            traps: counters.traps,
+            stops: counters.stops,
+            answer_ns: counters.answer_ns,
         };
         // SAFETY: index < length, for which the caller promises room.
         unsafe { cores.add(index).write(row) };

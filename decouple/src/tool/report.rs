@@ -1,6 +1,6 @@
 //! The state of the cores as people and programs read it.
 
-use crate::state::{ComputeCore, Machine, Sysfs};
+use crate::state::{ComputeCore, Counters, Machine, Sysfs};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use nix::unistd::{Uid, User};
 use serde::Serialize;
@@ -35,6 +35,13 @@ pub struct ComputeReport {
     pub reserved_by: Option<i32>,
     /// Seconds since the thread came.
     pub seconds: Option<f64>,
+    /// `None` for threads of other users: nothing of it is in the JSON form then.
+    #[serde(flatten)]
+    pub counts: Option<CountsReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CountsReport {
     pub syscalls: u64,
     pub faults: u64,
     pub traps: u64,
@@ -116,12 +123,20 @@ impl ComputeReport {
             user: core.uid.map(user_name),
             reserved_by: core.reserved_by,
             seconds: core.since_ns.map(|since| now_ns.saturating_sub(since) as f64 / 1e9),
-            syscalls: core.syscalls,
-            faults: core.faults,
-            traps: core.traps,
-            stops: core.stops,
-            answer_us: microseconds(core.answer_ns),
-            syscalls_by_number: core
+            counts: core.counters.as_ref().map(CountsReport::new),
+        }
+    }
+}
+
+impl CountsReport {
+    fn new(counters: &Counters) -> Self {
+        CountsReport {
+            syscalls: counters.syscalls,
+            faults: counters.faults,
+            traps: counters.traps,
+            stops: counters.stops,
+            answer_us: microseconds(counters.answer_ns),
+            syscalls_by_number: counters
                 .by_number
                 .iter()
                 .map(|row| SyscallReport {
@@ -176,10 +191,29 @@ pub struct Before<'a> {
     pub elapsed: Duration,
 }
 
-fn earlier<'a>(before: &'a Before, core: u32, now: &ComputeReport) -> Option<&'a ComputeReport> {
+fn earlier<'a>(before: &'a Before, core: u32, now: &ComputeReport) -> Option<&'a CountsReport> {
     let row = before.report.cores.iter().find(|row| row.core == core)?.compute.as_ref()?;
+    let counts = row.counts.as_ref()?;
     // Another thread counts from zero again.
-    (row.tid == now.tid && row.syscalls <= now.syscalls).then_some(row)
+    (row.tid == now.tid && counts.syscalls <= now.counts.as_ref()?.syscalls).then_some(counts)
+}
+
+/// The cells of the counts, the last of which is the mean time of an answer.
+fn count_cells(now: &CountsReport, old: Option<&CountsReport>, before: Option<&Before>) -> Vec<String> {
+    let sums = |counts: &CountsReport| [counts.syscalls, counts.faults, counts.traps, counts.stops];
+    let started = old.map(sums).unwrap_or_default();
+    let counted: Vec<u64> = sums(now).iter().zip(started).map(|(now, old)| now.saturating_sub(old)).collect();
+    let exits: u64 = counted.iter().sum();
+    let answered = now.answer_us - old.map(|old| old.answer_us).unwrap_or_default();
+    let mut cells: Vec<String> = counted
+        .iter()
+        .map(|count| match before {
+            Some(before) => format!("{:.1}", *count as f64 / before.elapsed.as_secs_f64()),
+            None => count.to_string(),
+        })
+        .collect();
+    cells.push(if exits == 0 { "-".to_string() } else { format!("{:.1}", answered / exits as f64) });
+    cells
 }
 
 /// The status table; with `before`, system calls, faults, traps and stops are those per second since then.
@@ -196,11 +230,6 @@ pub fn status(report: &Report, before: Option<&Before>) -> String {
             continue;
         };
         let old = before.and_then(|before| earlier(before, row.core, core));
-        let sums = |core: &ComputeReport| [core.syscalls, core.faults, core.traps, core.stops];
-        let started = old.map(sums).unwrap_or_default();
-        let counted: Vec<u64> = sums(core).iter().zip(started).map(|(now, old)| now.saturating_sub(old)).collect();
-        let exits: u64 = counted.iter().sum();
-        let answered = core.answer_us - old.map(|old| old.answer_us).unwrap_or_default();
         let state = match core.reserved_by {
             Some(holder) => format!("{} for {holder}", core.state),
             None => core.state.to_string(),
@@ -214,11 +243,10 @@ pub fn status(report: &Report, before: Option<&Before>) -> String {
             or_dash(core.user.as_ref()),
             or_dash(core.seconds.map(age)),
         ];
-        cells.extend(counted.iter().map(|count| match before {
-            Some(before) => format!("{:.1}", *count as f64 / before.elapsed.as_secs_f64()),
-            None => count.to_string(),
-        }));
-        cells.push(if exits == 0 { "-".to_string() } else { format!("{:.1}", answered / exits as f64) });
+        cells.extend(match &core.counts {
+            Some(counts) => count_cells(counts, old, before),
+            None => vec!["-".to_string(); 5],
+        });
         table.add_row(cells);
     }
     lines(&table) + &top_syscalls(report)
@@ -231,8 +259,8 @@ const TOP: usize = 5;
 fn top_syscalls(report: &Report) -> String {
     let mut text = String::new();
     for row in &report.cores {
-        let Some(core) = row.compute.as_ref().filter(|core| !core.syscalls_by_number.is_empty()) else { continue };
-        let mut calls: Vec<_> = core.syscalls_by_number.iter().filter(|call| call.count > 0).collect();
+        let Some(counts) = row.compute.as_ref().and_then(|core| core.counts.as_ref()) else { continue };
+        let mut calls: Vec<_> = counts.syscalls_by_number.iter().filter(|call| call.count > 0).collect();
         calls.sort_by_key(|call| (std::cmp::Reverse(call.count), call.number));
         let shown: Vec<String> = calls
             .iter()
@@ -280,12 +308,13 @@ pub fn show(row: &CoreReport) -> String {
     line("user", or_dash(core.user.as_ref()));
     line("reserved by", or_dash(core.reserved_by));
     line("since", or_dash(core.seconds.map(age)));
-    line("system calls", core.syscalls.to_string());
-    line("faults", core.faults.to_string());
-    line("traps", core.traps.to_string());
-    line("stops", core.stops.to_string());
-    line("answer time", format!("{:.1} µs", core.answer_us));
-    for call in &core.syscalls_by_number {
+    let Some(counts) = &core.counts else { return text };
+    line("system calls", counts.syscalls.to_string());
+    line("faults", counts.faults.to_string());
+    line("traps", counts.traps.to_string());
+    line("stops", counts.stops.to_string());
+    line("answer time", format!("{:.1} µs", counts.answer_us));
+    for call in &counts.syscalls_by_number {
         let each = call.us / call.count.max(1) as f64;
         line(&format!("  {}", call.name), format!("{} × {each:.1} µs", call.count));
     }

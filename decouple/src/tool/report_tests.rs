@@ -74,6 +74,19 @@ fn json_has_the_documented_form() {
 }
 
 #[test]
+fn counters_of_other_users_threads_are_left_out() {
+    let mut machine = machine().machine();
+    machine.compute[0].counters = None;
+    let report = Report::new(&machine, NOW);
+    let table = status(&report, None);
+    let row: Vec<&str> = table.lines().nth(2).unwrap().split_whitespace().collect();
+    assert_eq!(row[4..], ["mpi-fwq", "root", "1m30s", "-", "-", "-", "-", "-"], "{table}");
+    let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+    assert_eq!(json["cores"][1]["pid"], 4711);
+    assert_eq!(json["cores"][1].get("syscalls"), None);
+}
+
+#[test]
 fn the_list_names_owners() {
     let machine = machine();
     let text = list(&Report::new(&machine.machine(), NOW), &machine.sysfs);

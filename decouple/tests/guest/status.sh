@@ -26,5 +26,11 @@ run corectl list
 has 'the list names the owner' "PID $pid (worker)" "$said"
 run corectl show 1
 has 'show has the counters' 'system calls' "$said"
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+run as_nobody cat "$sysfs/core1/syscalls_by_number"
+is 'another user does not see what it calls' 1 $status
+run as_nobody decouple status
+is 'but where it is' '0 yes' "$status $(echo "$said" | grep -q "^ *1 .* $pid .* worker .* - *- *- *- *-\$" && echo yes)"
+is 'JSON: without counters' False "$(as_nobody decouple status --json | python3 -c 'import json,sys; print("syscalls" in json.load(sys.stdin)["cores"][1])')"
 end_worker "$pid"
 soon 'idle again' state_is 1 idle

@@ -2,9 +2,11 @@
 /*
  * /sys/kernel/decouple: one value a file.
  */
+#include <linux/capability.h>
 #include <linux/cred.h>
 #include <linux/init.h>
 #include <linux/kobject.h>
+#include <linux/ptrace.h>
 #include <linux/sched.h>
 #include <linux/sysfs.h>
 #include <linux/uidgid.h>
@@ -88,16 +90,40 @@ OCCUPANT(tid, "%d", task_pid_nr(task), "0")
 OCCUPANT(comm, "%s", task->comm, "")
 OCCUPANT(uid, "%u", from_kuid_munged(&init_user_ns, task_uid(task)), "0")
 
+/* What a thread does, call by call, is for those who may trace it. */
+static bool may_read_counters(struct decouple_core *core)
+{
+	struct task_struct *task = get_occupant(core);
+	bool may;
+
+	if (!task)
+		return uid_eq(core->owner, current_fsuid()) ||
+		       capable(CAP_SYS_PTRACE);
+	may = ptrace_may_access(task, PTRACE_MODE_READ_FSCREDS);
+	put_task_struct(task);
+	return may;
+}
+
+static ssize_t since_ns_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	struct decouple_core *core = core_of(kobj);
+
+	return sysfs_emit(buf, "%llu\n",
+			  core->task ? core->stats.since_ns : 0ULL);
+}
+
 #define COUNTER(name, value)						\
 static ssize_t name##_show(struct kobject *kobj,			\
 			   struct kobj_attribute *attr, char *buf)	\
 {									\
 	struct decouple_core *core = core_of(kobj);			\
 									\
+	if (!may_read_counters(core))					\
+		return -EACCES;						\
 	return sysfs_emit(buf, "%llu\n", value);			\
 }
 
-COUNTER(since_ns, core->task ? core->stats.since_ns : 0ULL)
 COUNTER(syscalls, core->stats.syscalls)
 COUNTER(faults, core->stats.faults)
 COUNTER(traps, core->stats.traps)
@@ -111,6 +137,8 @@ static ssize_t syscalls_by_number_show(struct kobject *kobj,
 	unsigned int number;
 	ssize_t len = 0;
 
+	if (!may_read_counters(core))
+		return -EACCES;
 	for (number = 0; number < DECOUPLE_SYSCALLS; number++) {
 		struct decouple_count *c = &core->stats.by_number[number];
 
