@@ -21,10 +21,11 @@ pub fn adopt(sysfs: &Sysfs, holder: i32) -> Result<Device, Error> {
         Some(libc::ESRCH | libc::ENOENT) => Error::ReservationGone(holder),
         _ => Error::Reservation { holder: sysfs.process(holder), reason },
     };
-    let descriptors = sysfs.descriptors(holder, Path::new(abi::DEVICE)).map_err(failed)?;
-    let descriptor = *descriptors.first().ok_or(Error::ReservationGone(holder))?;
+    // The process first: if it ends and its number is used again, pidfd_getfd refuses, whatever /proc said of the new one.
     // SAFETY: pidfd_open takes two integers; the descriptor that it returns is ours.
     let pidfd = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, holder, 0)) }.map_err(failed)?;
+    let descriptors = sysfs.descriptors(holder, Path::new(abi::DEVICE)).map_err(failed)?;
+    let descriptor = *descriptors.first().ok_or(Error::ReservationGone(holder))?;
     // SAFETY: pidfd_getfd takes three integers; the descriptor that it returns is ours.
     let shared =
         unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), descriptor, 0)) }.map_err(failed)?;
