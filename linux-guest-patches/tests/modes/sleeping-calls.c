@@ -42,6 +42,14 @@ static const struct timespec nap = { 0, MS * 1000000 };
 		       #__VA_ARGS__ ": after %.1f ms", took * 1e3);	\
 	} while (0)
 
+static void in_a_while(struct timespec *until)
+{
+	clock_gettime(CLOCK_REALTIME, until);
+	until->tv_nsec += MS * 1000000;
+	until->tv_sec += until->tv_nsec / 1000000000;
+	until->tv_nsec %= 1000000000;
+}
+
 static void with_time_limit(void)
 {
 	struct sembuf take = { 0, -1, 0 };
@@ -74,12 +82,9 @@ static void with_time_limit(void)
 	     syscall(SYS_futex, &word, FUTEX_WAIT, 0, &nap, NULL, 0));
 	CALL(result < 0 && errno == EAGAIN, sigtimedwait(&usr2, NULL, &nap));
 	CALL(result < 0 && errno == EAGAIN, recv(pair[0], byte, 1, 0));
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += MS * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	CALL(result < 0 && errno == ETIMEDOUT,
-	     mq_timedreceive(queue, byte, sizeof(byte), NULL, &until));
+	     (in_a_while(&until),
+	      mq_timedreceive(queue, byte, sizeof(byte), NULL, &until)));
 
 	mq_close(queue);
 	semctl(sem, 0, IPC_RMID);
@@ -102,8 +107,8 @@ static void until_woken(void)
 
 	pipe(bytes);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", lock);
-	timerfd_settime(timer, 0, &once, NULL);
-	CALL(result == 8, read(timer, &ticks, 8));
+	CALL(result == 8, (timerfd_settime(timer, 0, &once, NULL),
+			   read(timer, &ticks, 8)));
 
 	pid = fork();
 	if (!pid) {
