@@ -7,6 +7,8 @@ use gossip_core::detector::Tuning;
 use gossip_core::node::Settings;
 use serde::Deserialize;
 
+use crate::checkpoint::CheckpointSection;
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -81,6 +83,8 @@ pub struct Config {
     pub sensors: SensorsSection,
     /// `[advice]`
     pub advice: AdviceSection,
+    /// `[checkpoint]`; without it the node keeps no checkpoints.
+    pub checkpoint: Option<CheckpointSection>,
 }
 
 /// Who this node is and how it finds others.
@@ -395,6 +399,10 @@ impl Config {
             &advice.hook_timeout_s,
             "1 to 86400 are allowed",
         );
+        let checkpoint = self.checkpoint.iter().flat_map(|section| section.rules(node.key_file.is_some()));
+        for (holds, keys, value, allowed) in checkpoint {
+            rule(holds, keys, &value, allowed);
+        }
         rules
     }
 
@@ -493,6 +501,34 @@ mod tests {
         let error = error(&format!("[control]\nsocket = '/{}'\n", "x".repeat(107)));
         assert!(error.starts_with("g.toml, line 2: control.socket is /xx"), "{error}");
         assert!(error.ends_with("at most 107 bytes is allowed"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_checkpoints_is_told() {
+        let nodes = "nodes = [{ name = 'n0', address = '127.0.0.1:7700' }]\n";
+        let begin = format!("[checkpoint]\nnode = 'n0'\nstore = '/dev/shm/c'\n{nodes}");
+        Config::parse(&begin, Path::new("g.toml")).unwrap();
+        let with = |more: &str| error(&format!("{begin}{more}"));
+        let level = |text: &str| with(&format!("levels = [{text}]\n"));
+        let xor = level("{ kind = 'xor', group = 1, interval_s = 9.0 }");
+        assert!(
+            xor.contains("g.toml, line 5: checkpoint.levels is xor with group 1: a group (k + m) larger than"),
+            "{xor}"
+        );
+        let rs = level("{ kind = 'reed_solomon', group = 3, parities = 3, interval_s = 9.0 }");
+        assert!(rs.contains("reed_solomon with group 3"), "{rs}");
+        assert!(level("{ kind = 'shared', interval_s = 9.0 }").contains("checkpoint.shared is needed"));
+        assert!(level("{ kind = 'local', interval_s = nan }").contains("positive number of seconds"));
+        let twice = "{ kind = 'local', interval_s = 9.0 }";
+        assert!(level(&format!("{twice}, {twice}")).contains("a list with a kind twice"));
+        assert!(level("{ kind = 'raid', interval_s = 9.0 }").contains("line 5"));
+        let other = error(&begin.replace("node = 'n0'", "node = 'n1'"));
+        assert!(other.starts_with("g.toml, line 2: checkpoint.node is n1: one of the names"), "{other}");
+        let two =
+            "nodes = [{ name = 'n0', address = '127.0.0.1:7700' }, { name = 'n1', address = '127.0.0.1:7701' }]\n";
+        let keyless = error(&begin.replace(nodes, two));
+        assert!(keyless.contains("a key in node.key_file is needed"), "{keyless}");
+        assert!(error(&begin.replace("'n0'\n", "'../n0'\n")).contains("is no name"));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -48,6 +50,9 @@ pub enum RunError {
     /// The key is not usable.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The agent of checkpoints cannot start as it is configured.
+    #[error(transparent)]
+    Checkpoint(#[from] gossip_checkpoint::agent::StartError),
     /// Anything else.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -78,13 +83,17 @@ pub fn run(config: Config) -> Result<(), RunError> {
         Some(path) => key::load(path)?,
         None => key::lonely()?,
     };
+    // Its threads end with the process; the socket goes with it.
+    let is_failing = Arc::<AtomicBool>::default();
+    let section = config.checkpoint.as_ref();
+    let _agent = section.map(|section| section.start(key.of_checkpoints(), Arc::clone(&is_failing))).transpose()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let local = tokio::task::LocalSet::new();
-    Ok(local.block_on(&runtime, serve(config, key))?)
+    Ok(local.block_on(&runtime, serve(config, key, is_failing))?)
 }
 
-async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()> {
+async fn serve(config: Config, key: gossip_core::seal::Key, is_failing: Arc<AtomicBool>) -> anyhow::Result<()> {
     let socket = UdpSocket::bind(config.node.listen)
         .await
         .with_context(|| format!("node.listen: cannot bind UDP {}", config.node.listen))?;
@@ -144,6 +153,7 @@ async fn serve(config: Config, key: gossip_core::seal::Key) -> anyhow::Result<()
             }
             _ = sense.tick() => {
                 let report = sensors.read();
+                is_failing.store(report.health.hot, Ordering::Relaxed);
                 daemon.borrow_mut().sensed(report);
             }
             _ = advise.tick() => daemon.borrow_mut().advise(),

@@ -28,8 +28,13 @@ pub fn watch() -> anyhow::Result<()> {
     .context("cannot handle signals")
 }
 
+/// Whether a signal has come.
+pub fn requested() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
+
 /// # Errors
 /// If a signal has come.
 pub fn check() -> Result<(), Interrupted> {
-    if ASKED.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+    if requested() { Err(Interrupted) } else { Ok(()) }
 }

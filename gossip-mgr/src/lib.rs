@@ -11,12 +11,15 @@ pub mod output;
 
 pub mod advice;
 pub mod audit;
+pub mod checkpoint;
 pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod hook;
 pub mod incarnation;
 pub mod interruption;
+pub mod job_run;
+pub mod jobs;
 pub mod key;
 pub mod metrics;
 pub mod sensors;

@@ -15,8 +15,8 @@ use gossip_mgr::control::{AskError, Request, Response, ask};
 use gossip_mgr::daemon::{RunError, run};
 use gossip_mgr::interruption::{self, Interrupted};
 use gossip_mgr::output::OutputError;
-use gossip_mgr::simulate;
 use gossip_mgr::view::{Explained, Status};
+use gossip_mgr::{job_run, jobs, simulate};
 
 const FAILED: u8 = 1;
 const CONFIGURATION: u8 = 3;
@@ -66,8 +66,34 @@ enum Command {
         #[command(flatten)]
         ask: Ask,
     },
+    /// Jobs with checkpoints: state, what they survive, what a failure would cost now.
+    Jobs {
+        /// Configuration file of the daemon, for its checkpoint.socket.
+        #[arg(short, long)]
+        config: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a job that survives failures, or forget its checkpoints.
+    #[command(subcommand)]
+    Job(JobCommand),
     /// Experiments in the simulator.
     Simulate(simulate::Args),
+}
+
+#[derive(Subcommand)]
+enum JobCommand {
+    /// Start a job, and again from its newest checkpoint until it is done.
+    Run(job_run::RunArgs),
+    /// Remove all checkpoints of a job.
+    Forget {
+        /// Its name.
+        name: gossip_checkpoint::id::Name,
+        /// Configuration file of the daemon, for its checkpoint.socket.
+        #[arg(short, long)]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -98,7 +124,45 @@ fn main() -> ExitCode {
         Command::Members(how) => show_status(&how, Status::members),
         Command::Board(how) => show_status(&how, Status::board),
         Command::Explain { node, ask } => explain(node, &ask),
+        Command::Jobs { config, json } => show_jobs(config.as_ref(), json),
+        Command::Job(JobCommand::Run(args)) => run_job(&args),
+        Command::Job(JobCommand::Forget { name, config }) => match load(config.as_ref()) {
+            Ok(config) => done(jobs::forget(&checkpoint_socket(&config), &name)),
+            Err(status) => status,
+        },
         Command::Simulate(args) => run_experiment(&args),
+    }
+}
+
+fn checkpoint_socket(config: &Config) -> PathBuf {
+    config.checkpoint.as_ref().map_or_else(gossip_checkpoint::agent::default_socket, |section| section.socket.clone())
+}
+
+fn done(result: anyhow::Result<()>) -> ExitCode {
+    result.map_or_else(|error| fail(&error, FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn show_jobs(config: Option<&PathBuf>, json: bool) -> ExitCode {
+    let config = match load(config) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    let jobs = match jobs::all(&checkpoint_socket(&config)) {
+        Ok(jobs) => jobs,
+        Err(error) => return fail(&error, NO_DAEMON),
+    };
+    let text = if json { serde_json::to_string(&jobs).unwrap_or_default() + "\n" } else { jobs::table(&jobs) };
+    done(std::io::stdout().write_all(text.as_bytes()).map_err(|error| OutputError::from(error).into()))
+}
+
+fn run_job(args: &job_run::RunArgs) -> ExitCode {
+    let config = match load(Some(&args.config)) {
+        Ok(config) => config,
+        Err(status) => return status,
+    };
+    match interruption::watch().and_then(|()| job_run::run(&config, args)) {
+        Err(error) if interruption::requested() => fail(&error, interruption::STATUS),
+        result => done(result),
     }
 }
 

@@ -27,6 +27,11 @@ impl Key {
         Self(blake3::derive_key("tacet gossip-mgr datagram authentication v1", material))
     }
 
+    /// The key with which the agents of checkpoints know each other: what one protocol says is nothing in another.
+    pub fn of_checkpoints(&self) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, b"tacet gossip-mgr checkpoint agents v1").as_bytes()
+    }
+
     fn tag(&self, to: SocketAddr, body: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         let to = to.to_string();

@@ -357,7 +357,7 @@ impl Shared {
         let keeper = Keeper::Node(self.own.node.clone());
         let (held, damaged) = held(&self.store, &keeper, job, verify);
         let ended = locked(&self.jobs).get(job).and_then(|state| state.ended);
-        HeldAnswer { held, damaged, clock: clock(), ended }
+        HeldAnswer { held, damaged, clock: clock(), failing: (self.own.health)(), ended }
     }
 
     fn all_held(&self, job: &Job, verify: Option<CheckpointId>) -> AllHeldAnswer {
@@ -374,10 +374,11 @@ impl Shared {
                     // It read its clock between the question and the answer.
                     let now = clock();
                     let ahead = if answer.clock > now { answer.clock - now } else { (answer.clock - begin).min(0.0) };
+                    all.failing.extend(answer.failing.map(|why| (node.clone(), why)));
                     all.clocks.push((node, ahead));
                     all.held.extend(answer.held);
                     all.damaged.extend(answer.damaged);
-                    all.ended = all.ended.max_by_attempt(answer.ended);
+                    all.ended = all.ended.max(answer.ended);
                 }
                 Ok(Answer::Failed(why)) => all.silent.push((node, why)),
                 Ok(_) => all.silent.push((node, "it answers something else".into())),
@@ -472,17 +473,6 @@ impl Shared {
             rebuild => rebuild,
         };
         transfer::restore(&self.store, self, job, manifest, &source)
-    }
-}
-
-trait MaxByAttempt {
-    fn max_by_attempt(self, other: Self) -> Self;
-}
-
-impl MaxByAttempt for Option<(u32, Ended)> {
-    fn max_by_attempt(self, other: Self) -> Self {
-        let attempt = |ended: &Self| ended.map(|(attempt, _)| attempt);
-        if attempt(&other) > attempt(&self) { other } else { self }
     }
 }
 

@@ -63,8 +63,10 @@ pub enum Progress {
 }
 
 /// How a job's processes ended, as they say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ended {
+    /// They have not, or they died.
+    Not,
     /// It is done.
     Finished,
     /// It made way and is to be started elsewhere.
@@ -188,7 +190,7 @@ pub enum Ask {
         /// How long it took.
         seconds: f64,
     },
-    /// The job's processes end.
+    /// The job's processes begin or end.
     Ending {
         /// Whose.
         job: Job,
@@ -208,6 +210,8 @@ pub struct HeldAnswer {
     pub damaged: Vec<String>,
     /// Seconds since 1970 by its clock.
     pub clock: f64,
+    /// Why the node should be left.
+    pub failing: Option<String>,
     /// How the job's processes last ended, by whom this node heard it from.
     pub ended: Option<(u32, Ended)>,
 }
@@ -221,6 +225,8 @@ pub struct AllHeldAnswer {
     pub damaged: Vec<String>,
     /// Nodes that did not answer, and why.
     pub silent: Vec<(Name, String)>,
+    /// Nodes that should be left, and why.
+    pub failing: Vec<(Name, String)>,
     /// By how many seconds each node's clock is before the asked one's.
     pub clocks: Vec<(Name, f64)>,
     /// How the job's processes last ended.

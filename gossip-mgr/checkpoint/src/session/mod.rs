@@ -272,6 +272,7 @@ impl<C: Comm> Session<C> {
         };
         session.find()?;
         session.check_levels()?;
+        session.tell(Ended::Not);
         Ok(session)
     }
 
@@ -711,12 +712,16 @@ impl<C: Comm> Session<C> {
         self.agree(manifest.name.clone(), &failed.unwrap_or_default())
     }
 
-    /// Ends the session. Work in the background goes on without it.
-    pub fn finish(mut self) -> Vec<String> {
-        let ended = if self.leaving == Leaving::Ready { Ended::MakesWay } else { Ended::Finished };
+    fn tell(&mut self, ended: Ended) {
         if self.leads {
             let _ = self.agent.ask(&Ask::Ending { job: self.job.clone(), attempt: self.attempt, ended });
         }
+    }
+
+    /// Ends the session. Work in the background goes on without it.
+    pub fn finish(mut self) -> Vec<String> {
+        let ended = if self.leaving == Leaving::Ready { Ended::MakesWay } else { Ended::Finished };
+        self.tell(ended);
         // Nobody's processes end before all have been heard.
         self.comm.gather(Vec::new());
         self.notes
