@@ -76,7 +76,7 @@ pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u
     let words = [regs.rdx, regs.r10, regs.r8, regs.r9];
     let call = Call { thread, handle: regs.rdi, invoked: &capability, method: regs.rsi & 0xffff_ffff, words };
     let object = &capability.object;
-    if call.method == abi::OBJECT_NAME {
+    if call.method == abi::OBJECT_NAME && object.kind() != Kind::Thread {
         object.set_name([call.words[0], call.words[1]]);
         return Ok([0; 2]);
     }
@@ -103,6 +103,13 @@ pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u
 /// (Not inlined, and with a Call of its own: so the other kinds' calls stay in registers.)
 #[inline(never)]
 fn thread_method(call: Call, thread: &Ref<Thread>) -> Result<[u64; 2], Refusal> {
+    if call.invoked.rights & abi::RIGHT_CONTROL == 0 {
+        return Err(Error::NoRights.into());
+    }
+    if call.method == abi::OBJECT_NAME {
+        thread.header().set_name([call.words[0], call.words[1]]);
+        return Ok([0; 2]);
+    }
     thread::Method::decode(&call)?.perform(thread)?;
     Ok([0; 2])
 }

@@ -158,7 +158,7 @@ fn argument(random: &mut Random, arg: Arg, first: u64) -> u64 {
                 random.pick(&[1, 1, 2, 5, 9, 16, 40, 64])
             }
         }
-        Rights => random.pick(&[15, 15, 15, 1, 2, 3, 7, 0]),
+        Rights => random.pick(&[abi::RIGHT_ALL, abi::RIGHT_ALL, abi::RIGHT_ALL, 1, 2, 3, 7, 15, 0]),
         Badge => random.pick(&[0, 0, 1, 2, 1 << 62, 0xffff]),
         Program => {
             if random.once_in(6) {

@@ -292,7 +292,7 @@ pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
     };
     for slot in &mut meeting.endpoints {
         *slot = b.toy(abi::KIND_ENDPOINT, 0)?.0;
-        b.put(abi::KIND_ENDPOINT, *slot, random.below(16), random.next())?;
+        b.put(abi::KIND_ENDPOINT, *slot, random.below(abi::RIGHT_ALL + 1), random.next())?;
     }
     for slot in &mut meeting.notifications {
         *slot = b.toy(abi::KIND_NOTIFICATION, 0)?.0;

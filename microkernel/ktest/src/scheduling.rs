@@ -21,6 +21,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "priority_and_core_of_a_waiting_thread_are_fixed", cores: 1, run: fixed },
     Test { name: "a_thread_can_stop_itself", cores: 1, run: stop_self },
     Test { name: "only_a_cpu_capability_lets_a_thread_run_on_its_core", cores: 1, run: cpu_capability },
+    Test { name: "a_cpu_capability_gives_no_priority_above_its_ceiling", cores: 1, run: ceiling },
+    Test { name: "a_ceiling_falls_with_a_copy_and_never_rises", cores: 1, run: ceilings_fall },
     Test { name: "revoking_a_cpu_capability_ends_who_runs_by_it", cores: 2, run: revoked_cpu },
     Test { name: "revoking_a_cpu_capability_ends_who_waits_or_has_not_begun", cores: 1, run: revoked_cpu_of_idle },
     Test { name: "a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds", cores: 1, run: silence },
@@ -299,6 +301,39 @@ fn revoked_cpu_of_idle() -> Outcome {
         holds(between < before)?;
     }
     Ok(())
+}
+
+fn ceiling() -> Outcome {
+    let cpu = copy(abi::ROOT_CAP_CPU, RIGHT_ALL, 100)?;
+    let thread = object(abi::KIND_THREAD, 0)?;
+    for priority in [101, 200, 255] {
+        refused(invoke(thread, abi::THREAD_BIND, &[cpu, priority]), Error::NoRights)?;
+    }
+    for priority in [0, 99, 100] {
+        invoke(thread, abi::THREAD_BIND, &[cpu, priority])?;
+    }
+    // What has no ceiling gives every priority.
+    invoke(thread, abi::THREAD_BIND, &[copy(abi::ROOT_CAP_CPU, RIGHT_ALL, 0)?, 255]).map(drop)?;
+    Ok(())
+}
+
+fn ceilings_fall() -> Outcome {
+    let thread = object(abi::KIND_THREAD, 0)?;
+    let gives = |cpu: u64, priority: u64| invoke(thread, abi::THREAD_BIND, &[cpu, priority]);
+    let high = copy(abi::ROOT_CAP_CPU, RIGHT_ALL, 200)?;
+    let same = copy(high, RIGHT_ALL, 0)?;
+    let low = copy(high, RIGHT_ALL, 50)?;
+    gives(same, 200)?;
+    refused(gives(same, 201), Error::NoRights)?;
+    gives(low, 50)?;
+    refused(gives(low, 51), Error::NoRights)?;
+    for above in [51, 200, 255, 256, u64::MAX] {
+        refused(copy(low, RIGHT_ALL, above), Error::BadState)?;
+    }
+    // Beyond all priorities there is nothing to give.
+    let highest = copy(abi::ROOT_CAP_CPU, RIGHT_ALL, 1 << 40)?;
+    gives(highest, 255)?;
+    refused(gives(highest, 256), Error::BadArgument)
 }
 
 extern "C" fn tells_core(_: u64) -> ! {

@@ -4,7 +4,10 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
-use abi::{Error, MAP_READ, MAP_WRITE, MapItem, PENDING_TIMER, RESUME_USER, RESUME_WAIT, RIGHT_ALL, SYS_VCPU_RESUME};
+use abi::{
+    Error, MAP_READ, MAP_WRITE, MapItem, PENDING_TIMER, RESUME_USER, RESUME_WAIT, RIGHT_ALL, RIGHT_WRITE,
+    SYS_VCPU_RESUME,
+};
 use abi::{TRAP_IRQ, TRAP_SYSCALL, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, VcpuState};
 use rt::{invoke, raw, receive, send};
 
@@ -31,6 +34,7 @@ pub const TESTS: &[Test] = &[
         cores: 2,
         run: || on_vcpu_of(1, remote_signal),
     },
+    Test { name: "who_may_only_signal_a_vcpu_does_not_control_it", cores: 1, run: || on_vcpu(only_signals) },
     Test { name: "revoking_their_cpu_capability_ends_vcpus", cores: 2, run: cpu_revoked },
 ];
 
@@ -400,6 +404,35 @@ fn double_fault() -> Outcome {
 fn only_vcpus() -> Outcome {
     refused(raw(SYS_VCPU_RESUME, RESUME_WAIT, 0, [0; 4], 0), Error::BadMethod)?;
     refused(invoke(abi::ROOT_CAP_THREAD, abi::THREAD_TIMER, &[1]), Error::BadState)
+}
+
+fn only_signals(vcpu: &Vcpu) -> Outcome {
+    let bell = copy(vcpu.slot, RIGHT_WRITE, 8)?;
+    let range = RANGE.get();
+    let methods = [
+        (abi::OBJECT_NAME, [1, 1, 0, 0]),
+        (abi::THREAD_CONFIGURE, [0, abi::ROOT_CAP_TASK, 0, 0]),
+        (abi::THREAD_BIND, [abi::ROOT_CAP_CPU, 1, 0, 0]),
+        (abi::THREAD_START, [0; 4]),
+        (abi::THREAD_STOP, [0; 4]),
+        (abi::THREAD_RESUME, [0; 4]),
+        (abi::THREAD_CANCEL, [0; 4]),
+        (abi::THREAD_VCPU, [range, 0, 0, 0]),
+        (abi::THREAD_TIMER, [1, 0, 0, 0]),
+        (abi::THREAD_DECOUPLE, [range, 0, bell, 0]),
+        (abi::THREAD_RUN, [abi::ROOT_CAP_TASK, 0, 0, 0]),
+        (abi::THREAD_WAKE, [0; 4]),
+    ];
+    for (method, words) in methods {
+        refused(invoke(bell, method, &words), Error::NoRights)?;
+    }
+    send(bell, 0, [0; 4], 0)?;
+    equal(vcpu.take_pending(), 8)?;
+    // Nor does control alone signal.
+    let control = copy(vcpu.slot, RIGHT_ALL & !RIGHT_WRITE, 16)?;
+    refused(send(control, 0, [0; 4], 0), Error::NoRights)?;
+    invoke(vcpu.slot, abi::THREAD_TIMER, &[0]).map(drop)?;
+    Ok(())
 }
 
 fn remote_signal(vcpu: &Vcpu) -> Outcome {

@@ -70,6 +70,9 @@ impl<'a> Method<'a> {
             abi::THREAD_BIND => {
                 let cpu = operands.take::<Cpu>(a, abi::RIGHT_WRITE).argument(0)?;
                 let priority = u8::try_from(b).map_err(|_| Error::BadArgument).argument(1)?;
+                if cpu.badge != 0 && b > cpu.badge {
+                    return Err(Error::NoRights).argument(1);
+                }
                 Self::Bind { core: cpu.object.core(), priority, by: cpu.parent(call.cspace()?, a) }
             }
             abi::THREAD_START => Self::Start(Regs { rip: a, rsp: b, rdi: c, ..Regs::default() }),

@@ -202,10 +202,13 @@ impl CSpace {
             let from = &*from;
             (from.object.clone().ok_or(Error::NoCapability)?, from.badge, from.rights)
         };
-        if badge != 0 && old_badge != 0 {
-            return Err(Error::BadState);
-        }
-        let badge = if badge == 0 { old_badge } else { badge };
+        let badge = match (old_badge, badge) {
+            (old, 0) => old,
+            (0, new) => new,
+            // The ceiling of priorities only falls.
+            (old, new) if object.kind() == Kind::Cpu && new <= old => new,
+            _ => return Err(Error::BadState),
+        };
         object.add_cap();
         // SAFETY: as above.
         unsafe { fill(Some(self), to, object, badge, old_rights & rights as u8, Some(from)) };
@@ -490,8 +493,9 @@ impl CSpace {
                 slot.rights & !parent.rights == 0,
                 "slot {i} has more rights than what it was derived from"
             );
-            let same = slot.badge == parent.badge || parent.badge == 0;
-            holds!(&self.header, same, "slot {i} has another badge than what it was derived from");
+            let lower = object.kind() == Kind::Cpu && slot.badge != 0 && slot.badge < parent.badge;
+            let may_be = slot.badge == parent.badge || parent.badge == 0 || lower;
+            holds!(&self.header, may_be, "slot {i} has another badge than what it was derived from");
             return;
         }
         let made = match origin.kind() {

@@ -10,7 +10,7 @@ use crate::arch::{self, Core, ioapic};
 use crate::signal;
 use crate::sync::SpinLock;
 
-/// The right to run threads on one core.
+/// The right to run threads on one core, with priorities up to a ceiling: the capability's badge, where it has one.
 #[repr(C)]
 pub struct Cpu {
     header: Header,

@@ -205,8 +205,8 @@ fn fast_path_agrees(kernel: &Kernel) -> Result<()> {
 fn tracing(kernel: &Kernel) -> Result<()> {
     let test = "ktest=a_refused_call_tells_which_argument";
     let lines = [
-        "refused: BadArgument: thread 'ktest': UNTYPED_RETYPE on Untyped (unnamed) in slot 128, rights 0xf: argument 0 is 0x63",
-        "CSPACE_COPY on CSpace (unnamed) in slot 1, rights 0xf: argument 0 is",
+        "refused: BadArgument: thread 'ktest': UNTYPED_RETYPE on Untyped (unnamed) in slot 128, rights 0x1f: argument 0 is 0x63",
+        "CSPACE_COPY on CSpace (unnamed) in slot 1, rights 0x1f: argument 0 is",
         "refused: BadMethod: thread 'ktest': method 0x270f on Task (unnamed)",
     ];
     let (_, log) = boot(kernel, Some(&archive(kernel)?), 1, "256M", &format!("tacet.trace {test}"))?;

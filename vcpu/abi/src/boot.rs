@@ -78,6 +78,8 @@ pub const LINUX_CAP_MMIO64: u64 = 9;
 pub const LINUX_CAP_MSI: u64 = 128;
 /// vCPU thread i: LINUX_CAP_VCPU + i. Sending to it with a badged copy sets `pending`.
 pub const LINUX_CAP_VCPU: u64 = 16;
+/// The highest priority that Linux may give a thread of its compute cores: the ceiling of those Cpu capabilities.
+pub const LINUX_CEILING: u64 = 128;
 /// Cpu capability of compute core number c (machine numbering): LINUX_CAP_CPU + c.
 pub const LINUX_CAP_CPU: u64 = 64;
 pub const LINUX_CAP_FREE: u64 = 256;

@@ -64,7 +64,10 @@ pub const RIGHT_READ: u64 = 1;
 pub const RIGHT_WRITE: u64 = 2;
 pub const RIGHT_GRANT: u64 = 4;
 pub const RIGHT_EXEC: u64 = 8;
-pub const RIGHT_ALL: u64 = 15;
+/// Thread: to call its methods (which takes RIGHT_WRITE, too). With RIGHT_WRITE alone one may only signal it, where it is a
+/// vCPU.
+pub const RIGHT_CONTROL: u64 = 16;
+pub const RIGHT_ALL: u64 = 31;
 
 // Methods. Arguments are message words 0, 1, 2, ...; a result, where there is one, is word 0 (and 1) of the answer. Of a
 // refused call, word 0 is the number of the argument that the error is about, or [`NO_ARGUMENT`].
@@ -80,7 +83,8 @@ pub const UNTYPED_RETYPE: u64 = 1;
 pub const UNTYPED_FREE: u64 = 2;
 
 /// CSpace: (source slot, destination slot, rights, badge) copies within the invoked CSpace. badge 0 keeps the
-/// source's; a badge can be set once.
+/// source's; a badge can be set once. A Cpu capability's badge is its ceiling, the highest priority that it gives (without
+/// one: every priority): it can be set again, lower.
 pub const CSPACE_COPY: u64 = 16;
 /// CSpace: (slot). The last capability of an object destroys it and returns its memory.
 pub const CSPACE_DELETE: u64 = 17;
@@ -109,7 +113,8 @@ pub const MAP_UNMAP: u64 = 8;
 
 /// Thread: (CSpace slot or 0, Task slot, message Range slot, offset of the MessagePage, fault Endpoint slot or 0).
 pub const THREAD_CONFIGURE: u64 = 48;
-/// Thread: (Cpu slot, priority 0..255). Binds the thread to the core; it must not be running. When the Cpu capability is
+/// Thread: (Cpu slot, priority 0..255, at most the Cpu capability's ceiling). Binds the thread to the core; it must not be
+/// running. When the Cpu capability is
 /// revoked, with what was derived from the same one, the thread ends.
 pub const THREAD_BIND: u64 = 49;
 /// Thread: (instruction pointer, stack pointer, argument in rdi) starts it.

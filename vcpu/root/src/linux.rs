@@ -149,7 +149,7 @@ fn give_capabilities(boot: &RootBoot, options: &Options, windows: &pci::Windows)
         }
     }
     for core in options.service..boot.cores {
-        give(abi::ROOT_CAP_CPU + core, abi::LINUX_CAP_CPU + core, RIGHT_ALL, 0)?;
+        give(abi::ROOT_CAP_CPU + core, abi::LINUX_CAP_CPU + core, RIGHT_ALL, abi::LINUX_CEILING)?;
     }
     for i in 0..MSI_COUNT {
         must("an interrupt vector", abi::ROOT_CAP_MACHINE, abi::MACHINE_MSI, &[0, slots::MSI + i])?;

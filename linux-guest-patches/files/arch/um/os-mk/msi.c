@@ -64,7 +64,7 @@ static int vector_prepare(unsigned int i)
 		return slot;
 
 	err = mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_COPY, MK_LINUX_CAP_VCPU,
-			slot, MK_RIGHT_ALL, 1ULL << i);
+			slot, MK_RIGHT_WRITE, 1ULL << i);
 	if (err)
 		goto out_slot;
 

@@ -14,8 +14,6 @@
 #include <linux/timekeeping.h>
 #include "decouple.h"
 
-#define CORE_PRIORITY	128
-
 struct decouple_core *decouple_cores;
 unsigned int decouple_count;
 DEFINE_SPINLOCK(decouple_lock);
@@ -231,7 +229,7 @@ static int __init make_core(struct decouple_core *core, unsigned int i,
 		goto out_slot;
 
 	err = mk_invoke(core->thread, MK_THREAD_BIND,
-			MK_LINUX_CAP_CPU + core->number, CORE_PRIORITY, 0, 0);
+			MK_LINUX_CAP_CPU + core->number, MK_LINUX_CEILING, 0, 0);
 	if (!err)
 		err = mk_invoke(core->thread, MK_THREAD_DECOUPLE,
 				MK_LINUX_CAP_MEMORY, offset, doorbell_slot, 0);
@@ -265,7 +263,7 @@ static int __init decouple_init(void)
 	if (doorbell_slot < 0)
 		return doorbell_slot;
 	err = mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_COPY, MK_LINUX_CAP_VCPU,
-			doorbell_slot, MK_RIGHT_ALL, 1ULL << MK_PENDING_DOORBELL_BIT);
+			doorbell_slot, MK_RIGHT_WRITE, 1ULL << MK_PENDING_DOORBELL_BIT);
 	if (err) {
 		pr_err("decouple: no doorbell: %d\n", err);
 		return err;
