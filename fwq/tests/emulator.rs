@@ -9,13 +9,18 @@ use fwq::cli::Mode;
 use fwq::meter::Meter;
 use fwq::report::{Activity, Run, System};
 
+fn option_path(file: &Path) -> String {
+    file.display().to_string().replace(',', ",,")
+}
+
 struct Lab {
     dir: tempfile::TempDir,
 }
 
 impl Lab {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        // A comma ends an option of QEMU's: in a path it is doubled.
+        let dir = tempfile::Builder::new().prefix("a,b").tempdir().unwrap();
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
         let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
         run(Command::new("gcc")
@@ -39,13 +44,13 @@ impl Lab {
             .args(["-smp", &cores.to_string(), "-append", words, "-kernel"])
             .arg(self.path("bare.elf"))
             .arg("-plugin")
-            .arg(format!("{}{meter}", self.path("meter.so").display()))
+            .arg(format!("{}{meter}", option_path(&self.path("meter.so"))))
             .output()
             .expect("qemu-system-x86_64 (package qemu-system-x86)")
     }
 
     fn out(&self) -> String {
-        format!(",out={}", self.path("meter.csv").display())
+        format!(",out={}", option_path(&self.path("meter.csv")))
     }
 }
 

@@ -91,7 +91,7 @@ pub fn run(job: &Job, mut each: impl FnMut(Option<&str>)) -> Result<Outcome> {
     qemu::network(&mut command, None);
     job.system.boot(&mut command, &format!("tacet_job {}", job.words), folder.path())?;
     if let Some((plugin, out)) = job.meter {
-        command.arg("-plugin").arg(format!("{},out={}", plugin.display(), out.display()));
+        qemu::plugin(&mut command, plugin, &[("out", out)]);
     }
     command.args(&job.machine.extra);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -4,7 +4,7 @@ use crate::build::{Builder, Kernel, newc_archive};
 use crate::child::Running;
 use crate::kernel_trace::{self, KERNEL, Listing, Trace};
 use crate::progress::Step;
-use crate::qemu::{Accelerator, Machine};
+use crate::qemu::{self, Accelerator, Machine};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use fwq::meter::Meter;
@@ -83,7 +83,7 @@ pub fn measure(builder: &Builder, kernel: &Kernel, plugin: &Path) -> Result<Meas
     let machine = Machine { cores: 2, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     let mut command = machine.command(&serial);
     command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&archive).args(["-append", "kbench"]);
-    command.arg("-plugin").arg(format!("{},out={},trace={}", plugin.display(), counts.display(), trace.display()));
+    qemu::plugin(&mut command, plugin, &[("out", &counts), ("trace", &trace)]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let status = Running::start(&mut command, "QEMU")?.wait_until(Instant::now() + TIMEOUT, || {})?;
     let log = fs::read_to_string(&serial).unwrap_or_default();

@@ -81,8 +81,14 @@ impl Machine {
 }
 
 /// A path inside an option: a comma ends an option unless it is doubled.
-fn option_path(file: &Path) -> String {
+pub fn option_path(file: &Path) -> String {
     file.display().to_string().replace(',', ",,")
+}
+
+/// Adds a plugin, with its options that are paths.
+pub fn plugin(command: &mut Command, file: &Path, options: &[(&str, &Path)]) {
+    let options = options.iter().map(|(name, path)| format!(",{name}={}", option_path(path))).collect::<String>();
+    command.arg("-plugin").arg(option_path(file) + &options);
 }
 
 /// Adds a disk, which Linux sees as vda, vdb ... in the order of the calls.
@@ -205,4 +211,22 @@ pub fn version() -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let first = text.lines().next().unwrap_or_default();
     Ok(first.trim_start_matches("QEMU emulator version ").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// QEMU itself reads the options: it complains about the file that it was asked for, whole.
+    #[test]
+    fn a_comma_in_a_plugins_path_is_part_of_the_path() {
+        let folder = tempfile::Builder::new().prefix("a,b").tempdir().unwrap();
+        let file = folder.path().join("no,such,plugin.so");
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(["-M", "none", "-display", "none"]);
+        plugin(&mut command, &file, &[("out", &folder.path().join("c,d"))]);
+        let output = command.output().expect("qemu-system-x86_64 (package qemu-system-x86)");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains(&*file.to_string_lossy()), "{message}");
+    }
 }

@@ -296,7 +296,7 @@ impl Bench {
                 plan.work,
                 plan.warmup
             ));
-            command.arg("-plugin").arg(format!("{},out={}", self.meter.plugin.display(), counts.display()));
+            qemu::plugin(&mut command, &self.meter.plugin, &[("out", &counts)]);
             command.args(&self.machine.extra);
             let running = Running::start(&mut command, "QEMU")?;
             let status = running.wait_until(started + timeout(plan, 1), || step.tell(None, ""))?;

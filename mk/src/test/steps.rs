@@ -3,7 +3,7 @@
 use super::kernel::{KERNEL_PANIC, archive};
 use crate::build::Kernel;
 use crate::child::Running;
-use crate::qemu::{Accelerator, Machine};
+use crate::qemu::{Accelerator, Machine, option_path};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use std::io::{Read, Write};
@@ -145,7 +145,7 @@ impl Stopped {
         let machine = Machine { cores: 1, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
         let mut command = machine.command(&serial);
         command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&path).args(["-append", words, "-S"]);
-        command.arg("-chardev").arg(format!("socket,path={},server=on,wait=off,id=gdb", socket.display()));
+        command.arg("-chardev").arg(format!("socket,path={},server=on,wait=off,id=gdb", option_path(&socket)));
         command.args(["-gdb", "chardev:gdb"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let running = Running::start(&mut command, "QEMU")?;
         let mut stub = Stub::connect(&socket)?;
