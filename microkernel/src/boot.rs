@@ -15,7 +15,7 @@ use kcore::memory_map::Ram;
 use crate::arch::memory::{self, to_virtual};
 use crate::arch::{self, apic, core_count, ioapic, loader, serial, smp, time};
 use crate::object::{CSpace, Cpu, Header, Kind, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
-use crate::{klog, panic, sched, trace};
+use crate::{klog, log, panic, sched, trace};
 
 /// Memory for objects that the kernel itself makes: root task's objects, device Ranges, IrqHandlers.
 const RESERVE_BYTES: u64 = 4 << 20;
@@ -94,6 +94,7 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
         boot.free.regions().iter().map(|r| r.end - r.start).sum::<u64>() >> 20,
         archive.len() >> 10
     );
+    log::hand_over();
     start_root(boot, &platform, archive);
     sched::run()
 }

@@ -1,19 +1,67 @@
-//! The kernel log: a ring in memory, copied to the serial line.
+//! The kernel log: a ring in memory, and a copy of it on the serial line.
+//!
+//! A serial line takes 87 microseconds for a character, so nobody waits for it: who has something to say puts it into the
+//! ring, and the boot core (a service core, whatever the others do) moves it on, as much as the line takes at once. Only
+//! while the machine starts, and at its end, the line is waited for. What the ring no longer holds when its turn comes is
+//! left out of the line, which says how much that was.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::arch::serial;
+use crate::arch::{Core, core_at, serial, time};
+use crate::sched;
 use crate::sync::SpinLock;
 
 const RING: usize = 64 * 1024;
+/// Characters that the boot core hands on at most before it looks for other work.
+const AT_ONCE: usize = 256;
 
 struct Ring {
     bytes: [u8; RING],
     /// Bytes ever written; the ring holds the last `RING` of them.
     end: u64,
+    /// Bytes that are on the line, or were left out there.
+    sent: u64,
+    /// What the line says of bytes that were left out, as far as that is not on it yet.
+    note: Note,
+    /// The line's last character was the carriage return before a line feed.
+    returned: bool,
 }
 
-static LOG: SpinLock<Ring> = SpinLock::new(Ring { bytes: [0; RING], end: 0 });
+static LOG: SpinLock<Ring> =
+    SpinLock::new(Ring { bytes: [0; RING], end: 0, sent: 0, note: Note::none(), returned: false });
+/// Whether the boot core sees to the line. Until then, and at the end, everybody waits for it.
+static HANDED_OVER: AtomicBool = AtomicBool::new(false);
+/// TSC at which the boot core looks at the line again; 0: nothing is left for it.
+static DEADLINE: AtomicU64 = AtomicU64::new(0);
+
+/// A short text, and how much of it was taken.
+struct Note {
+    text: [u8; 80],
+    length: usize,
+    taken: usize,
+}
+
+impl Note {
+    const fn none() -> Self {
+        Self { text: [0; 80], length: 0, taken: 0 }
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = *self.text[..self.length].get(self.taken)?;
+        self.taken += 1;
+        Some(byte)
+    }
+}
+
+impl Write for Note {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let room = self.text.get_mut(self.length..self.length + s.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(s.as_bytes());
+        self.length += s.len();
+        Ok(())
+    }
+}
 
 impl Write for Ring {
     fn write_str(&mut self, s: &str) -> fmt::Result {
@@ -27,23 +75,118 @@ impl Ring {
         for &b in bytes {
             self.bytes[self.end as usize % RING] = b;
             self.end += 1;
-            serial::put(b);
         }
+    }
+
+    fn is_left(&self) -> bool {
+        self.sent < self.end || self.note.taken < self.note.length
+    }
+
+    /// The line's next character.
+    fn next(&mut self) -> Option<u8> {
+        let lost = self.end.saturating_sub(RING as u64).saturating_sub(self.sent);
+        if lost > 0 && self.note.taken == self.note.length {
+            self.sent += lost;
+            self.note = Note::none();
+            let _ = write!(self.note, "\n[tacet] {lost} bytes of the log are not on this line: it was too slow\n");
+        }
+        let note = self.note.next();
+        let byte = match note {
+            Some(byte) => byte,
+            None if self.sent == self.end => return None,
+            None => self.bytes[self.sent as usize % RING],
+        };
+        if byte == b'\n' && !self.returned {
+            self.note.taken -= usize::from(note.is_some());
+            self.returned = true;
+            return Some(b'\r');
+        }
+        self.returned = false;
+        self.sent += u64::from(note.is_none());
+        Some(byte)
     }
 }
 
 pub fn print(args: fmt::Arguments) {
     let _ = LOG.lock().write_fmt(args);
-}
-
-/// Before the last words of a panic: whoever held the log does not go on.
-pub fn break_open() {
-    // SAFETY: the holder is this core, below the panic, or one that is being halted; lines may mingle, no more.
-    unsafe { LOG.break_open() };
+    pass_on();
 }
 
 pub fn write(bytes: &[u8]) {
     LOG.lock().write_bytes(bytes);
+    pass_on();
+}
+
+/// Something is in the ring that is not on the line.
+fn pass_on() {
+    if !HANDED_OVER.load(Ordering::Relaxed) {
+        drain();
+    } else if DEADLINE.swap(time::tsc(), Ordering::SeqCst) == 0
+        && let Some(boot_core) = core_at(0)
+    {
+        sched::poke(boot_core); // (where there was a deadline, it will look anyway)
+    }
+}
+
+/// Wait for the line until all is out; but a line that takes nothing is not waited for.
+fn drain() {
+    let next = || LOG.lock().next();
+    while let Some(byte) = next() {
+        if !serial::await_room() {
+            return;
+        }
+        serial::put(byte);
+    }
+}
+
+/// From now on the boot core sees to the line.
+pub fn hand_over() {
+    HANDED_OVER.store(true, Ordering::Relaxed);
+}
+
+/// The run ends, and no other core goes on: what is left goes out, and what comes still.
+pub fn take_back() {
+    // SAFETY: the holder is this core, below a panic or machine check, or one that is being halted; lines may mingle, no more.
+    unsafe { LOG.break_open() };
+    HANDED_OVER.store(false, Ordering::Relaxed);
+    drain();
+}
+
+/// When a core must look at the line; 0: at no time.
+pub fn deadline(core: &Core) -> u64 {
+    if core.index == 0 { DEADLINE.load(Ordering::SeqCst) } else { 0 }
+}
+
+/// Between two threads: the boot core hands on what the line takes now.
+#[inline]
+pub fn serve(core: &Core) {
+    let due = deadline(core);
+    if due != 0 && due <= time::tsc() {
+        hand_on();
+    }
+}
+
+#[cold]
+fn hand_on() {
+    // Who writes from here on sees this, and pokes the core anew.
+    DEADLINE.store(0, Ordering::SeqCst);
+    let mut left = AT_ONCE;
+    while left > 0 {
+        let room = serial::room().min(left);
+        let mut taken = 0;
+        while taken < room {
+            let Some(byte) = LOG.lock().next() else { return };
+            serial::put(byte);
+            taken += 1;
+        }
+        if room == 0 {
+            break;
+        }
+        left -= room;
+    }
+    if LOG.lock().is_left() {
+        DEADLINE.store(time::tsc() + time::tsc_hz() / serial::REFILLS_PER_SECOND, Ordering::SeqCst);
+    }
 }
 
 /// Copy what was logged since `position` into `buffer`: (bytes copied, position after them). A position that the

@@ -28,12 +28,21 @@ pub fn set_symbols(text: &'static [u8]) {
     *SYMBOLS.lock() = Some(Symbols::new(text));
 }
 
-/// End the machine's run. QEMU's isa-debug-exit device takes the status; elsewhere the cores halt.
+/// End the machine's run: all cores stop. QEMU's isa-debug-exit device takes the status.
 pub fn exit(status: u32) -> ! {
+    halt_others();
+    crate::log::take_back();
     // SAFETY: the debug-exit port; nothing listens there on other machines.
     unsafe { x86::io::outl(0xf4, status) };
     crate::klog!("the run has ended; the machine can be switched off");
     halt()
+}
+
+/// Other cores stop when they come to user mode, or next wait for an interrupt.
+fn halt_others() {
+    if arch::core_count() > 0 {
+        apic::send_all_others(apic::VECTOR_HALT);
+    }
 }
 
 pub fn halt() -> ! {
@@ -47,11 +56,9 @@ fn begin() {
     if PANICKED.swap(true, Ordering::SeqCst) {
         halt(); // another core, or the panic itself, panicked
     }
+    halt_others();
     // A machine check comes at any instruction, and so may find this core in the midst of a line.
-    crate::log::break_open();
-    if arch::core_count() > 0 {
-        apic::send_all_others(apic::VECTOR_HALT);
-    }
+    crate::log::take_back();
 }
 
 fn finish(rbp: u64, rip: u64) -> ! {

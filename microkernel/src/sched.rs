@@ -9,7 +9,7 @@ use abi::Error;
 use crate::arch::{self, Core, apic, time};
 use crate::object::destroy;
 use crate::object::{Queue, Ref, State, Thread, ThreadKind, Waiting};
-use crate::{decoupled, klog, shootdown, signal, storm, vcpu};
+use crate::{decoupled, klog, log, shootdown, signal, storm, vcpu};
 
 /// Time slice in TSC ticks per second's fraction: 1/100 s.
 const SLICES_PER_SECOND: u64 = 100;
@@ -143,7 +143,10 @@ pub fn arm_timer(core: &Core) {
     let vcpus = vcpus_of(core);
     let deadlines = vcpus.iter().flatten().map(|t| t.deadline.load(Ordering::Acquire));
     let again = if core.work.is_left() { slice_end() } else { 0 };
-    let next = deadlines.chain([core.slice_end(), core.storm.deadline(), again]).filter(|&d| d != 0).min();
+    let next = deadlines
+        .chain([core.slice_end(), core.storm.deadline(), log::deadline(core), again])
+        .filter(|&d| d != 0)
+        .min();
     if next != core.armed.get() {
         core.armed.set(next);
         apic::set_timer(next);
@@ -171,6 +174,7 @@ pub fn leave() -> ! {
             // SAFETY: as above.
             current = unsafe { core.current.get().as_ref() };
             finished = destroy::go_on(core, current);
+            log::serve(core);
             arm_timer(core);
         }
         #[cfg(feature = "check")]

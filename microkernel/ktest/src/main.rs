@@ -66,6 +66,13 @@ mod program {
         if words().any(|w| w == "kbench") {
             rt::exit(u64::from(!bench::run()));
         }
+        if words().any(|w| w == "kexit") {
+            support::begin();
+            machine::exit_while_others_compute();
+        }
+        if words().any(|w| w == "kflood") {
+            machine::flood();
+        }
         if let Some(operations) = words().find_map(|w| w.strip_prefix("differential=")) {
             let seed = words().find_map(|w| w.strip_prefix("seed="));
             let (Ok(operations), Ok(seed)) = (operations.parse(), seed.unwrap_or("1").parse()) else { rt::exit(2) };

@@ -23,10 +23,10 @@ const TESTS: &str = "ktest=no_far_return_leads_out_of_user_mode,no_far_return_br
                      instructions_of_other_modes_are_undefined,software_interrupts_reach_no_handler_but_the_breakpoint,\
                      a_wait_ends_with_the_timer,equal_priorities_share_a_core,\
                      signals_from_another_core_interrupt_the_user_context,\
-                     a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds";
+                     a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds,a_log_line_is_not_waited_for";
 
 /// The number of them.
-const COUNT: usize = 14;
+const COUNT: usize = 15;
 
 /// Boots the kernel by GRUB on two emulated Ice Lake cores; an error unless every test passes.
 pub fn run(kernel: &Kernel) -> Result<()> {

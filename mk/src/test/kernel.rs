@@ -29,6 +29,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("text and data are under 256 KiB", size),
     ("a refused call is traced with object, argument and reason", tracing),
     ("a machine check is told with its bank, and protections are on", super::monitor::machine_check),
+    ("when the run ends, all cores stop", super::monitor::all_cores_stop),
+    ("a serial line that nobody reads stops no core", super::serial::unread),
     ("a machine check on the kernel's way in and out is told", super::steps::machine_checks),
 ];
 

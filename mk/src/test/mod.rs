@@ -13,6 +13,7 @@ mod miri;
 mod modes;
 mod monitor;
 mod program;
+mod serial;
 mod steps;
 mod systemd;
 mod tally;

@@ -6,8 +6,9 @@ use crate::child::Running;
 use crate::qemu::{Accelerator, Machine};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ChildStdin, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -47,38 +48,83 @@ impl Monitor {
     }
 }
 
+/// A machine with two cores that has begun to run.
+struct Begun {
+    running: Running,
+    monitor: Monitor,
+    folder: tempfile::TempDir,
+}
+
+impl Begun {
+    /// Boots with these words; `change` may change QEMU's arguments.
+    fn new(kernel: &Kernel, words: &str, change: impl Fn(&mut Vec<OsString>)) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("archive.cpio");
+        fs::write(&path, archive(kernel)?)?;
+        let machine = Machine { cores: 2, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
+        let given = machine.command(&folder.path().join("log"));
+        let mut arguments = given.get_args().map(OsString::from).collect();
+        change(&mut arguments);
+        let mut command = Command::new(given.get_program());
+        command.args(arguments);
+        command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&path);
+        command.args(["-append", words, "-monitor", "stdio"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut running = Running::start(&mut command, "QEMU")?;
+        let input = running.pipes().stdin.take().context("QEMU's input is a pipe")?;
+        let output = running.pipes().stdout.take().context("QEMU's output is a pipe")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            // The receiver may be gone; then nobody wants the rest.
+            BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Ok(Self { running, monitor: Monitor { input, lines }, folder })
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn wait_for_line(&self, part: &str) -> Result<()> {
+        let end = Instant::now() + TIMEOUT;
+        while !self.log().contains(part) {
+            if Instant::now() > end {
+                bail!("the kernel does not say `{part}`:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+}
+
+/// The end of a run on a machine that does not end with it.
+pub fn all_cores_stop(kernel: &Kernel) -> Result<()> {
+    let without_exit = |arguments: &mut Vec<OsString>| {
+        let device = arguments.iter().position(|word| word.to_string_lossy().starts_with("isa-debug-exit"));
+        arguments.drain(device.map_or(0..0, |at| at - 1..at + 1));
+    };
+    let mut begun = Begun::new(kernel, "kexit", without_exit)?;
+    begun.wait_for_line("the run has ended")?;
+    let end = Instant::now() + TIMEOUT;
+    for core in 0..2 {
+        begun.monitor.ask(&format!("cpu {core}"), "(qemu)")?;
+        // A core that computes comes to the kernel with the interrupt that tells it.
+        while !begun.monitor.ask("info registers", "HLT=")?.contains("HLT=1") {
+            if Instant::now() > end {
+                bail!("core {core} goes on");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    Ok(())
+}
+
 /// While user programs run on two cores: the protections are on, a guard is below each stack, and a machine check
 /// ends in a report that names its bank.
 pub fn machine_check(kernel: &Kernel) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (serial, path) = (folder.path().join("log"), folder.path().join("archive.cpio"));
-    fs::write(&path, archive(kernel)?)?;
-    let machine = Machine { cores: 2, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
-    let mut command = machine.command(&serial);
-    command
-        .arg("-kernel")
-        .arg(&kernel.microkernel)
-        .arg("-initrd")
-        .arg(&path)
-        .args(["-append", BUSY, "-monitor", "stdio"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut running = Running::start(&mut command, "QEMU")?;
-    let input = running.pipes().stdin.take().context("QEMU's input is a pipe")?;
-    let output = running.pipes().stdout.take().context("QEMU's output is a pipe")?;
-    let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        // The receiver may be gone; then nobody wants the rest.
-        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-    });
-    let mut monitor = Monitor { input, lines };
-    let end = Instant::now() + TIMEOUT;
-    let log = || fs::read_to_string(&serial).unwrap_or_default();
-    while !log().contains(" cores (") {
-        if Instant::now() > end {
-            bail!("the kernel does not start:\n{}", log());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let mut begun = Begun::new(kernel, BUSY, |_| {})?;
+    begun.wait_for_line(" cores (")?;
+    let monitor = &mut begun.monitor;
     // Both cores are in user mode soon; then the registers are those of it.
     std::thread::sleep(Duration::from_secs(1));
     for core in 0..2 {
@@ -100,7 +146,8 @@ pub fn machine_check(kernel: &Kernel) -> Result<()> {
     }
     // An uncorrected error (VAL, UC, EN) of bank 3, address valid, the machine may not go on.
     monitor.ask("mce 1 3 0xb400000000000135 4 0x1234000 0", "(qemu)")?;
-    let status = running.wait_until(Instant::now() + TIMEOUT, || {})?;
+    let log = || fs::read_to_string(begun.folder.path().join("log")).unwrap_or_default();
+    let status = begun.running.wait_until(Instant::now() + TIMEOUT, || {})?;
     let log = log();
     let parts = [
         "exception 18",
