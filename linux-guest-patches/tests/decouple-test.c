@@ -557,7 +557,7 @@ static void test_compaction(int fd, int core)
 
 static void test_errors(int fd, int core, int cores)
 {
-	struct decouple_attach bad = { .core = -1, .flags = 1 };
+	struct decouple_attach bad = { .core = -1, .flags = 1 }, *request;
 	volatile long *count = shared_page();
 	int other = open_device(), status, i;
 	pid_t pids[64], pid;
@@ -566,6 +566,15 @@ static void test_errors(int fd, int core, int cores)
 	      "unknown flags are EINVAL");
 	check(ioctl(fd, DECOUPLE_ATTACH, (void *)8) && errno == EFAULT,
 	      "a bad pointer is EFAULT");
+	/* It can be read, but the answer cannot be written. */
+	request = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	request->core = core;
+	mprotect(request, 4096, PROT_READ);
+	check(ioctl(fd, DECOUPLE_ATTACH, request) && errno == EFAULT &&
+	      detach(fd, 0, 0) == -ENOENT && becomes_idle(core),
+	      "where the answer cannot be written nothing is attached");
+	munmap(request, 4096);
 	check(ioctl(fd, _IO('D', 99)) && errno == ENOTTY,
 	      "an unknown request is ENOTTY");
 	check(attach(fd, 0, 0, 63) == -ENODEV, "core 63 is ENODEV");

@@ -91,12 +91,14 @@ static struct decouple_core *pick_core(struct task_struct *task,
  * @task: thread; goes over at its next return to user mode
  * @number: machine number of the core, or negative for any
  * @file: open file through which the caller asks
+ * @generation: out: which claim of the core this is
  *
  * Return: the core, or an error pointer: -ENODEV (no such compute core),
  * -EINVAL (a service core), -EBUSY, -EALREADY (is decoupled), -ESRCH (dying).
  */
 struct decouple_core *decouple_claim(struct task_struct *task, int number,
-				     struct decouple_file *file)
+				     struct decouple_file *file,
+				     u64 *generation)
 {
 	struct decouple_core *core;
 	unsigned long flags;
@@ -130,7 +132,7 @@ struct decouple_core *decouple_claim(struct task_struct *task, int number,
 	memset(&core->stats, 0, sizeof(core->stats));
 	core->stats.since_ns = ktime_get_ns();
 	core->task = get_task_struct(task);
-	core->generation++;
+	*generation = ++core->generation;
 	core->entered = false;
 	core->away = false;
 	core->leave = false;

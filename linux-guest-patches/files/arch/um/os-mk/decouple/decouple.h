@@ -82,7 +82,8 @@ extern wait_queue_head_t decouple_changed;
 
 /* core.c */
 struct decouple_core *decouple_claim(struct task_struct *task, int number,
-				     struct decouple_file *file);
+				     struct decouple_file *file,
+				     u64 *generation);
 void decouple_release(struct decouple_core *core);
 bool decouple_is_service_core(unsigned int number);
 struct decouple_core *decouple_find_core(unsigned int number);

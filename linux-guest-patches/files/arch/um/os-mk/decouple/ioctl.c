@@ -87,51 +87,6 @@ static int wait_entered(struct task_struct *task, struct decouple_core *core,
 	}
 }
 
-static long attach(struct decouple_file *file,
-		   struct decouple_attach __user *user)
-{
-	struct decouple_attach request;
-	struct decouple_core *core;
-	struct task_struct *task;
-	u64 generation;
-	long err;
-
-	if (copy_from_user(&request, user, sizeof(request)))
-		return -EFAULT;
-	if (request.flags || request.core < DECOUPLE_CORE_ANY)
-		return -EINVAL;
-
-	task = find_thread(request.pid, request.tid);
-	if (IS_ERR(task))
-		return PTR_ERR(task);
-
-	/* No exec with other credentials between the check and the claim. */
-	err = down_read_killable(&task->signal->exec_update_lock);
-	if (err)
-		goto out_task;
-	err = may_move(task);
-	if (!err) {
-		core = decouple_claim(task, request.core, file);
-		err = PTR_ERR_OR_ZERO(core);
-	}
-	up_read(&task->signal->exec_update_lock);
-	if (err)
-		goto out_task;
-
-	generation = READ_ONCE(core->generation);
-	if (put_user(core->number, &user->core))
-		err = -EFAULT;
-
-	/* The caller itself goes over when this system call returns. */
-	if (!err && task != current) {
-		kick_process(task);
-		err = wait_entered(task, core, generation);
-	}
-out_task:
-	put_task_struct(task);
-	return err;
-}
-
 /*
  * Who is in Linux, asleep or not, loses the core here and now, and what it does
  * there goes on undisturbed. Who is away is asked to leave; true then.
@@ -156,25 +111,75 @@ static bool must_be_awaited(struct decouple_core *core, u64 generation)
 }
 
 /* One that is away may trap by itself, and sleep in Linux: so look again. */
-static int bring_back(struct task_struct *task)
+static int take_back(struct decouple_core *core, u64 generation)
 {
-	struct decouple_core *core;
-	unsigned long flags;
-	u64 generation;
 	bool entered;
-
-	spin_lock_irqsave(&decouple_lock, flags);
-	core = task->thread.decoupled;
-	generation = core ? core->generation : 0;
-	spin_unlock_irqrestore(&decouple_lock, flags);
-	if (!core)
-		return -ENOENT;
 
 	while (must_be_awaited(core, generation))
 		if (wait_event_killable_timeout(decouple_changed,
 				!still_claimed(core, generation, &entered), 1) < 0)
 			return -EINTR;
 	return 0;
+}
+
+static long attach(struct decouple_file *file,
+		   struct decouple_attach __user *user)
+{
+	struct decouple_attach request;
+	struct decouple_core *core;
+	struct task_struct *task;
+	u64 generation;
+	long err;
+
+	if (copy_from_user(&request, user, sizeof(request)))
+		return -EFAULT;
+	if (request.flags || request.core < DECOUPLE_CORE_ANY)
+		return -EINVAL;
+
+	task = find_thread(request.pid, request.tid);
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+
+	/* No exec with other credentials between the check and the claim. */
+	err = down_read_killable(&task->signal->exec_update_lock);
+	if (err)
+		goto out_task;
+	err = may_move(task);
+	if (!err) {
+		core = decouple_claim(task, request.core, file, &generation);
+		err = PTR_ERR_OR_ZERO(core);
+	}
+	up_read(&task->signal->exec_update_lock);
+	if (err)
+		goto out_task;
+
+	/* Who cannot be told which core it is does not get it. */
+	if (put_user(core->number, &user->core)) {
+		err = take_back(core, generation) ?: -EFAULT;
+		goto out_task;
+	}
+
+	/* The caller itself goes over when this system call returns. */
+	if (task != current) {
+		kick_process(task);
+		err = wait_entered(task, core, generation);
+	}
+out_task:
+	put_task_struct(task);
+	return err;
+}
+
+static int bring_back(struct task_struct *task)
+{
+	struct decouple_core *core;
+	unsigned long flags;
+	u64 generation;
+
+	spin_lock_irqsave(&decouple_lock, flags);
+	core = task->thread.decoupled;
+	generation = core ? core->generation : 0;
+	spin_unlock_irqrestore(&decouple_lock, flags);
+	return core ? take_back(core, generation) : -ENOENT;
 }
 
 static long detach(struct decouple_detach __user *user)
