@@ -77,8 +77,16 @@ retry:
 
 	fault = handle_mm_fault(vma, address, flags,
 				flags & FAULT_FLAG_USER ? current_pt_regs() : NULL);
-	if (fault_signal_pending(fault, current_pt_regs()))
-		return flags & FAULT_FLAG_USER ? 0 : SEGV_MAPERR;
+	/*
+	 * User code goes back to its loop for any signal and faults again. A
+	 * system call that reads or writes memory ends only if the thread dies.
+	 */
+	if (flags & FAULT_FLAG_USER) {
+		if (fault_signal_pending(fault, current_pt_regs()))
+			return 0;
+	} else if (fault & VM_FAULT_RETRY && fatal_signal_pending(current)) {
+		return SEGV_MAPERR;
+	}
 	if (fault & VM_FAULT_COMPLETED)
 		goto done;
 	if (fault & VM_FAULT_RETRY) {
