@@ -36,6 +36,8 @@ void mk_user_loop(void) __noreturn;
 void mk_user_segments(struct pt_regs *regs);
 /* The user context trapped: regs say why. Interrupts are on. */
 void mk_user_trap(struct pt_regs *regs);
+/* After #GP: was it an instruction that UMIP forbids, and was it emulated? */
+bool mk_emulate_umip(struct pt_regs *regs);
 void mk_do_syscall(struct pt_regs *regs);
 void mk_do_signal(struct pt_regs *regs);
 

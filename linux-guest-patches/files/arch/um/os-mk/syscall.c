@@ -3,15 +3,21 @@
 
 #include <linux/audit.h>
 #include <linux/nospec.h>
+#include <linux/prctl.h>
 #include <linux/ptrace.h>
 #include <linux/seccomp.h>
 #include <linux/sched.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
+#include <asm/mk.h>
 #include <asm/prctl.h>
 #include <asm/syscall.h>
 #include <asm/unistd.h>
 #include "os-mk.h"
+
+/* The last component that programs must ask for before they use it. */
+#define XFEATURE_XTILEDATA	18
+#define PKEY_RIGHTS		3
 
 static bool trace_enter(struct pt_regs *regs, unsigned long work)
 {
@@ -81,6 +87,20 @@ SYSCALL_DEFINE2(arch_prctl, int, option, unsigned long, arg)
 		return put_user(PT_REGS_REG(regs, FS_BASE), (unsigned long __user *)arg);
 	case ARCH_GET_GS:
 		return put_user(PT_REGS_REG(regs, GS_BASE), (unsigned long __user *)arg);
+	/* CPUID works and cannot be made to fault, as on many processors. */
+	case ARCH_GET_CPUID:
+		return 1;
+	case ARCH_SET_CPUID:
+		return -ENODEV;
+	/* No component has to be asked for: AMX is off. */
+	case ARCH_GET_XCOMP_SUPP:
+	case ARCH_GET_XCOMP_PERM:
+		return put_user(mk_boot->xcr0, (u64 __user *)arg);
+	case ARCH_REQ_XCOMP_PERM:
+		return arg > XFEATURE_XTILEDATA ? -EINVAL : -EOPNOTSUPP;
+	/* No shadow stack is in use. */
+	case ARCH_SHSTK_STATUS:
+		return put_user(0UL, (unsigned long __user *)arg);
 	default:
 		return -EINVAL;
 	}
@@ -93,4 +113,32 @@ SYSCALL_DEFINE6(mmap, unsigned long, addr, unsigned long, len,
 	if (off & ~PAGE_MASK)
 		return -EINVAL;
 	return ksys_mmap_pgoff(addr, len, prot, flags, fd, off >> PAGE_SHIFT);
+}
+
+int mk_get_tsc_mode(unsigned long address)
+{
+	return put_user(PR_TSC_ENABLE, (unsigned int __user *)address);
+}
+
+int mk_set_tsc_mode(unsigned int mode)
+{
+	return mode == PR_TSC_ENABLE ? 0 : -EINVAL;
+}
+
+/* No protection keys, as on a processor without them. */
+
+SYSCALL_DEFINE2(pkey_alloc, unsigned long, flags, unsigned long, init_val)
+{
+	return flags || init_val & ~PKEY_RIGHTS ? -EINVAL : -ENOSPC;
+}
+
+SYSCALL_DEFINE1(pkey_free, int, pkey)
+{
+	return -EINVAL;
+}
+
+SYSCALL_DEFINE4(pkey_mprotect, unsigned long, start, size_t, len,
+		unsigned long, prot, int, pkey)
+{
+	return pkey == -1 ? sys_mprotect(start, len, prot) : -EINVAL;
 }

@@ -248,6 +248,10 @@ void mk_user_trap(struct pt_regs *regs)
 	case X86_TRAP_AC:
 		send_fault(regs, SIGBUS, BUS_ADRALN, 0);
 		break;
+	case X86_TRAP_GP:
+		if (!mk_emulate_umip(regs))
+			send_fault(regs, SIGSEGV, SI_KERNEL, 0);
+		break;
 	case X86_TRAP_NP:
 	case X86_TRAP_SS:
 		send_fault(regs, SIGBUS, SI_KERNEL, 0);
@@ -259,7 +263,7 @@ void mk_user_trap(struct pt_regs *regs)
 		force_fatal_sig(SIGSEGV);
 		break;
 	default:
-		/* General protection and what only a broken program raises. */
+		/* What only a broken program raises. */
 		send_fault(regs, SIGSEGV, SI_KERNEL, 0);
 		break;
 	}

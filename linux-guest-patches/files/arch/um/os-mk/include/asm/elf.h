@@ -3,6 +3,7 @@
 #define __UM_ELF_H
 
 #include <asm/auxvec.h>
+#include <asm/hwcap2.h>
 #include <asm/page.h>
 #include <asm/ptrace.h>
 #include <asm/user.h>
@@ -52,6 +53,8 @@ typedef struct user_i387_struct elf_fpregset_t;
 
 extern unsigned long mk_hwcap;
 #define ELF_HWCAP	(mk_hwcap)
+/* RDFSBASE and its kin work: the microkernel requires them. */
+#define ELF_HWCAP2	HWCAP2_FSGSBASE
 
 #define SET_PERSONALITY(ex)	do { } while (0)
 

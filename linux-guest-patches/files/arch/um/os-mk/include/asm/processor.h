@@ -91,6 +91,12 @@ extern struct cpuinfo_um boot_cpu_data;
 #define current_cpu_data	boot_cpu_data
 #define cache_line_size()	(boot_cpu_data.cache_alignment)
 
+/* The TSC can always be read: PR_SET_TSC to SIGSEGV is refused. */
+int mk_get_tsc_mode(unsigned long address);
+int mk_set_tsc_mode(unsigned int mode);
+#define GET_TSC_CTL(address)	mk_get_tsc_mode(address)
+#define SET_TSC_CTL(mode)	mk_set_tsc_mode(mode)
+
 unsigned long __get_wchan(struct task_struct *p);
 
 #endif
