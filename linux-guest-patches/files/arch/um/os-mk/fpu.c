@@ -8,6 +8,7 @@
 #include <linux/init.h>
 #include <linux/irqflags.h>
 #include <linux/sched.h>
+#include <linux/spinlock.h>
 #include <asm/decouple.h>
 #include <asm/mk.h>
 #include "os-mk.h"
@@ -38,82 +39,121 @@ static int __init fpu_init(void)
 }
 early_initcall(fpu_init);
 
-static bool in_registers(struct task_struct *task)
+static void save_registers(struct mk_fpu *fpu)
 {
-	return task->thread.fpu.cpu == mk_cpu() && owner[mk_cpu()] == task;
+	if (mk_boot->xsave_bytes)
+		asm volatile("xsave64 (%0)"
+			     : : "r" (fpu->xsave), "a" (-1), "d" (-1) : "memory");
+	else
+		asm volatile("fxsave64 (%0)" : : "r" (fpu->xsave) : "memory");
 }
 
-/*
- * Also of a thread that is to be decoupled but has not gone over yet. For one
- * that has, xsave counts as saved, and nothing is done.
- */
+static void load_registers(struct mk_fpu *fpu)
+{
+	if (mk_boot->xsave_bytes)
+		asm volatile("xrstor64 (%0)"
+			     : : "r" (fpu->xsave), "a" (-1), "d" (-1) : "memory");
+	else
+		asm volatile("fxrstor64 (%0)" : : "r" (fpu->xsave) : "memory");
+}
+
+/* On its vCPU @task gives way to another thread. */
 void mk_fpu_switch_out(struct task_struct *task)
 {
 	struct mk_fpu *fpu = &task->thread.fpu;
 	unsigned long flags;
 
-	local_irq_save(flags);
-	if (in_registers(task) && !fpu->saved) {
-		if (mk_boot->xsave_bytes)
-			asm volatile("xsave64 (%0)"
-				     : : "r" (fpu->xsave), "a" (-1), "d" (-1) : "memory");
-		else
-			asm volatile("fxsave64 (%0)" : : "r" (fpu->xsave) : "memory");
-		fpu->saved = true;
-	}
-	local_irq_restore(flags);
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	if (fpu_switch_out(&fpu->where) == FPU_SAVE_VCPU)
+		save_registers(fpu);
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
 }
 
+/*
+ * A state in a vCPU's registers alone is that of current: others saved theirs
+ * when they gave way.
+ */
 void mk_fpu_save(struct task_struct *task)
 {
-	/* On a compute core it is in the thread's frame. */
-	if (!decouple_fpu_save(task))
-		mk_fpu_switch_out(task);
+	struct mk_fpu *fpu = &task->thread.fpu;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	switch (fpu_read(&fpu->where)) {
+	case FPU_SAVE_VCPU:
+		save_registers(fpu);
+		break;
+	case FPU_SAVE_CORE:
+		decouple_fetch_xstate(task);
+		break;
+	default:
+		break;
+	}
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
 }
 EXPORT_SYMBOL_GPL(mk_fpu_save);
 
-void mk_fpu_invalidate(struct task_struct *task)
+void mk_fpu_written(struct task_struct *task)
 {
-	task->thread.fpu.cpu = -1;
-	task->thread.fpu.saved = true;
-	task->thread.fpu.changed = true;
+	struct mk_fpu *fpu = &task->thread.fpu;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	fpu_written(&fpu->where);
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
 }
-EXPORT_SYMBOL_GPL(mk_fpu_invalidate);
 
 /* Before current's user context runs, with interrupts off. */
 void mk_fpu_load(void)
 {
 	struct mk_fpu *fpu = &current->thread.fpu;
+	int cpu = mk_cpu();
 
-	if (!in_registers(current)) {
-		if (mk_boot->xsave_bytes)
-			asm volatile("xrstor64 (%0)"
-				     : : "r" (fpu->xsave), "a" (-1), "d" (-1) : "memory");
-		else
-			asm volatile("fxrstor64 (%0)" : : "r" (fpu->xsave) : "memory");
-		fpu->cpu = mk_cpu();
-		owner[mk_cpu()] = current;
+	raw_spin_lock(&fpu->lock);
+	if (fpu_run_on_vcpu(&fpu->where, cpu, owner[cpu] == current) == FPU_LOAD) {
+		load_registers(fpu);
+		owner[cpu] = current;
 	}
-	fpu->saved = false;
+	raw_spin_unlock(&fpu->lock);
 }
 
-void mk_fpu_reset(struct task_struct *task)
+static void make_initial(u8 *state)
 {
-	u8 *state = task->thread.fpu.xsave;
-
 	/* An empty header: XRSTOR takes the initial state. */
 	memset(state, 0, MK_XSAVE_MAX);
 	*(u16 *)state = FCW_DEFAULT;
 	*(u32 *)(state + OFFSET_MXCSR) = MXCSR_DEFAULT;
 	*(u32 *)(state + OFFSET_MXCSR_MASK) = mxcsr_mask;
-	mk_fpu_invalidate(task);
 }
 
+void mk_fpu_reset(struct task_struct *task)
+{
+	struct mk_fpu *fpu = &task->thread.fpu;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	make_initial(fpu->xsave);
+	fpu_written(&fpu->where);
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
+}
+
+/* @to is new: nobody else knows it. */
 void mk_fpu_copy(struct task_struct *from, struct task_struct *to)
 {
 	mk_fpu_save(from);
 	memcpy(to->thread.fpu.xsave, from->thread.fpu.xsave, MK_XSAVE_MAX);
-	mk_fpu_invalidate(to);
+	fpu_written(&to->thread.fpu.where);
+}
+
+void mk_fpu_replace(struct task_struct *task, const u8 *state)
+{
+	struct mk_fpu *fpu = &task->thread.fpu;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	memcpy(fpu->xsave, state, MK_XSAVE_MAX);
+	fpu_written(&fpu->where);
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
 }
 
 void mk_fpu_forget(struct task_struct *task)
@@ -124,12 +164,18 @@ void mk_fpu_forget(struct task_struct *task)
 		cmpxchg(&owner[cpu], task, NULL);
 }
 
-void mk_fpu_sanitize(struct task_struct *task)
+bool mk_fpu_mxcsr_valid(u32 mxcsr)
 {
-	u8 *state = task->thread.fpu.xsave;
-	u64 *header = (u64 *)(state + OFFSET_HEADER);
+	return !(mxcsr & ~mxcsr_mask);
+}
 
-	*(u32 *)(state + OFFSET_MXCSR) &= mxcsr_mask;
-	header[0] &= mk_boot->xcr0;
-	memset(header + 1, 0, 56);
+bool mk_fpu_accepted(u8 *state)
+{
+	u64 *header = (u64 *)(state + OFFSET_HEADER);
+	u32 *mxcsr = (u32 *)(state + OFFSET_MXCSR);
+
+	if (!mk_fpu_mxcsr_valid(*mxcsr))
+		return false;
+	/* Standard form: no component that is off, and 16 bytes of zeros. */
+	return !(header[0] & ~mk_boot->xcr0) && !header[1] && !header[2];
 }

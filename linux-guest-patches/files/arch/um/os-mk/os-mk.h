@@ -60,8 +60,14 @@ void mk_fpu_switch_out(struct task_struct *task);
 void mk_fpu_reset(struct task_struct *task);
 void mk_fpu_copy(struct task_struct *from, struct task_struct *to);
 void mk_fpu_forget(struct task_struct *task);
-/* Clear what XRSTOR would refuse in a state that came from the user. */
-void mk_fpu_sanitize(struct task_struct *task);
+/* @task->thread.fpu.xsave was written in place: it is the newest now. */
+void mk_fpu_written(struct task_struct *task);
+/* MK_XSAVE_MAX bytes that XRSTOR accepts become the state of @task. */
+void mk_fpu_replace(struct task_struct *task, const u8 *state);
+/* Does XRSTOR accept @state, which came from the user (SDM volume 1, 13.8.1)? */
+bool mk_fpu_accepted(u8 *state);
+/* Has @mxcsr only bits that exist (SDM volume 1, 11.6.6)? */
+bool mk_fpu_mxcsr_valid(u32 mxcsr);
 
 /* The kernel cannot go on from here. */
 void mk_die(const char *what, struct pt_regs *regs);

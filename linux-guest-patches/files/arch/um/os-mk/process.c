@@ -85,6 +85,7 @@ int arch_dup_task_struct(struct task_struct *dst, struct task_struct *src)
 {
 	*dst = *src;
 	dst->thread.decoupled = NULL;
+	raw_spin_lock_init(&dst->thread.fpu.lock);
 	return 0;
 }
 

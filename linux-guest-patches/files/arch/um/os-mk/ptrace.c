@@ -7,6 +7,7 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task_stack.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <asm/mk.h>
 #include <asm/prctl.h>
@@ -18,7 +19,14 @@
 /* Flags that a tracer may set. */
 #define FLAG_MASK	0x54dd5UL
 
+/* In the legacy area, and the header behind it. */
+#define OFFSET_MXCSR	24
 #define OFFSET_SW	464
+#define OFFSET_HEADER	512
+#define MXCSR_DEFAULT	0x1f80
+#define XFEATURES_LEGACY	3
+/* x87, SSE, AVX */
+#define XFEATURES_MXCSR	7
 
 void user_enable_single_step(struct task_struct *child)
 {
@@ -109,20 +117,55 @@ static int xstate_get(struct task_struct *target, const struct user_regset *regs
 	return membuf_write(&to, xsave, mk_boot->xsave_bytes);
 }
 
-static int state_set(struct task_struct *target, const struct user_regset *regset,
-		     unsigned int pos, unsigned int count,
-		     const void *kbuf, const void __user *ubuf)
+/* The whole legacy state, whose reserved bits in MXCSR are zero. */
+static int fpregs_set(struct task_struct *target, const struct user_regset *regset,
+		      unsigned int pos, unsigned int count,
+		      const void *kbuf, const void __user *ubuf)
 {
+	u8 *state;
 	int err;
 
+	if (pos || count != sizeof(struct user_i387_struct))
+		return -EINVAL;
 	mk_fpu_save(target);
-	err = user_regset_copyin(&pos, &count, &kbuf, &ubuf, target->thread.fpu.xsave,
-				 0, regset->n * regset->size);
-	/* What was written of the legacy area is in use from now on. */
-	if (regset->core_note_type == NT_PRFPREG)
-		*(u64 *)(target->thread.fpu.xsave + sizeof(struct user_i387_struct)) |= 3;
-	mk_fpu_sanitize(target);
-	mk_fpu_invalidate(target);
+	state = kmemdup(target->thread.fpu.xsave, MK_XSAVE_MAX, GFP_KERNEL);
+	if (!state)
+		return -ENOMEM;
+	err = user_regset_copyin(&pos, &count, &kbuf, &ubuf, state, 0, -1);
+	if (!err && !mk_fpu_mxcsr_valid(*(u32 *)(state + OFFSET_MXCSR)))
+		err = -EINVAL;
+	if (!err) {
+		*(u64 *)(state + OFFSET_HEADER) |= XFEATURES_LEGACY;
+		mk_fpu_replace(target, state);
+	}
+	kfree(state);
+	return err;
+}
+
+/* A whole area in the standard form. */
+static int xstate_set(struct task_struct *target, const struct user_regset *regset,
+		      unsigned int pos, unsigned int count,
+		      const void *kbuf, const void __user *ubuf)
+{
+	u64 *header;
+	u8 *state;
+	int err;
+
+	if (pos || count != mk_boot->xsave_bytes)
+		return -EFAULT;
+	state = kzalloc(MK_XSAVE_MAX, GFP_KERNEL);
+	if (!state)
+		return -ENOMEM;
+	header = (u64 *)(state + OFFSET_HEADER);
+	err = user_regset_copyin(&pos, &count, &kbuf, &ubuf, state, 0, -1);
+	/* MXCSR belongs to what uses it; XRSTOR loads it whatever is used. */
+	if (!err && !(header[0] & XFEATURES_MXCSR))
+		*(u32 *)(state + OFFSET_MXCSR) = MXCSR_DEFAULT;
+	if (!err && (!mk_fpu_accepted(state) || memchr_inv(header + 1, 0, 56)))
+		err = -EINVAL;
+	if (!err)
+		mk_fpu_replace(target, state);
+	kfree(state);
 	return err;
 }
 
@@ -140,14 +183,14 @@ static struct user_regset regsets[] = {
 		.size		= sizeof(long),
 		.align		= sizeof(long),
 		.regset_get	= fpregs_get,
-		.set		= state_set,
+		.set		= fpregs_set,
 	}, {
 		.core_note_type	= NT_X86_XSTATE,
 		/* n is known at boot only */
 		.size		= sizeof(long),
 		.align		= sizeof(long),
 		.regset_get	= xstate_get,
-		.set		= state_set,
+		.set		= xstate_set,
 	},
 };
 

@@ -24,10 +24,14 @@ struct rt_sigframe {
 #define RED_ZONE	128
 #define EFLAGS_DF	0x400
 #define EFLAGS_TF	0x100
+#define EFLAGS_RF	0x10000
 /* Flags that a handler may change: arithmetic, DF, TF, RF, AC. */
 #define EFLAGS_FIX	0x50dd5UL
 /* Where software finds what is in the frame: sw_reserved of the FXSAVE area. */
 #define OFFSET_SW	464
+/* The header behind the legacy area; x87 and SSE, which that area holds. */
+#define XSTATE_HEADER	64
+#define XFEATURES_LEGACY	3
 
 static u32 xstate_size(void)
 {
@@ -59,34 +63,64 @@ static bool put_xstate(void __user *to)
 	       !put_user(FP_XSTATE_MAGIC2, (u32 __user *)(to + xstate_size()));
 }
 
+/*
+ * How much of the state at @from to take, and in @features which components of
+ * it: a frame that a program shortened, or knows less of, has the legacy state
+ * alone. 0 if @from cannot be read.
+ */
+static u32 frame_size(void __user *from, u64 *features)
+{
+	struct _fpx_sw_bytes sw;
+	u32 magic2;
+
+	*features = XFEATURES_LEGACY;
+	if (copy_from_user(&sw, from + OFFSET_SW, sizeof(sw)))
+		return 0;
+	if (!mk_boot->xsave_bytes || sw.magic1 != FP_XSTATE_MAGIC1 ||
+	    sw.xstate_size < sizeof(struct _fpstate) + XSTATE_HEADER ||
+	    sw.xstate_size > xstate_size() || sw.xstate_size > sw.extended_size)
+		return sizeof(struct _fpstate);
+	if (get_user(magic2, (u32 __user *)(from + sw.xstate_size)))
+		return 0;
+	if (magic2 != FP_XSTATE_MAGIC2)
+		return sizeof(struct _fpstate);
+	*features = sw.xfeatures;
+	return sw.xstate_size;
+}
+
+/*
+ * Reads straight into the thread's memory: that is the only place of its state
+ * from the reset on, and it does not run before the end. Where this fails it
+ * ends by SIGSEGV with the initial state, as on x86.
+ */
 static bool get_xstate(void __user *from)
 {
-	struct mk_fpu *fpu = &current->thread.fpu;
-	u32 size = sizeof(struct _fpstate), magic2;
-	struct _fpx_sw_bytes sw;
+	u8 *xsave = current->thread.fpu.xsave;
+	u64 *header = (u64 *)(xsave + sizeof(struct _fpstate));
+	u32 size, align;
+	u64 features;
 
-	if (!from) {
-		mk_fpu_reset(current);
-		return true;
-	}
-	if (copy_from_user(&sw, from + OFFSET_SW, sizeof(sw)))
-		return false;
-	/* A frame that a program shortened has only the legacy state. */
-	if (mk_boot->xsave_bytes && sw.magic1 == FP_XSTATE_MAGIC1 &&
-	    sw.xstate_size == xstate_size()) {
-		if (get_user(magic2, (u32 __user *)(from + xstate_size())))
-			return false;
-		if (magic2 == FP_XSTATE_MAGIC2)
-			size = xstate_size();
-	}
 	mk_fpu_reset(current);
-	if (copy_from_user(fpu->xsave, from, size))
-		return false;
+	if (!from)
+		return true;
+	size = frame_size(from, &features);
+	/* As XRSTOR and FXRSTOR want it. */
+	align = size == sizeof(struct _fpstate) ? 16 : 64;
+	if (!size || !IS_ALIGNED((unsigned long)from, align) ||
+	    copy_from_user(xsave, from, size))
+		goto bad;
 	if (size == sizeof(struct _fpstate))
-		*(u64 *)(fpu->xsave + size) = 3; /* x87 and SSE */
-	mk_fpu_sanitize(current);
-	mk_fpu_invalidate(current);
+		header[0] = features;
+	if (!mk_fpu_accepted(xsave))
+		goto bad;
+	/* The processor looks at the first three words of the header only. */
+	header[0] &= features;
+	memset(header + 3, 0, XSTATE_HEADER - 3 * sizeof(*header));
 	return true;
+
+bad:
+	mk_fpu_reset(current);
+	return false;
 }
 
 #define SIGCONTEXT_REGS(X)						\
@@ -115,7 +149,8 @@ static bool put_sigcontext(struct sigcontext __user *to, struct pt_regs *regs,
 	return !copy_to_user(to, &sc, sizeof(sc));
 }
 
-static bool get_sigcontext(struct sigcontext __user *from, struct pt_regs *regs)
+static bool get_sigcontext(struct sigcontext __user *from, struct pt_regs *regs,
+			   bool strict_ss)
 {
 	struct sigcontext sc;
 
@@ -123,6 +158,10 @@ static bool get_sigcontext(struct sigcontext __user *from, struct pt_regs *regs)
 	current->restart_block.fn = do_no_restart_syscall;
 
 	if (copy_from_user(&sc, from, sizeof(sc)))
+		return false;
+	/* Others than the flat segments would fault on the way to user mode. */
+	if ((sc.cs | 3) != PT_REGS_REG(regs, CS) ||
+	    (strict_ss && (sc.ss | 3) != PT_REGS_REG(regs, SS)))
 		return false;
 #define GET(reg, field) PT_REGS_REG(regs, reg) = sc.field;
 	SIGCONTEXT_REGS(GET)
@@ -138,18 +177,22 @@ static int setup_frame(struct ksignal *ksig, struct pt_regs *regs, sigset_t *set
 {
 	struct rt_sigframe __user *frame;
 	unsigned long sp, fp;
+	bool entering;
 
 	/* x86-64 always has a restorer. */
 	if (!(ksig->ka.sa.sa_flags & SA_RESTORER))
 		return -EFAULT;
 
-	sp = sigsp(PT_REGS_SP(regs) - RED_ZONE, ksig);
+	sp = PT_REGS_SP(regs) - RED_ZONE;
+	entering = ksig->ka.sa.sa_flags & SA_ONSTACK && !sas_ss_flags(sp);
+	sp = sigsp(sp, ksig);
 	fp = round_down(sp - xstate_size() - FP_XSTATE_MAGIC2_SIZE, 64);
 	/* A called function finds its stack 8 off a multiple of 16. */
 	frame = (void __user *)(round_down(fp - sizeof(*frame), 16) - 8);
 
-	/* The frame must not run out of the alternate stack. */
-	if (on_sig_stack(PT_REGS_SP(regs)) && !on_sig_stack((unsigned long)frame))
+	/* The frame must not run out of the alternate stack, new or in use. */
+	if ((entering || on_sig_stack(PT_REGS_SP(regs))) &&
+	    !__on_sig_stack((unsigned long)frame))
 		return -EFAULT;
 	if (!access_ok(frame, sp - (unsigned long)frame))
 		return -EFAULT;
@@ -173,7 +216,9 @@ static int setup_frame(struct ksignal *ksig, struct pt_regs *regs, sigset_t *set
 	PT_REGS_REG(regs, DI) = ksig->sig;
 	PT_REGS_REG(regs, SI) = (unsigned long)&frame->info;
 	PT_REGS_REG(regs, DX) = (unsigned long)&frame->uc;
-	PT_REGS_EFLAGS(regs) &= ~(EFLAGS_DF | EFLAGS_TF);
+	PT_REGS_EFLAGS(regs) &= ~(EFLAGS_DF | EFLAGS_RF | EFLAGS_TF);
+	/* A handler may rely on the control words that a program starts with. */
+	mk_fpu_reset(current);
 	return 0;
 }
 
@@ -239,13 +284,16 @@ SYSCALL_DEFINE0(rt_sigreturn)
 	struct pt_regs *regs = current_pt_regs();
 	struct rt_sigframe __user *frame =
 		(struct rt_sigframe __user *)(PT_REGS_SP(regs) - sizeof(long));
+	unsigned long flags;
 	sigset_t set;
 
 	if (!access_ok(frame, sizeof(*frame)) ||
+	    get_user(flags, &frame->uc.uc_flags) ||
 	    copy_from_user(&set, &frame->uc.uc_sigmask, sizeof(set)))
 		goto bad;
 	set_current_blocked(&set);
-	if (!get_sigcontext(&frame->uc.uc_mcontext, regs) ||
+	if (!get_sigcontext(&frame->uc.uc_mcontext, regs,
+			    flags & UC_STRICT_RESTORE_SS) ||
 	    restore_altstack(&frame->uc.uc_stack))
 		goto bad;
 	return PT_REGS_AX(regs);

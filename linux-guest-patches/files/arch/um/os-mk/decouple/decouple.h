@@ -67,7 +67,6 @@ struct decouple_core {
 	bool leave;		/* task was asked to leave */
 	struct decouple_file *reserved;
 
-	bool fpu_stale;		/* frame's extended state is newer */
 	u64 running_since;	/* TSC up to which task was charged, or 0 */
 	bool timer_due;		/* a CPU timer of task, or of its process */
 	u64 call;		/* system call of the last trap, or too large */

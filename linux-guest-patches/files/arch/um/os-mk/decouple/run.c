@@ -40,16 +40,17 @@ static void answer(struct decouple_core *core)
 }
 
 /*
- * The extended state stays in the core from trap to trap. Asked for, the core
- * writes it into the frame, which is trapped as before then; or idle, where
- * the thread was ended meanwhile, or is to give up the context (@detach).
+ * Speaks to a core that waits for an answer: it is to write its extended state
+ * into the frame, which is trapped as before then, or to give up the context,
+ * or both. (It is idle also where the thread was ended meanwhile.)
  */
-static void fetch_xstate(struct decouple_core *core, u64 detach)
+static void ask(struct decouple_core *core, u32 request)
 {
 	struct mk_decoupled_frame *frame = core->frame;
+	bool detach = request & MK_ANSWER_DETACH;
 	u32 state;
 
-	frame->answer = MK_ANSWER_SAVE | detach;
+	frame->answer = request;
 	answer(core);
 	do {
 		cpu_relax();
@@ -57,10 +58,31 @@ static void fetch_xstate(struct decouple_core *core, u64 detach)
 	} while (state != MK_FRAME_IDLE &&
 		 (detach || state != MK_FRAME_TRAPPED));
 
-	if (core->fpu_stale)
+	if (request & MK_ANSWER_SAVE)
 		memcpy(core->task->thread.fpu.xsave, frame->xsave,
 		       mk_boot->xsave_bytes);
-	core->fpu_stale = false;
+}
+
+/*
+ * With the lock of the state held. While it is on the core, t->thread.decoupled
+ * stays: decouple_take_away() needs that lock.
+ */
+void decouple_fetch_xstate(struct task_struct *t)
+{
+	ask(t->thread.decoupled, MK_ANSWER_SAVE);
+}
+
+static void take_context(struct decouple_core *core)
+{
+	struct mk_fpu *fpu = &core->task->thread.fpu;
+	u32 request = MK_ANSWER_DETACH;
+
+	raw_spin_lock(&fpu->lock);
+	if (fpu_leave_core(&fpu->where) == FPU_SAVE_CORE)
+		request |= MK_ANSWER_SAVE;
+	core->frame->item_count = 0;
+	ask(core, request);
+	raw_spin_unlock(&fpu->lock);
 }
 
 /**
@@ -76,9 +98,7 @@ void decouple_take_away(struct decouple_core *core)
 
 	lockdep_assert_held(&decouple_lock);
 	if (core->entered) {
-		core->frame->item_count = 0;
-		fetch_xstate(core, MK_ANSWER_DETACH);
-		mk_fpu_invalidate(task);
+		take_context(core);
 		atomic_dec(&task->mm->context.decoupled);
 	}
 	decouple_release(core);
@@ -95,21 +115,6 @@ void __decouple_leave_mm(struct task_struct *t)
 	if (t->thread.decoupled)
 		decouple_take_away(t->thread.decoupled);
 	spin_unlock_irqrestore(&decouple_lock, flags);
-}
-
-bool __decouple_fpu_save(struct task_struct *t)
-{
-	struct decouple_core *core;
-	unsigned long flags;
-	bool there;
-
-	spin_lock_irqsave(&decouple_lock, flags);
-	core = t->thread.decoupled;
-	there = core && core->entered;
-	if (there && core->fpu_stale)
-		fetch_xstate(core, 0);
-	spin_unlock_irqrestore(&decouple_lock, flags);
-	return there;
 }
 
 /* Does the core run @t's user code, while Linux's scheduler takes it to sleep? */
@@ -135,7 +140,6 @@ static bool go_over(struct decouple_core *core)
 	spin_lock_irqsave(&decouple_lock, flags);
 	mine = current->thread.decoupled == core;
 	if (mine) {
-		core->fpu_stale = false;
 		core->entered = true;
 		core->away = true;
 	}
@@ -144,9 +148,6 @@ static bool go_over(struct decouple_core *core)
 		return false;
 
 	atomic_inc(&current->mm->context.decoupled);
-	memcpy(core->frame->xsave, current->thread.fpu.xsave,
-	       mk_boot->xsave_bytes);
-	current->thread.fpu.changed = 0;
 	wake_up_all(&decouple_changed);
 	return true;
 }
@@ -174,8 +175,36 @@ static bool enter(struct decouple_core *core)
 	return entered || (mine && go_over(core));
 }
 
+/* Gives the core the extended state where it has an older one. */
+static enum fpu_todo give_xstate(struct mk_decoupled_frame *frame)
+{
+	struct mk_fpu *fpu = &current->thread.fpu;
+	enum fpu_todo todo;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	todo = fpu_run_on_core(&fpu->where);
+	if (todo == FPU_LOAD)
+		memcpy(frame->xsave, fpu->xsave, mk_boot->xsave_bytes);
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
+	frame->answer = todo == FPU_LOAD ? MK_ANSWER_XSTATE : 0;
+	return todo;
+}
+
+/* The core did not run current, and @todo came to nothing. */
+static void refused(enum fpu_todo todo)
+{
+	struct mk_fpu *fpu = &current->thread.fpu;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&fpu->lock, flags);
+	fpu_refused(&fpu->where, todo);
+	raw_spin_unlock_irqrestore(&fpu->lock, flags);
+}
+
 /* Fills the frame and lets the core go on. */
-static long resume(struct decouple_core *core, struct uml_pt_regs *regs)
+static long resume(struct decouple_core *core, struct uml_pt_regs *regs,
+		   enum fpu_todo *todo)
 {
 	struct mk_decoupled_frame *frame = core->frame;
 	unsigned long flags;
@@ -185,16 +214,7 @@ static long resume(struct decouple_core *core, struct uml_pt_regs *regs)
 	if (test_thread_flag(TIF_SINGLESTEP))
 		frame->frame.regs.rflags |= X86_EFLAGS_TF;
 
-	frame->answer = 0;
-	if (current->thread.fpu.changed) {
-		memcpy(frame->xsave, current->thread.fpu.xsave,
-		       mk_boot->xsave_bytes);
-		current->thread.fpu.changed = 0;
-		frame->answer = MK_ANSWER_XSTATE;
-	}
-
-	/* From here on the frame's extended state is the core's affair. */
-	core->fpu_stale = false;
+	*todo = give_xstate(frame);
 
 	if (READ_ONCE(frame->state) == MK_FRAME_IDLE) {
 		/* Map items go with answers only: they wait for the first. */
@@ -297,6 +317,8 @@ void decouple_run(struct uml_pt_regs *regs)
 {
 	struct decouple_core *core = READ_ONCE(current->thread.decoupled);
 	struct mk_decoupled_frame *frame;
+	enum fpu_todo todo;
+	unsigned long flags;
 	long err;
 
 	/* Not decoupled any more: as if nothing had happened. */
@@ -306,12 +328,15 @@ void decouple_run(struct uml_pt_regs *regs)
 	}
 
 	frame = core->frame;
-	err = resume(core, regs);
+	err = resume(core, regs, &todo);
 	if (err) {
 		pr_err("decouple: core %u does not run %s[%d]: %ld\n",
 		       core->number, current->comm, task_pid_nr(current), err);
+		refused(todo);
 		atomic_dec(&current->mm->context.decoupled);
-		WRITE_ONCE(core->entered, false);
+		spin_lock_irqsave(&decouple_lock, flags);
+		core->entered = false;
+		spin_unlock_irqrestore(&decouple_lock, flags);
 		decouple_charge_stop(core);
 		force_sig(SIGKILL);
 		regs->trapno = MK_TRAP_STOP;
@@ -320,7 +345,6 @@ void decouple_run(struct uml_pt_regs *regs)
 
 	wait_for_trap(core);
 
-	core->fpu_stale = true;
 	decouple_count_trap(core);
 
 	memcpy(regs->gp, &frame->frame.regs, sizeof(frame->frame.regs));
@@ -331,6 +355,8 @@ void decouple_run(struct uml_pt_regs *regs)
 	regs->error = frame->frame.error;
 	regs->address = frame->frame.address;
 	regs->is_user = 1;
+	if (regs->trapno == MK_TRAP_REFUSED)
+		refused(todo);
 	/* From here on others may take the context away. */
 	decouple_charge_stop(core);
 }

@@ -14,7 +14,8 @@ struct uml_pt_regs;
 
 void decouple_run(struct uml_pt_regs *regs);
 void __decouple_leave_mm(struct task_struct *t);
-bool __decouple_fpu_save(struct task_struct *t);
+/* Let the compute core of @t, which is in Linux, write its registers to memory. */
+void decouple_fetch_xstate(struct task_struct *t);
 bool __decouple_runs(struct task_struct *t);
 void __decouple_charge_group(struct task_struct *t);
 
@@ -30,13 +31,6 @@ extern unsigned int decouple_running;
 		if (unlikely(READ_ONCE((t)->thread.decoupled)))		\
 			__decouple_leave_mm(t);				\
 	} while (0)
-
-/*
- * Where the extended state of @t lives on a compute core, bring the copy in
- * @t->thread.fpu up to date and return true.
- */
-#define decouple_fpu_save(t)						\
-	(unlikely(READ_ONCE((t)->thread.decoupled)) && __decouple_fpu_save(t))
 
 /*
  * To the scheduler a decoupled thread sleeps while its core runs it. What
@@ -58,9 +52,12 @@ extern unsigned int decouple_running;
 #define decouple_active(t)		false
 #define arch_task_runs(t)		false
 #define decouple_leave_mm(t)		do { (void)(t); } while (0)
-#define decouple_fpu_save(t)		false
 
 static inline void decouple_run(struct uml_pt_regs *regs)
+{
+}
+
+static inline void decouple_fetch_xstate(struct task_struct *t)
 {
 }
 

@@ -77,9 +77,7 @@ unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 			   struct mk_map_item *items);
 void mk_inflight_publish(struct mk_inflight *fl);
 
-/* The extended state in task->thread.fpu.xsave is up to date after this. */
+/* The extended state in task->thread.fpu.xsave is the newest after this. */
 void mk_fpu_save(struct task_struct *task);
-/* task->thread.fpu.xsave was written: the registers are stale. */
-void mk_fpu_invalidate(struct task_struct *task);
 
 #endif

@@ -3,9 +3,11 @@
 #define __UM_PROCESSOR_H
 
 #include <linux/prefetch.h>
+#include <linux/spinlock_types_raw.h>
 #include <linux/types.h>
 #include <asm/cpufeatures.h>
 #include <asm/decouple.h>
+#include <asm/fpu-home.h>
 #include <asm/ptrace.h>
 
 struct task_struct;
@@ -13,14 +15,11 @@ struct task_struct;
 /* Largest extended state: what a decoupled thread's frame has room for. */
 #define MK_XSAVE_MAX	3072
 
+/* A state: what the lock guards. Whoever needs it newest asks asm/fpu-home.h. */
 struct mk_fpu {
 	u8	xsave[MK_XSAVE_MAX] __aligned(64);
-	/* xsave is as new as the registers of the vCPU that holds them. */
-	bool	saved;
-	/* xsave was changed since the frame of a decoupled thread had it. */
-	bool	changed;
-	/* vCPU whose registers held the state last. */
-	int	cpu;
+	struct fpu_where where;
+	raw_spinlock_t lock;
 };
 
 /* Address ranges to enter in the Task at the next resume. */
