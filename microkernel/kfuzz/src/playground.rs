@@ -182,7 +182,7 @@ core::arch::global_asm!(
     "iretq",
     // 14: segment registers
     ".balign 128",
-    "1: mov eax, 0x23",
+    "1: mov eax, 0x2b",
     "mov ds, eax",
     "mov es, eax",
     "mov fs, eax",

@@ -162,9 +162,9 @@ fn selectors() -> Outcome {
             // mov eax, selector; mov SEGMENT, ax; ud2
             let program = Program::start(&[0xb8, selector, 0, 0, 0, 0x8e, load, 0x0f, 0x0b])?;
             let [vector, error, _, rip] = program.fault()?;
-            // Null for DS and GS; else user data (0x20), and for DS and GS readable user code (0x28); SS needs RPL 3.
+            // Null for DS and GS; else user data (0x28), and for DS and GS readable user code (0x30); SS needs RPL 3.
             let null = selector < 4;
-            let good = if name == "ss" { selector == 0x23 } else { null || matches!(selector & 0xfc, 0x20 | 0x28) };
+            let good = if name == "ss" { selector == 0x2b } else { null || matches!(selector & 0xfc, 0x28 | 0x30) };
             if good {
                 equal(vector, INVALID_OPCODE)?;
             } else {
@@ -176,7 +176,7 @@ fn selectors() -> Outcome {
         begin_anew();
     }
     // Far jumps and calls to the kernel's code, data, the TSS, an LDT, and behind the table.
-    for selector in [0x08u8, 0x0b, 0x0c, 0x10, 0x23, 0x30, 0x33, 0x40, 0x7c] {
+    for selector in [0x08u8, 0x0b, 0x0c, 0x10, 0x2b, 0x40, 0x43, 0x50, 0x7c] {
         for transfer in [0x2c, 0x1c] {
             // jmp far [CODE + 16] or call far [CODE + 16]; at CODE + 8, UD2
             let mut code = [0u8; 22];
@@ -190,7 +190,7 @@ fn selectors() -> Outcome {
             equal(error, u64::from(selector & 0xfc))?;
             // To user code it works, so it was the selector. (Of the call, QEMU gets the push wrong.)
             if transfer == 0x2c {
-                code[20] = 0x2b;
+                code[20] = 0x33;
                 equal(Program::start(&code)?.fault()?[0], INVALID_OPCODE)?;
             }
         }
@@ -222,13 +222,13 @@ fn return_by(begin: &[u8], words: &[u64], instruction: [u8; 2]) -> Result<(Progr
     Ok((program, fault))
 }
 
-const USER_CODE: u64 = 0x2b;
-const USER_DATA: u64 = 0x23;
+const USER_CODE: u64 = 0x33;
+const USER_DATA: u64 = 0x2b;
 const STACK: u64 = DATA + 2048;
 
 fn far_returns() -> Outcome {
     // To the kernel's code and data, null, user data, the TSS, an LDT, and behind the table.
-    for selector in [0x08, 0x0b, 0x10, 0, 3, 0x23, 0x30, 0x33, 0x0c, 0x0f, 0x40, 0x7b] {
+    for selector in [0x08, 0x0b, 0x10, 0, 3, 0x2b, 0x40, 0x43, 0x0c, 0x0f, 0x50, 0x7b] {
         let (_, iret) = return_by(&[], &[USER_DATA, STACK, 2, selector, TARGET], IRET)?;
         let (_, retf) = return_by(&[], &[selector, TARGET], RETF)?;
         for [vector, error, _, rip] in [iret, retf] {

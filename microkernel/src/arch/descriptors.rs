@@ -7,9 +7,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::memory;
 
 pub const KERNEL_CODE: u16 = 0x08;
-/// SYSRET takes SS = this + 8 and CS = this + 16.
-pub const STAR_USER: u16 = 0x18;
-const TSS: u16 = 0x30;
+/// SYSRET takes SS = this + 8 and CS = this + 16: 0x2b and 0x33, the selectors that programs know from Linux on x86-64, and
+/// may load.
+pub const STAR_USER: u16 = 0x20;
+const TSS: u16 = 0x40;
+/// Entries of the GDT.
+const ENTRIES: usize = 10;
 
 /// The 64-bit TSS in 32-bit words, since its 64-bit fields are not aligned: RSP0 is words 1 and 2, IST1 to IST7 begin at
 /// word 9, the upper half of word 25 is the offset of the I/O map.
@@ -18,7 +21,7 @@ type TaskState = [u32; 26];
 /// A core's tables and its stacks for NMI, double fault and machine check. All-zero until `map_stacks`.
 #[repr(C, align(16))]
 pub struct Tables {
-    gdt: UnsafeCell<[u64; 8]>,
+    gdt: UnsafeCell<[u64; ENTRIES]>,
     tss: UnsafeCell<TaskState>,
     ist_stacks: [IstStack; memory::IST_STACKS as usize],
     /// Where these stacks begin, by their mappings above guards.
@@ -82,15 +85,17 @@ impl Tables {
             0x00af_9b00_0000_ffff,
             0x00cf_9300_0000_ffff,
             0,
-            0x00cf_f300_0000_ffff, // 0x20 user data
-            0x00af_fb00_0000_ffff, // 0x28 user code
+            0,
+            0x00cf_f300_0000_ffff, // 0x28 user data
+            0x00af_fb00_0000_ffff, // 0x30 user code
+            0,
             limit | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56,
             tss >> 32,
         ];
         // SAFETY: the tables live for ever in the Core; the selectors name the entries written here.
         unsafe {
             *self.gdt.get() = gdt;
-            let pointer = Pointer { limit: 63, base: self.gdt.get() as u64 };
+            let pointer = Pointer { limit: (ENTRIES * size_of::<u64>() - 1) as u16, base: self.gdt.get() as u64 };
             asm!("lgdt [{}]", in(reg) &pointer);
             asm!(
                 "push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",

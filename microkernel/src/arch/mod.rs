@@ -30,8 +30,8 @@ global_asm!(
 const FLAGS_USER: u32 = 0x0024_0dd5;
 
 /// CS and SS of user mode.
-pub const USER_CODE: u64 = 0x2b;
-pub const USER_DATA: u64 = 0x23;
+pub const USER_CODE: u64 = 0x33;
+pub const USER_DATA: u64 = 0x2b;
 
 unsafe extern "C" {
     fn return_to_user() -> !;

@@ -203,10 +203,10 @@ return_to_user:
     jnz 3f                          # not in the lower half: see below
 2:  and r11d, {flags_user}
     or r11d, 0x202
-    push 0x23
+    push 0x2b
     push qword ptr [rdx + REGS_RSP]
     push r11
-    push 0x2b
+    push 0x33
     push rcx
     mov rsp, rdx
     pop r15
