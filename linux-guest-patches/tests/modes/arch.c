@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 
 #define ARCH_GET_CPUID		0x1011
 #define ARCH_SET_CPUID		0x1012
@@ -17,10 +18,12 @@
 
 static sigjmp_buf jump;
 static siginfo_t fault;
+static volatile unsigned long fault_error;
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
 	fault = *info;
+	fault_error = ((ucontext_t *)context)->uc_mcontext.gregs[REG_ERR];
 	siglongjmp(jump, 1);
 }
 
@@ -109,9 +112,31 @@ static void test_calls(void)
 	EXPECT(syscall(SYS_pkey_free, 15) == -1 && errno == EINVAL, "pkey_free: %s", strerror(errno));
 }
 
+/* A fault does not tell what the kernels have mapped. */
+static void test_beyond(void)
+{
+	static const unsigned long beyond[] = {
+		0xffffffff81000000, 0xffff800000000000, 0xffff888000000000, 0xffffffffffffe000
+	};
+	struct sigaction sa = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	volatile unsigned int i;
+
+	sigaction(SIGSEGV, &sa, NULL);
+	for (i = 0; i < sizeof(beyond) / sizeof(*beyond); i++) {
+		if (!sigsetjmp(jump, 1)) {
+			*(volatile char *)beyond[i];
+			EXPECT(0, "a read of %lx passed", beyond[i]);
+		}
+		EXPECT(fault.si_code == SEGV_MAPERR && fault_error == 5,
+		       "a read of %lx: code %d, error %lx", beyond[i], fault.si_code, fault_error);
+	}
+	signal(SIGSEGV, SIG_DFL);
+}
+
 int main(void)
 {
 	test_umip();
+	test_beyond();
 	test_calls();
 	return wrong;
 }

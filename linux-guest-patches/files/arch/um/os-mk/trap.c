@@ -13,6 +13,7 @@
 #include "os-mk.h"
 
 /* Error code of a page fault (SDM volume 3, 4.7). */
+#define PF_PROT		1
 #define PF_WRITE	2
 #define PF_INSTR	16
 
@@ -135,6 +136,9 @@ static void send_fault(struct pt_regs *regs, int sig, int code, unsigned long ad
 	thread->trapno = regs->regs.trapno;
 	thread->error = regs->regs.error;
 	thread->address = regs->regs.address;
+	/* What is mapped beyond the user's half is nobody's business. */
+	if (thread->trapno == X86_TRAP_PF && thread->address >= TASK_SIZE_MAX)
+		thread->error |= PF_PROT;
 	if (sig != SIGTRAP)
 		report_fault(regs, sig);
 	if (code == SI_KERNEL)
