@@ -14,7 +14,7 @@ use kcore::memory_map::Ram;
 
 use crate::arch::memory::{self, to_virtual};
 use crate::arch::{self, apic, core_count, ioapic, loader, serial, smp, time};
-use crate::object::{CSpace, Cpu, Header, Kind, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
+use crate::object::{CSpace, Cpu, Header, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
 use crate::{klog, log, panic, sched, trace};
 
 /// Memory for objects that the kernel itself makes: root task's objects, device Ranges, IrqHandlers.
@@ -57,6 +57,7 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     serial::init();
     klog!("Tacet microkernel {}", env!("CARGO_PKG_VERSION"));
     memory::init();
+    kobj::platform::set_window(to_virtual(0));
     let mut boot = loader::read(magic, info);
     *RAM.lock() = boot.ram.clone();
     trace::init(boot.command_line);
@@ -109,9 +110,8 @@ pub fn has_word(cmdline: &[u8], word: &[u8]) -> bool {
 fn make_reserve(boot: &mut loader::BootInfo) {
     let at = boot.free.take(RESERVE_BYTES + 4096).expect("not enough memory for the kernel's reserve");
     // SAFETY: just taken.
-    let reserve = unsafe {
-        Ref::new(to_virtual(at), Untyped::new_boot(Header::new(Kind::Untyped, None), at + 4096, RESERVE_BYTES))
-    };
+    let reserve =
+        unsafe { Ref::new(to_virtual(at), Untyped::new_boot(Header::new::<Untyped>(None), at + 4096, RESERVE_BYTES)) };
     RESERVE.store(reserve.into_raw().cast_mut(), Ordering::Release);
 }
 

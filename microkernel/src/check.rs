@@ -9,19 +9,14 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kcore::check::PRIVATE;
 use kcore::paging::{Met, USER};
+use kobj::check::Entry;
+pub use kobj::check::{Audit, Use};
 
 use crate::arch::memory::to_physical;
 use crate::arch::{self, Core, core_at, core_count};
-use crate::object::{Header, Kind, Object, Ref, State, Task, Thread, ThreadKind, Untyped};
+use crate::object::{Kind, Object, Ref, State, Task, Thread, ThreadKind, Untyped};
 use crate::sync::SpinLock;
-use crate::{boot, sched, shootdown};
-
-const MAX_OBJECTS: usize = 1 << 15;
-const BUCKETS: usize = 2 * MAX_OBJECTS;
-/// Physical memory whose pages are followed: 1 GiB.
-const MAX_PAGES: usize = 1 << 18;
-/// Ranges that own no pages: device memory, the boot archive.
-const MAX_FOREIGN: usize = 256;
+use crate::{boot, holds, sched, shootdown};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
@@ -61,74 +56,21 @@ pub fn run(list: bool) -> [u64; 2] {
     seen
 }
 
-#[derive(Clone, Copy)]
-struct Entry {
-    object: *const Header,
-    references: u32,
-    caps: u32,
-    /// Queues that hold the thread.
-    queued: u32,
-    /// Pages of this Untyped that objects own.
-    paid: u64,
-    /// It is in a list of objects that are ending.
-    ending: bool,
-    /// Threads wait at it though it is deleted, which is for its end to mend.
-    awaited: bool,
+static AUDIT: SpinLock<Audit> = SpinLock::new(Audit::new());
+
+/// What the kernel makes of what was gathered.
+trait Judge {
+    fn everything(&mut self) -> [u64; 2];
+    fn list(&self);
+    fn core(&mut self, core: &Core);
+    fn judge(&self, entry: Entry, reserve: &Ref<Untyped>);
+    fn judge_thread(&self, thread: &Thread, queued: u32);
+    fn judge_task(&self, task: &Task);
 }
 
-const NO_ENTRY: Entry =
-    Entry { object: core::ptr::null(), references: 0, caps: 0, queued: 0, paid: 0, ending: false, awaited: false };
-
-/// What a page is used for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Use {
-    Nothing,
-    Kernel,
-    Range,
-    Free,
-}
-
-pub struct Audit {
-    entries: [Entry; MAX_OBJECTS],
-    count: usize,
-    /// Index into `entries` plus one, by hash of the address.
-    buckets: [u16; BUCKETS],
-    pages: [Use; MAX_PAGES],
-    foreign: [(u64, u64); MAX_FOREIGN],
-    foreign_count: usize,
-    caps: u64,
-}
-
-// SAFETY: raw pointers to objects, followed only while every other core stands still.
-unsafe impl Send for Audit {}
-
-static AUDIT: SpinLock<Audit> = SpinLock::new(Audit {
-    entries: [NO_ENTRY; MAX_OBJECTS],
-    count: 0,
-    buckets: [0; BUCKETS],
-    pages: [Use::Nothing; MAX_PAGES],
-    foreign: [(0, 0); MAX_FOREIGN],
-    foreign_count: 0,
-    caps: 0,
-});
-
-/// Panic unless a condition holds, naming the object.
-#[macro_export]
-macro_rules! holds {
-    ($object:expr, $condition:expr, $($why:tt)+) => {
-        if !$condition {
-            let header = $crate::object::Object::header($object);
-            panic!("self-check: {:?} {} at {:p}: {}", header.kind(), header.name(), header, format_args!($($why)+));
-        }
-    };
-}
-
-impl Audit {
+impl Judge for Audit {
     fn everything(&mut self) -> [u64; 2] {
-        self.buckets.fill(0);
-        self.pages.fill(Use::Nothing);
-        (self.count, self.foreign_count, self.caps) = (0, 0, 0);
+        self.clear();
         let reserve = boot::reserve().expect("made at boot");
         self.reference(reserve);
         for core in (0..core_count()).filter_map(core_at) {
@@ -216,92 +158,6 @@ impl Audit {
         }
     }
 
-    /// The entry of an object, made where it is new.
-    fn entry(&mut self, object: *const Header) -> &mut Entry {
-        let mut bucket = (object as usize >> 12).wrapping_mul(0x9e37_79b1) % BUCKETS;
-        loop {
-            match self.buckets[bucket] {
-                0 => break,
-                i if self.entries[usize::from(i) - 1].object == object => return &mut self.entries[usize::from(i) - 1],
-                _ => bucket = (bucket + 1) % BUCKETS,
-            }
-        }
-        assert!(self.count < MAX_OBJECTS, "self-check: more than {MAX_OBJECTS} objects");
-        self.entries[self.count] = Entry { object, ..NO_ENTRY };
-        self.count += 1;
-        self.buckets[bucket] = self.count as u16;
-        &mut self.entries[self.count - 1]
-    }
-
-    /// An object that is there, by a pointer that is not counted.
-    pub fn meet<T: Object>(&mut self, object: &T) {
-        self.entry((&raw const *object).cast());
-    }
-
-    /// A counted pointer.
-    pub fn reference<T: Object>(&mut self, to: &Ref<T>) {
-        self.reference_to(&**to);
-    }
-
-    /// A counted pointer that is not held as a `Ref`.
-    pub fn reference_to<T: Object>(&mut self, to: &T) {
-        self.entry((&raw const *to).cast()).references += 1;
-    }
-
-    /// A capability, which is a counted pointer too.
-    pub fn capability(&mut self, to: &Ref<Header>) {
-        self.caps += 1;
-        let entry = self.entry(&raw const **to);
-        entry.caps += 1;
-        entry.references += 1;
-    }
-
-    /// An object that is ending: orphaned, and counted by the list that it is in; or without references.
-    pub fn ending(&mut self, object: &Header) {
-        let entry = self.entry(object);
-        entry.references += object.counts().0.min(1);
-        entry.ending = true;
-    }
-
-    /// Threads wait at a deleted object.
-    pub fn awaited_in_vain(&mut self, object: &Header) {
-        self.entry(object).awaited = true;
-    }
-
-    /// A thread in a queue, in the state that this queue is for.
-    pub fn queued(&mut self, thread: &Thread, state: State) {
-        self.reference_to(thread);
-        holds!(thread.header(), thread.state() == state, "queued as {state:?}, but its state is {:?}", thread.state());
-        self.entry((&raw const *thread).cast()).queued += 1;
-    }
-
-    /// `object` owns pages that its payer paid for.
-    pub fn own(&mut self, object: &Header, physical: u64, pages: u64, usage: Use) {
-        let payer = object.payer().expect("only objects with a payer own pages");
-        holds!(object, payer.has_given_out(physical, pages), "pages at {physical:#x} are not its payer's");
-        self.entry((&raw const **payer).cast()).paid += pages;
-        // A child Untyped's own pages are marked by what they are used for.
-        if usage != Use::Nothing {
-            self.mark(object, physical, pages, usage);
-        }
-    }
-
-    /// Pages have one use.
-    pub fn mark(&mut self, object: &Header, physical: u64, pages: u64, usage: Use) {
-        for page in (physical >> 12)..(physical >> 12) + pages {
-            let slot = self.pages.get_mut(page as usize).expect("self-check: memory beyond 1 GiB");
-            holds!(object, *slot == Use::Nothing, "page {:#x} has two owners", page << 12);
-            *slot = usage;
-        }
-    }
-
-    /// Memory of a Range without a payer's pages behind it.
-    pub fn foreign(&mut self, base: u64, bytes: u64) {
-        assert!(self.foreign_count < MAX_FOREIGN, "self-check: more than {MAX_FOREIGN} device Ranges");
-        self.foreign[self.foreign_count] = (base, base + bytes);
-        self.foreign_count += 1;
-    }
-
     /// What an object must be now that everything has been seen.
     fn judge(&self, entry: Entry, reserve: &Ref<Untyped>) {
         // SAFETY: see `everything`.
@@ -375,10 +231,9 @@ impl Audit {
             let Met::Page { address, physical, bytes, flags } = met else { return };
             holds!(task.header(), flags & USER != 0, "{address:#x} is mapped for the kernel");
             let owned = |page: u64| self.pages.get((page >> 12) as usize) == Some(&Use::Range);
-            let foreign = self.foreign[..self.foreign_count]
-                .iter()
-                .any(|&(start, end)| physical >= start && physical + bytes <= end);
-            let mapped = foreign || boot::is_reserve(physical) || (physical..physical + bytes).step_by(4096).all(owned);
+            let mapped = self.is_foreign(physical, bytes)
+                || boot::is_reserve(physical)
+                || (physical..physical + bytes).step_by(4096).all(owned);
             holds!(task.header(), mapped, "{address:#x} is mapped to {physical:#x}, which is no Range's");
         });
         for core in (0..core_count()).filter_map(core_at) {

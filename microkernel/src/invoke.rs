@@ -8,7 +8,7 @@ mod thread;
 
 use abi::{Error, Regs};
 
-use crate::arch::{core_at, ioapic, memory};
+use crate::arch::{core_at, core_count, ioapic, memory};
 use crate::object::{
     CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Machine, Notification, Object,
     Parent, Range, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
@@ -19,7 +19,7 @@ use crate::{boot, log, panic};
 const IRQ_LEVEL: u64 = 1;
 const IRQ_LOW: u64 = 2;
 
-/// Revocation steps of one system call.
+/// Revocation steps of one system call, at least; see [`CSpace::revoke_some`].
 const REVOKE_STEPS: usize = 64;
 
 /// Why a method was refused: the error, and the argument that it is about (`NO_ARGUMENT`: none of them).
@@ -157,7 +157,7 @@ fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Refusal> {
         abi::CSPACE_MOVE => space.move_within(a, b).map_err(of_copy)?,
         abi::CSPACE_DELETE => space.delete(a).argument(0)?,
         abi::CSPACE_REVOKE => {
-            if !space.revoke_some(a, REVOKE_STEPS).argument(0)? {
+            if !space.revoke_some(a, REVOKE_STEPS.max(4 * core_count())).argument(0)? {
                 return Err(Error::Cancelled.into()); // more to do; interrupts had their turn
             }
         }

@@ -50,13 +50,35 @@ mod signal;
 #[cfg(target_os = "none")]
 mod storm;
 #[cfg(target_os = "none")]
-mod sync;
-#[cfg(target_os = "none")]
 mod syscall;
 #[cfg(target_os = "none")]
 mod trace;
 #[cfg(target_os = "none")]
 mod vcpu;
+
+#[cfg(all(target_os = "none", feature = "check"))]
+use kobj::holds;
+#[cfg(target_os = "none")]
+use kobj::sync;
+
+/// What the object layer asks of this machine.
+#[cfg(target_os = "none")]
+struct Platform;
+
+#[cfg(target_os = "none")]
+impl kobj::platform::Platform for Platform {
+    fn spin() {
+        shootdown::serve(arch::core());
+        core::hint::spin_loop();
+    }
+
+    fn work() -> &'static kobj::Work {
+        &arch::core().work
+    }
+}
+
+#[cfg(target_os = "none")]
+kobj::platform!(Platform);
 
 #[cfg(not(target_os = "none"))]
 fn main() {

@@ -5,7 +5,8 @@ use core::cell::Cell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::object::destroy::Work;
+use kobj::Work;
+
 use crate::object::{IrqHandler, Ref, Task, Thread};
 use crate::sched::RunQueue;
 use crate::storm::Storm;

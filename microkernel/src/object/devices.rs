@@ -104,6 +104,11 @@ unsafe impl Object for IrqHandler {
         drop(target);
         true
     }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
+    }
 }
 
 impl IrqHandler {
@@ -161,7 +166,7 @@ impl Target {
 
 #[cfg(feature = "check")]
 impl IrqHandler {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         if let Some(target) = self.target.lock().as_ref() {
             target.audit(audit);
         }

@@ -134,7 +134,7 @@ impl Queue {
         let mut priority = u8::MAX;
         // SAFETY: threads in the queue are counted by it.
         while let Some(thread) = unsafe { at.as_ref() } {
-            audit.queued(thread, state);
+            audit.queued(thread, thread.state(), state);
             crate::holds!(thread.header(), thread.links.previous.get() == previous, "its queue is broken");
             crate::holds!(thread.header(), thread.priority() <= priority, "queued before a thread of lower priority");
             each(thread);
@@ -180,6 +180,11 @@ unsafe impl Object for Endpoint {
         };
         end_waits(next)
     }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
+    }
 }
 
 impl Endpoint {
@@ -190,7 +195,7 @@ impl Endpoint {
 
 #[cfg(feature = "check")]
 impl Endpoint {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         use crate::holds;
         let waiters = self.waiters.lock();
         let mut count = [0; 2];
@@ -231,6 +236,11 @@ unsafe impl Object for Reply {
             caller.fail(Error::Deleted);
         }
         true
+    }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
     }
 }
 
@@ -273,9 +283,9 @@ impl Reply {
 
 #[cfg(feature = "check")]
 impl Reply {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         if let Some(caller) = self.caller.lock().as_ref() {
-            audit.queued(caller, State::WaitReply);
+            audit.queued(&**caller, caller.state(), State::WaitReply);
             crate::holds!(caller.header(), caller.waits_at(&self.header), "bound to a Reply that it does not wait at");
             crate::holds!(&self.header, self.header.counts().1 > 0, "deleted, but {} waits", caller.name());
         }
@@ -297,6 +307,11 @@ unsafe impl Object for Notification {
     fn orphaned(&self) -> bool {
         end_waits(|| self.waiters.lock().pop())
     }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
+    }
 }
 
 impl Notification {
@@ -304,17 +319,18 @@ impl Notification {
         Self { header, word: AtomicU64::new(0), waiters: SpinLock::new(Queue::new()) }
     }
 
-    /// OR in bits; one waiter gets all that have gathered.
+    /// A waiter gets the bits; without one they gather. (The word is empty while somebody waits, and stays so: the bits do
+    /// not pass through it, where `take`, which does not ask for the lock, could be first.)
     pub fn signal(&self, bits: u64) {
         let mut waiters = self.waiters.lock();
-        self.word.fetch_or(bits, Ordering::Release);
-        if let Some(thread) = waiters.pop() {
-            let word = self.word.swap(0, Ordering::Acquire);
-            drop(waiters);
-            *thread.waiting.lock() = super::Waiting::Nothing;
-            thread.set_result(0, word, 0);
-            sched::wake(thread);
-        }
+        let Some(thread) = waiters.pop() else {
+            self.word.fetch_or(bits, Ordering::Release);
+            return;
+        };
+        drop(waiters);
+        *thread.waiting.lock() = super::Waiting::Nothing;
+        thread.set_result(0, bits, 0);
+        sched::wake(thread);
     }
 
     /// OR in bits, unless somebody waits for them; false then.
@@ -353,7 +369,7 @@ impl Notification {
 
 #[cfg(feature = "check")]
 impl Notification {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         use crate::holds;
         let mut count = 0;
         self.waiters.lock().audit(audit, State::WaitNotification, |thread| {

@@ -5,8 +5,7 @@ use core::ops::Range as Span;
 use abi::Error;
 
 use super::task::Sweep;
-use super::untyped::Pages;
-use super::{Header, Kind, Object, Ref, Untyped};
+use super::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
 use crate::arch::memory::to_virtual;
 
 #[repr(C)]
@@ -16,42 +15,56 @@ pub struct Range {
     bytes: u64,
     device: bool,
     /// The payer's pages, while they are not given back; `None` where the memory is not the payer's.
-    owned: Option<Span<u64>>,
+    owned: Remains<Option<Span<u64>>>,
     /// Takes the mappings away in the end.
-    sweep: Sweep,
+    sweep: Remains<Sweep>,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Range only.
 unsafe impl Object for Range {
     const KIND: Kind = Kind::Range;
 
-    fn dismantle(&mut self) -> bool {
-        if !self.sweep.step(&(self.base..self.base + self.bytes)) {
+    fn dismantle(&self) -> bool {
+        // SAFETY: the one place that uses them, in `dismantle`.
+        let (sweep, owned) = unsafe { (self.sweep.get(), self.owned.get()) };
+        if !sweep.step(&(self.base..self.base + self.bytes)) {
             return false;
         }
-        match (self.header.payer(), &mut self.owned) {
+        match (self.header.payer(), owned) {
             (Some(payer), Some(owned)) => payer.free_some(owned),
             _ => true,
         }
+    }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
     }
 }
 
 impl Range {
     /// Device memory.
     pub fn new_device(header: Header, base: u64, bytes: u64) -> Self {
-        Self { header, base, bytes, device: true, owned: None, sweep: Sweep::Begin }
+        Self { header, base, bytes, device: true, owned: Remains::new(None), sweep: Remains::new(Sweep::Begin) }
     }
 
     /// RAM that is not an Untyped's: the boot archive.
     pub fn new_borrowed(header: Header, base: u64, bytes: u64) -> Self {
-        Self { header, base, bytes, device: false, owned: None, sweep: Sweep::Begin }
+        Self { header, base, bytes, device: false, owned: Remains::new(None), sweep: Remains::new(Sweep::Begin) }
     }
 
     /// Allocate zeroed RAM.
     pub fn create(payer: &Ref<Untyped>, pages: u64) -> Result<Ref<Range>, Error> {
-        super::create_with(payer, Pages::wiped(pages), |header, base| {
+        create_with(payer, Pages::wiped(pages), |header, base| {
             let bytes = pages * 4096;
-            Range { header, base, bytes, device: false, owned: Some(base..base + bytes), sweep: Sweep::Begin }
+            Range {
+                header,
+                base,
+                bytes,
+                device: false,
+                owned: Remains::new(Some(base..base + bytes)),
+                sweep: Remains::new(Sweep::Begin),
+            }
         })
     }
 
@@ -84,15 +97,17 @@ impl Range {
 
 #[cfg(feature = "check")]
 impl Range {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
-        match &self.owned {
+    fn tell(&self, audit: &mut crate::check::Audit) {
+        // SAFETY: nothing changes during a check.
+        let (sweep, owned) = unsafe { (self.sweep.look(), self.owned.look()) };
+        match owned {
             None => audit.foreign(self.base, self.bytes),
             Some(owned) if owned.is_empty() => {}
             Some(owned) => {
                 audit.own(&self.header, owned.start, (owned.end - owned.start) / 4096, crate::check::Use::Range)
             }
         }
-        if let Sweep::At(task, _) = &self.sweep {
+        if let Sweep::At(task, _) = sweep {
             audit.reference(task);
         }
     }

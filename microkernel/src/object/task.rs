@@ -7,8 +7,7 @@ use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
 use kcore::handshake::Presence;
 use kcore::paging;
 
-use super::untyped::Pages;
-use super::{Header, Kind, Object, Range, Ref, Untyped};
+use super::{Header, Kind, Object, Pages, Range, Ref, Remains, Untyped, create_with};
 use crate::arch::memory;
 use crate::shootdown;
 use crate::sync::SpinLock;
@@ -20,7 +19,7 @@ pub struct Task {
     /// Neighbours in the list of all Tasks; they belong to the list's lock.
     older: Cell<*const Task>,
     newer: Cell<*const Task>,
-    listed: bool,
+    listed: Remains<bool>,
     tables: SpinLock<()>,
     pub presence: Presence,
 }
@@ -34,13 +33,19 @@ unsafe impl Object for Task {
         true
     }
 
-    fn dismantle(&mut self) -> bool {
+    fn dismantle(&self) -> bool {
         // Cores hold a reference while the Task is in their CR3: none has it now.
         debug_assert!(self.presence.active() == 0);
-        if core::mem::take(&mut self.listed) {
+        // SAFETY: the one place that uses it, in `dismantle`.
+        if core::mem::take(unsafe { self.listed.get() }) {
             self.unlist();
         }
         paging::free_user_tables(&mut Tables(self), self.root, TABLES_OF_STEP)
+    }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
     }
 }
 
@@ -133,14 +138,14 @@ impl paging::Tables for Tables<'_> {
 
 impl Task {
     pub fn create(payer: &Ref<Untyped>) -> Result<Ref<Task>, Error> {
-        let task = super::create_with(payer, Pages::wiped(1), |header, root| {
+        let task = create_with(payer, Pages::wiped(1), |header, root| {
             memory::share_kernel_half(root);
             Task {
                 header,
                 root,
                 older: Cell::new(null()),
                 newer: Cell::new(null()),
-                listed: true,
+                listed: Remains::new(true),
                 tables: SpinLock::new(()),
                 presence: Presence::new(),
             }
@@ -232,7 +237,7 @@ impl Task {
         paging::walk(&Tables(self), self.root, &mut visit);
     }
 
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         use crate::check::Use;
         audit.own(&self.header, self.root, 1, Use::Kernel);
         self.walk(|met| {

@@ -8,7 +8,8 @@ use kcore::handshake::{self, Signalled, State, StateWord};
 
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
-use super::destroy::Ending;
+use kobj::Ending;
+
 use super::{
     CSpace, Endpoint, Header, Kind as ObjectKind, Lease, Notification, Object, Parent, Range, Ref, Reply, Target, Task,
 };
@@ -59,7 +60,7 @@ impl Waiting {
     ///
     /// # Safety
     /// It is a `Receive` with a Reply.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn take_receive(&mut self) -> Ref<Reply> {
         match core::mem::take(self) {
             Self::Receive { reply: Some(reply), .. } => reply,
@@ -72,7 +73,7 @@ impl Waiting {
     ///
     /// # Safety
     /// It is a `Reply`.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn take_reply(&mut self) -> Ref<Reply> {
         match core::mem::take(self) {
             Self::Reply { reply } => reply,
@@ -183,9 +184,18 @@ unsafe impl Object for Thread {
         true
     }
 
-    fn dismantle(&mut self) -> bool {
+    fn dismantle(&self) -> bool {
         self.lease.give_up();
         true
+    }
+
+    fn lease_ended(&self) {
+        self.end();
+    }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
     }
 }
 
@@ -230,7 +240,7 @@ impl Thread {
         }
     }
 
-    pub fn name(&self) -> super::Name {
+    pub fn name(&self) -> kobj::Name {
         self.header.name()
     }
 
@@ -594,7 +604,7 @@ impl Thread {
         core::ptr::eq(at, object)
     }
 
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         fn fixed<T: Object>(audit: &mut crate::check::Audit, object: &Fixed<T>) {
             if let Some(object) = object.get() {
                 audit.reference_to(object);

@@ -8,14 +8,13 @@
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ops::Range as Span;
-use core::ptr::{null, null_mut};
+use core::ptr::{NonNull, null, null_mut};
 
 use abi::Error;
 
-use super::untyped::Pages;
-use super::{Header, Kind, Object, Ref, Thread, Untyped};
-use crate::arch::memory::to_virtual;
-use crate::sync::{Guard, SpinLock};
+use crate::platform::to_virtual;
+use crate::sync::{FairLock, Guard, SpinLock};
+use crate::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
 
 /// What a look-up gives, all of it at once: the object (counted) and what the capability allows.
 pub struct Capability<T: Object = Header> {
@@ -104,35 +103,43 @@ pub struct CSpace {
     slots: *mut Slot,
     count: u64,
     /// The pages of the slots, while they are not given back.
-    pages: Span<u64>,
+    pages: Remains<Span<u64>>,
     /// In the end: the next slot to empty.
-    next: u64,
+    next: Remains<u64>,
 }
 
 // SAFETY: repr(C), header first, made with Kind::CSpace only.
 unsafe impl Object for CSpace {
     const KIND: Kind = Kind::CSpace;
 
-    fn dismantle(&mut self) -> bool {
-        if self.next < self.count {
-            let slots = self.next..self.count.min(self.next + SLOTS_OF_STEP);
-            self.next = slots.end;
+    fn dismantle(&self) -> bool {
+        // SAFETY: the one place that uses them, in `dismantle`.
+        let (next, pages) = unsafe { (self.next.get(), self.pages.get()) };
+        if *next < self.count {
+            let slots = *next..self.count.min(*next + SLOTS_OF_STEP);
+            *next = slots.end;
             for i in slots {
                 let _ = self.delete(i); // it may be empty
             }
             return false;
         }
-        self.header.payer().is_none_or(|payer| payer.free_some(&mut self.pages))
+        self.header.payer().is_none_or(|payer| payer.free_some(pages))
+    }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
     }
 }
 
 /// Capabilities that are deleted in one step of a destruction.
 const SLOTS_OF_STEP: u64 = 16;
 
-struct Derivation(UnsafeCell<()>);
-// SAFETY: a unit value.
-unsafe impl Send for Derivation {}
-static DERIVATION: SpinLock<Derivation> = SpinLock::new(Derivation(UnsafeCell::new(())));
+/// Orders changes of the derivation list.
+static DERIVATION: FairLock = FairLock::new();
+/// Held by who derives, and by who revokes for all of its call: while something is being revoked, nothing is added to it. It
+/// is taken before `DERIVATION`. Deleting does not take it: the end of objects, which comes with revocation, deletes.
+static GROWTH: FairLock = FairLock::new();
 
 impl CSpace {
     pub fn create(payer: &Ref<Untyped>, count: u64) -> Result<Ref<CSpace>, Error> {
@@ -140,10 +147,10 @@ impl CSpace {
             return Err(Error::BadArgument);
         }
         let pages = (count * size_of::<Slot>() as u64).div_ceil(4096);
-        super::create_with(payer, Pages::wiped(pages), |header, physical| {
+        create_with(payer, Pages::wiped(pages), |header, physical| {
             let slots = to_virtual(physical).cast(); // all zero: empty
             let pages = physical..physical + pages * 4096;
-            CSpace { header, lock: SpinLock::new(()), slots, count, pages, next: 1 }
+            CSpace { header, lock: SpinLock::new(()), slots, count, pages: Remains::new(pages), next: Remains::new(1) }
         })
     }
 
@@ -164,7 +171,7 @@ impl CSpace {
 
     /// The first capability to a new object, derived from the one that `parent` names.
     pub fn insert_new(&self, index: u64, object: Ref<Header>, parent: Option<Parent>) -> Result<(), Error> {
-        let _guard = DERIVATION.lock();
+        let _guard = (GROWTH.lock(), DERIVATION.lock());
         let slot = self.empty_slot(index)?;
         let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
@@ -194,7 +201,7 @@ impl CSpace {
         rights: u64,
         badge: u64,
     ) -> Result<(), Error> {
-        let _guard = DERIVATION.lock();
+        let _guard = (GROWTH.lock(), DERIVATION.lock());
         let from = source_space.slot(source)?;
         let to = self.empty_slot(destination)?;
         // SAFETY: a valid slot, under the derivation lock.
@@ -258,8 +265,13 @@ impl CSpace {
 
     /// Delete all that was derived from the capability in a slot; it stays. `Ok(false)`: there is more to do; the work
     /// is done in bounded steps.
+    ///
+    /// It comes to its end though all other cores copy what it deletes as fast as they can: in one call nothing is added,
+    /// and between two calls each of them adds what it gets done in the time of a system call, two or three capabilities.
+    /// So `at_most` is more than three times the number of cores.
     pub fn revoke_some(&self, index: u64, at_most: usize) -> Result<bool, Error> {
         let slot = self.slot(index)?;
+        let _nothing_is_added = GROWTH.lock();
         for _ in 0..at_most {
             let guard = DERIVATION.lock();
             // SAFETY: valid slots, under the derivation lock.
@@ -279,7 +291,7 @@ impl CSpace {
                 object.remove_cap();
             }
             if let Some(holder) = holder {
-                holder.end();
+                holder.end_lease();
             }
         }
         Ok(false)
@@ -316,8 +328,9 @@ unsafe fn fill(
     }
 }
 
-/// What a thread was bound to its core by: a place in the derivation list, without a CSpace, that nobody can use as a
-/// capability. When it is revoked with what it was derived from, the thread ends.
+/// What an object has by a capability, as a thread has its core: a place in the derivation list, without a CSpace, that
+/// nobody can use as a capability. When it is revoked with what it was derived from, its holder gets to know
+/// ([`Object::lease_ended`]).
 pub struct Lease(UnsafeCell<Slot>);
 
 impl Lease {
@@ -326,16 +339,16 @@ impl Lease {
         Self(UnsafeCell::new(Slot { object: None, badge: 0, open, close, space: null(), rights: 0 }))
     }
 
-    /// `holder`, whose lease this is, gets the core by a capability, and not by an earlier one any more.
-    pub fn take(&self, holder: &Thread, by: &Parent) -> Result<(), Error> {
-        let guard = DERIVATION.lock();
+    /// `holder`, whose lease this is, has something by a capability, and not by an earlier one any more.
+    pub fn take<T: Object>(&self, holder: &T, by: &Parent) -> Result<(), Error> {
+        let guard = (GROWTH.lock(), DERIVATION.lock());
         let parent = by.slot()?;
         // SAFETY: valid slots under the derivation lock; the parent was just seen to be filled.
         let old = unsafe {
             let old = take(self.0.get());
-            let cpu = (*parent).object.clone().ok_or(Error::NoCapability)?;
-            cpu.add_cap();
-            fill(None, self.0.get(), cpu, (&raw const *holder) as u64, 0, Some(parent));
+            let object = (*parent).object.clone().ok_or(Error::NoCapability)?;
+            object.add_cap();
+            fill(None, self.0.get(), object, (&raw const *holder).expose_provenance() as u64, 0, Some(parent));
             old
         };
         drop(guard);
@@ -346,19 +359,26 @@ impl Lease {
     pub fn give_up(&self) {
         let guard = DERIVATION.lock();
         // SAFETY: a valid slot under the derivation lock.
-        let cpu = unsafe { take(self.0.get()) };
+        let object = unsafe { take(self.0.get()) };
         drop(guard);
-        cpu.iter().for_each(Ref::remove_cap);
+        object.iter().for_each(Ref::remove_cap);
     }
 }
 
-/// The thread that has a slot as its lease, if it is one, and the thread has not ended.
+/// Who has a slot as a lease, if it is one, and its holder has not ended.
 ///
 /// # Safety
 /// The derivation lock has been held since the slot was in the list.
-unsafe fn holder_of(slot: *const Slot) -> Option<Ref<Thread>> {
-    // SAFETY: by the caller's promise: a thread's memory stays until it has given its lease up.
-    unsafe { (*slot).space.is_null().then(|| Ref::upgrade(&*((*slot).badge as *const Thread)))? }
+unsafe fn holder_of(slot: *const Slot) -> Option<Ref<Header>> {
+    // SAFETY: by the caller's promise: a holder's memory stays until it has given its lease up.
+    unsafe { (*slot).space.is_null().then(|| Ref::upgrade_at(holder_at(slot)))? }
+}
+
+/// # Safety
+/// `slot` is that of a [`Lease`], and filled.
+unsafe fn holder_at(slot: *const Slot) -> NonNull<Header> {
+    // SAFETY: by the caller's promise; `Lease::take` put the holder's address there.
+    unsafe { NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut((*slot).badge as usize)) }
 }
 
 /// A CSpace whose capabilities cannot go, and so neither can their objects, while this lives.
@@ -374,9 +394,12 @@ impl Held<'_> {
         if index >= self.space.count {
             return None;
         }
-        // SAFETY: in range (slot 0 is always empty), and content is read under the CSpace's lock.
-        let slot = unsafe { &*self.space.slots.add(index as usize) };
-        Some((slot.object.as_ref()?, slot.badge, u64::from(slot.rights)))
+        // SAFETY: in range (slot 0 is always empty). The content is read under the CSpace's lock; the marks, of which there
+        // is no reference, may change meanwhile.
+        unsafe {
+            let slot = self.space.slots.add(index as usize);
+            Some(((&(*slot).object).as_ref()?, (*slot).badge, u64::from((*slot).rights)))
+        }
     }
 
     /// A capability to a `T` that has all of `rights`.
@@ -428,7 +451,7 @@ impl Slot {
                 let slot = &*mark.map_addr(|address| address - address % size_of::<Slot>()).cast::<Slot>();
                 match slot.space.as_ref() {
                     Some(space) => audit.meet(space),
-                    None => audit.meet(&*(slot.badge as *const Thread)),
+                    None => audit.meet(holder_at(slot).as_ref()),
                 }
             }
         }
@@ -437,13 +460,14 @@ impl Slot {
 
 #[cfg(feature = "check")]
 impl CSpace {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         use crate::holds;
-        if !self.pages.is_empty() {
-            let pages = (self.pages.end - self.pages.start) / 4096;
-            audit.own(&self.header, self.pages.start, pages, crate::check::Use::Kernel);
+        // SAFETY: nothing changes during a check.
+        let (next, pages) = unsafe { (*self.next.look(), self.pages.look()) };
+        if !pages.is_empty() {
+            audit.own(&self.header, pages.start, (pages.end - pages.start) / 4096, crate::check::Use::Kernel);
         }
-        for i in self.next as usize..self.count as usize {
+        for i in next as usize..self.count as usize {
             // SAFETY: in range; nothing changes during a check, and linked slots are in CSpaces that live.
             let slot = unsafe { &*self.slots.add(i) };
             let Some(object) = &slot.object else { continue };

@@ -4,9 +4,9 @@ use core::ops::Range as Span;
 
 use abi::Error;
 
-use super::{Header, Kind, Object, Ref};
-use crate::arch::memory::{to_virtual, zero};
+use crate::platform::{to_virtual, zero};
 use crate::sync::SpinLock;
+use crate::{Header, Kind, Object, Ref, Remains};
 
 /// Contiguous pages that an Untyped is asked for.
 #[derive(Clone, Copy)]
@@ -53,16 +53,22 @@ pub struct Untyped {
     base: u64,
     /// The parent's pages that this Untyped covers, while they are not given back (none of a boot-time one, which has no
     /// parent).
-    owned: Span<u64>,
+    owned: Remains<Span<u64>>,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Untyped only.
 unsafe impl Object for Untyped {
     const KIND: Kind = Kind::Untyped;
 
-    fn dismantle(&mut self) -> bool {
+    fn dismantle(&self) -> bool {
         // Every object made from this pool held a reference to it: all its pages are back.
-        self.header.payer().is_none_or(|parent| parent.free_some(&mut self.owned))
+        // SAFETY: the one place that uses it, in `dismantle`.
+        self.header.payer().is_none_or(|parent| parent.free_some(unsafe { self.owned.get() }))
+    }
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        self.tell(audit);
     }
 }
 
@@ -74,7 +80,7 @@ impl Untyped {
 
     fn new(header: Header, base: u64, bytes: u64, owned: Span<u64>) -> Self {
         let pool = Pool { fresh: base, clean: base, end: base + bytes, returned: 0, returned_pages: 0 };
-        Self { header, pool: SpinLock::new(pool), base, owned }
+        Self { header, pool: SpinLock::new(pool), base, owned: Remains::new(owned) }
     }
 
     pub fn free_bytes(&self) -> u64 {
@@ -98,7 +104,8 @@ impl Untyped {
 
     /// Take a few pages back. Their content is wiped here, so that nothing of it can be seen by whoever gets them next.
     pub fn free(&self, start: u64, pages: u64) {
-        zero(start, pages * 4096);
+        // SAFETY: who had them gives them up.
+        unsafe { zero(start, pages * 4096) };
         let mut pool = self.pool.lock();
         if start + pages * 4096 == pool.fresh {
             pool.fresh = start;
@@ -144,10 +151,12 @@ impl Untyped {
         physical % 4096 == 0 && physical >= self.base && physical + pages * 4096 <= self.pool.lock().fresh
     }
 
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
+    fn tell(&self, audit: &mut crate::check::Audit) {
         use crate::check::Use;
-        if !self.owned.is_empty() {
-            audit.own(&self.header, self.owned.start, (self.owned.end - self.owned.start) / 4096, Use::Nothing);
+        // SAFETY: nothing changes during a check.
+        let owned = unsafe { self.owned.look() };
+        if !owned.is_empty() {
+            audit.own(&self.header, owned.start, (owned.end - owned.start) / 4096, Use::Nothing);
         }
         let pool = self.pool.lock();
         crate::holds!(
@@ -215,7 +224,8 @@ impl Pool {
     fn wipe_to(&mut self, end: u64) -> Result<(), Error> {
         let left = end.saturating_sub(self.clean);
         let now = left.min(PAGES_OF_CALL * 4096);
-        zero(self.clean, now);
+        // SAFETY: nobody has what was not given out.
+        unsafe { zero(self.clean, now) };
         self.clean += now;
         if now < left { Err(Error::Cancelled) } else { Ok(()) }
     }
@@ -254,8 +264,35 @@ impl Pool {
 
 /// Make a child Untyped of `pages` pages.
 pub fn create_child(payer: &Ref<Untyped>, pages: u64) -> Result<Ref<Untyped>, Error> {
-    super::create_with(payer, Pages::unwiped(pages), |header, base| {
+    create_with(payer, Pages::unwiped(pages), |header, base| {
         let bytes = pages * 4096;
         Untyped::new(header, base, bytes, base..base + bytes)
     })
+}
+
+/// Make an object in a page of `payer`.
+pub fn create<T: Object>(payer: &Ref<Untyped>, make: impl FnOnce(Header) -> T) -> Result<Ref<T>, Error> {
+    let page = payer.allocate_page()?;
+    // SAFETY: the page was just allocated.
+    Ok(unsafe { put(payer, page, make) })
+}
+
+/// Make an object in a page of `payer`, and of others besides, whose address `make` gets.
+pub fn create_with<T: Object>(
+    payer: &Ref<Untyped>,
+    owned: Pages,
+    make: impl FnOnce(Header, u64) -> T,
+) -> Result<Ref<T>, Error> {
+    let (page, start) = payer.allocate(owned)?;
+    // SAFETY: the page was just allocated.
+    Ok(unsafe { put(payer, page, |header| make(header, start)) })
+}
+
+/// # Safety
+/// The page was allocated from `payer` and is not in use.
+unsafe fn put<T: Object>(payer: &Ref<Untyped>, page: u64, make: impl FnOnce(Header) -> T) -> Ref<T> {
+    const { assert!(size_of::<T>() <= 4096) };
+    let header = Header::new::<T>(Some(payer.clone()));
+    // SAFETY: by the caller's promise.
+    unsafe { Ref::new(to_virtual(page), make(header)) }
 }
