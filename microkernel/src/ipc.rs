@@ -1,12 +1,73 @@
-//! Messages between threads: send, call, receive, reply, and faults as calls.
+//! What a message is; who waits for it is in `kobj::ipc`.
 //!
 //! A thread's message is in its saved registers (tag, words 0 to 3) and its message page; it is copied once, from
 //! sender to receiver, by whoever brings the two together.
 
 use abi::{Error, MSG_WORDS, TAG_POLL};
+use kcore::handshake::StateWord;
 
-use crate::object::{Endpoint, Object, Ref, Reply, State, Thread, Waiting};
+pub use kobj::ipc::{call, receive, reply, send};
+use kobj::{Links, Sleeper, SpinLock, Waiting};
+
+use crate::object::{Ref, Thread};
 use crate::sched;
+
+// SAFETY: the kernel has one type of threads, and each of these is one field.
+unsafe impl Sleeper for Thread {
+    #[inline]
+    fn links(&self) -> &Links<Self> {
+        &self.links
+    }
+
+    #[inline]
+    fn waiting(&self) -> &SpinLock<Waiting<Self>> {
+        &self.waiting
+    }
+
+    #[inline]
+    fn state_word(&self) -> &StateWord {
+        Thread::state_word(self)
+    }
+
+    #[inline]
+    fn priority(&self) -> u8 {
+        Thread::priority(self)
+    }
+
+    #[inline]
+    fn is_dead(&self) -> bool {
+        Thread::is_dead(self)
+    }
+
+    #[inline]
+    fn set_result(&self, status: i64, badge: u64, tag: u64) {
+        Thread::set_result(self, status, badge, tag);
+    }
+
+    fn wake(thread: Ref<Self>) {
+        sched::wake(thread);
+    }
+
+    fn end_fault(&self) -> bool {
+        let faulted = self.fault_pending.replace(false);
+        if faulted {
+            sched::kill(self, "nobody will answer its fault");
+        }
+        faulted
+    }
+
+    fn transfer(&self, to: &Self, badge: u64, rights: u64) {
+        transfer(self, to, badge, rights);
+    }
+
+    fn answer(&self, to: &Self) {
+        if to.fault_pending.replace(false) {
+            answer_fault(self, to);
+        } else {
+            transfer(self, to, 0, abi::RIGHT_GRANT);
+        }
+    }
+}
 
 fn words(tag: u64) -> usize {
     (tag >> 32 & 0xff) as usize
@@ -86,128 +147,6 @@ fn transfer_cap(from: &Thread, to: &Thread) -> Result<(), Error> {
     // SAFETY: as in `copy_page`.
     let (source, destination) = unsafe { ((&raw const (*from_page).cap).read(), (&raw const (*to_page).cap).read()) };
     to.cspace()?.copy_from(from.cspace()?, source, destination, abi::RIGHT_ALL, 0)
-}
-
-/// Send without waiting for an answer. The status for the sender, or None while it waits.
-pub fn send(
-    thread: &Ref<Thread>,
-    endpoint: Ref<Endpoint>,
-    badge: u64,
-    rights: u64,
-    poll: bool,
-) -> Option<Result<(), Error>> {
-    deliver(thread, endpoint, badge, rights, poll, false)
-}
-
-/// Send and wait for the answer: the thread waits in any case.
-pub fn call(thread: &Ref<Thread>, endpoint: Ref<Endpoint>, badge: u64, rights: u64) {
-    let _ = deliver(thread, endpoint, badge, rights, false, true);
-}
-
-fn deliver(
-    thread: &Ref<Thread>,
-    endpoint: Ref<Endpoint>,
-    badge: u64,
-    rights: u64,
-    poll: bool,
-    reply_expected: bool,
-) -> Option<Result<(), Error>> {
-    let mut waiters = endpoint.waiters.lock();
-    if let Some(receiver) = waiters.receivers.pop() {
-        drop(waiters);
-        let waiting = core::mem::take(&mut *receiver.waiting.lock());
-        transfer(thread, &receiver, badge, rights);
-        if reply_expected {
-            let Waiting::Receive { reply: Some(reply), .. } = waiting else {
-                // The receiver cannot answer: the caller will not wait in vain.
-                sched::wake(receiver);
-                thread.fail(Error::Deleted);
-                return None;
-            };
-            await_reply(thread, reply);
-        }
-        sched::wake(receiver);
-        return if reply_expected { None } else { Some(Ok(())) };
-    }
-    if poll {
-        return Some(Ok(())); // nobody waits: the message vanishes
-    }
-    if endpoint.is_orphaned() {
-        drop(waiters);
-        thread.fail(Error::Deleted);
-        return None;
-    }
-    thread.set_state(State::WaitSend);
-    *thread.waiting.lock() = Waiting::Send { endpoint: endpoint.clone(), badge, rights, reply_expected };
-    waiters.senders.push(thread.clone());
-    None
-}
-
-fn await_reply(caller: &Ref<Thread>, reply: Ref<Reply>) {
-    caller.set_state(State::WaitReply);
-    *caller.waiting.lock() = Waiting::Reply { reply: reply.clone() };
-    if !reply.bind(caller.clone()) {
-        caller.fail(Error::Deleted);
-    } else if caller.is_dead()
-        && let Some(caller) = reply.take_if(caller)
-    {
-        // Deleted while it was in neither queue: it did not find itself there.
-        caller.fail(Error::Cancelled);
-    }
-}
-
-/// Receive from an endpoint: the status for the receiver, or None while it waits (or when its message is complete).
-pub fn receive(
-    thread: &Ref<Thread>,
-    endpoint: Ref<Endpoint>,
-    reply: Option<Ref<Reply>>,
-    poll: bool,
-) -> Result<(), Error> {
-    loop {
-        let mut waiters = endpoint.waiters.lock();
-        let Some(sender) = waiters.senders.pop() else {
-            if poll {
-                return Err(Error::Empty);
-            }
-            if endpoint.is_orphaned() {
-                return Err(Error::Deleted);
-            }
-            thread.set_state(State::WaitReceive);
-            *thread.waiting.lock() = Waiting::Receive { endpoint: endpoint.clone(), reply };
-            waiters.receivers.push(thread.clone());
-            return Ok(());
-        };
-        drop(waiters);
-        let waiting = core::mem::take(&mut *sender.waiting.lock());
-        let Waiting::Send { badge, rights, reply_expected, .. } = waiting else {
-            unreachable!("a thread in the queue of senders sends");
-        };
-        if reply_expected {
-            let Some(reply) = reply else {
-                sender.fail(Error::Deleted);
-                continue;
-            };
-            transfer(&sender, thread, badge, rights);
-            await_reply(&sender, reply);
-        } else {
-            transfer(&sender, thread, badge, rights);
-            sender.set_result(0, 0, 0);
-            sched::wake(sender);
-        }
-        return Ok(());
-    }
-}
-
-/// Answer the caller that waits at `reply` with the message of `thread`. Without a caller nothing happens.
-pub fn reply(thread: &Thread, reply: &Reply) {
-    let Some(caller) = reply.take() else { return };
-    *caller.waiting.lock() = Waiting::Nothing;
-    if caller.fault_pending.replace(false) {
-        answer_fault(thread, &caller);
-    } else {
-        transfer(thread, &caller, 0, abi::RIGHT_GRANT);
-    }
-    sched::wake(caller);
 }
 
 /// Words 0 and 1 of an answer to a fault, where given, are the new instruction and stack pointer.

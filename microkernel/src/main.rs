@@ -72,8 +72,8 @@ impl kobj::platform::Platform for Platform {
         core::hint::spin_loop();
     }
 
-    fn work() -> &'static kobj::Work {
-        &arch::core().work
+    fn begin(object: kobj::platform::EndOf) {
+        arch::core().work.begin(object);
     }
 }
 

@@ -8,6 +8,8 @@ use abi::Error;
 
 use crate::arch::{self, Core, apic, time};
 use crate::object::destroy;
+use kobj::Sleeper;
+
 use crate::object::{Queue, Ref, State, Thread, ThreadKind, Waiting};
 use crate::{decoupled, klog, log, shootdown, signal, storm, vcpu};
 

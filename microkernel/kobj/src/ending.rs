@@ -96,8 +96,9 @@ impl Work {
     /// An object ends: its last reference is gone, or with its last capability it is orphaned, and the one reference is
     /// given along. Whoever drops a reference may hold locks that steps take, so it only comes into the list; and so does
     /// what the end of another gives up, along a chain that user level made as long as it likes.
-    pub(crate) fn begin(&self, object: NonNull<Header>) {
-        self.present.push(object);
+    #[cold]
+    pub fn begin(&self, object: crate::platform::EndOf) {
+        self.present.push(object.0.cast());
     }
 
     /// Whether the present entry has begun the end of an object.

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 
 use abi::Error;
 
-use crate::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Count, Ordering};
 use crate::{Untyped, platform};
 
 /// What an object is; the values are the ABI's KIND_*.
@@ -72,12 +72,12 @@ impl Class {
 #[repr(C)]
 pub struct Header {
     kind: Kind,
-    references: AtomicU64,
+    references: Count,
     caps: AtomicU64,
     class: &'static Class,
     /// Who paid for the object's pages; `None` for objects that live for ever.
     payer: Option<Ref<Untyped>>,
-    name: [AtomicU64; 2],
+    name: [Count; 2],
     /// The next object of the list that this one is in while it ends.
     pub(crate) ending: Cell<*mut Header>,
 }
@@ -85,10 +85,10 @@ pub struct Header {
 impl Header {
     /// The header of a new `T`, whose one reference is about to be wrapped in a [`Ref`].
     pub fn new<T: Object>(payer: Option<Ref<Untyped>>) -> Self {
-        let name = [AtomicU64::new(0), AtomicU64::new(0)];
+        let name = [Count::new(0), Count::new(0)];
         let ending = Cell::new(core::ptr::null_mut());
         let class = const { &Class::of::<T>() };
-        Self { kind: class.kind, references: AtomicU64::new(1), caps: AtomicU64::new(0), class, payer, name, ending }
+        Self { kind: class.kind, references: Count::new(1), caps: AtomicU64::new(0), class, payer, name, ending }
     }
 
     #[inline]
@@ -377,9 +377,8 @@ impl<T: Object> Drop for Ref<T> {
 
 /// The end of an object begins: it comes into the list of the core.
 #[cold]
-#[inline(never)]
 fn end(object: NonNull<Header>) {
-    platform::work().begin(object);
+    platform::begin(platform::EndOf(object.cast()));
 }
 
 /// A part of an object's end. True: that was all, and if it was its destruction, the object is gone.

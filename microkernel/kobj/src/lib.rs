@@ -17,14 +17,24 @@ pub mod check;
 mod cspace;
 mod ending;
 mod header;
+pub mod ipc;
+mod meeting;
 pub mod platform;
+mod queue;
 pub mod sync;
 mod untyped;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use cspace::{CSpace, Capability, Held, Lease, Parent};
 pub use ending::{Ending, Work};
+use kcore::handshake;
+
 pub use header::{Header, Kind, Name, Object, Ref, Remains};
+pub use meeting::{Endpoint, Notification, Reply, Waiters};
+pub use queue::{Links, Queue};
+pub use sync::{Guard, SpinLock};
 pub use untyped::{Pages, Untyped, create, create_child, create_with};
+pub use waiting::{Sleeper, Waiting};

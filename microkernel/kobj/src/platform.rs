@@ -2,21 +2,23 @@
 //! [`Platform`] and says so with [`platform!`](crate::platform!). All of it is off the fast paths, so it is bound by the
 //! linker, and no type carries the machine as a parameter.
 
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::Work;
+/// The header of an object that ends. (A machine only hands it on.)
+pub struct EndOf(pub(crate) NonNull<()>);
 
 /// A machine.
 pub trait Platform {
     /// Called by who waits for another core, between two looks: other cores may wait for this one meanwhile.
     fn spin();
-    /// The list of ending objects of the core that runs this.
-    fn work() -> &'static Work;
+    /// The end of an object begins, on the core that runs this: see [`Work::begin`](crate::Work::begin).
+    fn begin(object: EndOf);
 }
 
 unsafe extern "Rust" {
     safe fn tacet_kobj_spin();
-    safe fn tacet_kobj_work() -> &'static Work;
+    safe fn tacet_kobj_begin(object: EndOf);
 }
 
 /// Make a type the program's [`Platform`].
@@ -28,8 +30,8 @@ macro_rules! platform {
             <$machine as $crate::platform::Platform>::spin()
         }
         #[unsafe(no_mangle)]
-        fn tacet_kobj_work() -> &'static $crate::Work {
-            <$machine as $crate::platform::Platform>::work()
+        fn tacet_kobj_begin(object: $crate::platform::EndOf) {
+            <$machine as $crate::platform::Platform>::begin(object)
         }
     };
 }
@@ -38,8 +40,8 @@ pub fn spin() {
     tacet_kobj_spin();
 }
 
-pub fn work() -> &'static Work {
-    tacet_kobj_work()
+pub(crate) fn begin(object: EndOf) {
+    tacet_kobj_begin(object);
 }
 
 /// Where physical address 0 is mapped.

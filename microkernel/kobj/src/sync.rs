@@ -3,7 +3,7 @@
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, const_fn};
 use crate::platform;
 
 /// A spin lock. Whoever waits for one does the shootdowns that other cores ask for meanwhile, so a holder may wait for
@@ -19,8 +19,10 @@ unsafe impl<T: Send> Sync for SpinLock<T> {}
 unsafe impl<T: Send> Send for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
-    pub const fn new(value: T) -> Self {
-        Self { locked: AtomicU32::new(0), value: UnsafeCell::new(value) }
+    const_fn! {
+        pub fn new(value: T) -> Self {
+            Self { locked: AtomicU32::new(0), value: UnsafeCell::new(value) }
+        }
     }
 
     #[inline]
@@ -42,7 +44,6 @@ impl<T> SpinLock<T> {
 }
 
 #[cold]
-#[inline(never)]
 fn wait(locked: &AtomicU32) {
     loop {
         while locked.load(Ordering::Relaxed) != 0 {
@@ -91,9 +92,10 @@ pub struct FairLock {
 }
 
 impl FairLock {
-    #[allow(clippy::new_without_default, reason = "a default is not const")]
-    pub const fn new() -> Self {
-        Self { next: AtomicU32::new(0), serving: AtomicU32::new(0) }
+    const_fn! {
+        pub fn new() -> Self {
+            Self { next: AtomicU32::new(0), serving: AtomicU32::new(0) }
+        }
     }
 
     #[inline]

@@ -13,6 +13,7 @@ use crate::*;
 
 mod capabilities;
 mod memory;
+mod waiting;
 
 struct Machine;
 
@@ -21,6 +22,12 @@ impl platform::Platform for Machine {
         thread::yield_now();
     }
 
+    fn begin(object: platform::EndOf) {
+        Self::work().begin(object);
+    }
+}
+
+impl Machine {
     fn work() -> &'static Work {
         std::thread_local! {
             static WORK: &'static Work = Box::leak(Box::new(Work::new()));
@@ -58,8 +65,6 @@ fn boot_memory(pages: u64) -> Ref<Untyped> {
 fn finish() {
     while !Machine::work().go_on(None) || Machine::work().has_begun() {}
 }
-
-use platform::Platform;
 
 /// An object that tells what happens to it.
 #[repr(C)]

@@ -1,5 +1,13 @@
 //! loom's atomics as x86-64 has them.
 
+/// loom's atomics are made at run time.
+macro_rules! const_fn {
+    (pub fn $($function:tt)*) => { pub fn $($function)* };
+}
+pub(crate) use const_fn;
+
+/// Reference counts are exact whatever happens: nothing branches at them.
+pub use core::sync::atomic::AtomicU64 as Count;
 pub use loom::sync::atomic::Ordering;
 use loom::sync::atomic::fence;
 
@@ -33,6 +41,7 @@ macro_rules! atomic {
 
 macro_rules! arithmetic {
     ($name:ident, $value:ty) => {
+        #[allow(dead_code, reason = "the models use their part")]
         impl $name {
             pub fn fetch_or(&self, value: $value, _: Ordering) -> $value {
                 locked(|| self.0.fetch_or(value, Ordering::AcqRel))
@@ -44,6 +53,10 @@ macro_rules! arithmetic {
 
             pub fn fetch_add(&self, value: $value, _: Ordering) -> $value {
                 locked(|| self.0.fetch_add(value, Ordering::AcqRel))
+            }
+
+            pub fn fetch_sub(&self, value: $value, _: Ordering) -> $value {
+                locked(|| self.0.fetch_sub(value, Ordering::AcqRel))
             }
         }
     };
@@ -59,6 +72,7 @@ atomic!(AtomicBool, bool);
 atomic!(AtomicU8, u8);
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
+arithmetic!(AtomicU32, u32);
 arithmetic!(AtomicU64, u64);
 
 fn locked<T>(instruction: impl FnOnce() -> T) -> T {

@@ -1,23 +1,49 @@
-//! `kcore::handshake`, run by loom in every interleaving of two or three cores.
+//! `kcore::handshake` and the waiting part of the crate `kobj`, run by loom in every interleaving of two or three cores.
 //!
-//! It is the kernel's own text: the file is included here with other atomics. What is modelled by hand is the rest of each
-//! core's path (the order in which `sched.rs`, `vcpu.rs`, `decoupled.rs` and `shootdown.rs` call it), the user level, and
-//! interrupts: a poke is a counter that the other core looks at where its interrupts are open.
+//! It is the kernel's own text: the files are included here with other atomics and locks. What is modelled by hand is the rest
+//! of each core's path (the order in which `sched.rs`, `vcpu.rs`, `decoupled.rs` and `shootdown.rs` call it), the user level,
+//! and interrupts: a poke is a counter that the other core looks at where its interrupts are open.
 //!
 //! The atomics are loom's, with the barriers of x86-64: a SeqCst exchange or store is a locked instruction, which is a full
 //! fence; a load, and a store of another order, is a plain MOV (SDM vol. 3, 9.2.3; loom itself takes SeqCst for AcqRel).
 #![cfg(test)]
+#![allow(unexpected_cfgs, reason = "the included files have features that the models do without")]
 
 mod atomic;
 #[allow(dead_code, reason = "each model uses its part")]
 #[path = "../../kcore/src/handshake.rs"]
 mod handshake;
 
+// The object layer.
+#[allow(dead_code, reason = "each model uses its part")]
+#[path = "../../kobj/src/header.rs"]
+mod header;
+#[path = "../../kobj/src/ipc.rs"]
+mod ipc;
+#[allow(dead_code, reason = "each model uses its part")]
+#[path = "../../kobj/src/meeting.rs"]
+mod meeting;
+mod platform;
+#[allow(dead_code, reason = "each model uses its part")]
+#[path = "../../kobj/src/queue.rs"]
+mod queue;
+mod sync;
+#[allow(dead_code, reason = "each model uses its part")]
+#[path = "../../kobj/src/untyped.rs"]
+mod untyped;
+#[allow(dead_code, reason = "each model uses its part")]
+#[path = "../../kobj/src/waiting.rs"]
+mod waiting;
+
+use header::{Header, Kind, Object, Ref, Remains};
+use untyped::Untyped;
+
 mod decoupled;
+mod locks;
 mod shootdown;
 mod stop;
 mod vcpu;
-mod waiting;
+mod waits;
 
 /// Wait until `condition`; loom lets the others go on meanwhile.
 fn until(mut condition: impl FnMut() -> bool) {

@@ -6,6 +6,8 @@ use abi::{Error, Regs};
 
 use super::{Argument, Call, Refusal};
 use crate::arch::{self, Core};
+use kobj::Sleeper;
+
 use crate::object::{CSpace, Cpu, Endpoint, Parent, Range, Ref, Target, Task, Thread, ThreadKind};
 use crate::{decoupled, sched};
 

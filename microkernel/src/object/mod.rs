@@ -2,7 +2,6 @@
 
 pub mod destroy;
 mod devices;
-mod endpoint;
 mod range;
 mod task;
 mod thread;
@@ -13,8 +12,14 @@ pub use kobj::{
 };
 
 pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, Target, claim_vector};
-pub use endpoint::{Endpoint, Notification, Queue, Reply, Waiters};
 pub use kcore::handshake::State;
 pub use range::Range;
 pub use task::Task;
-pub use thread::{Kind as ThreadKind, Thread, Waiting};
+pub use thread::{Kind as ThreadKind, Thread};
+
+pub type Endpoint = kobj::Endpoint<Thread>;
+pub type Reply = kobj::Reply<Thread>;
+pub type Notification = kobj::Notification<Thread>;
+pub type Waiters = kobj::Waiters<Thread>;
+pub type Waiting = kobj::Waiting<Thread>;
+pub type Queue = kobj::Queue<Thread>;

@@ -1,18 +1,15 @@
 //! Thread: ordinary, vCPU, or decoupled.
 
 use core::cell::{Cell, UnsafeCell};
-use core::ptr::null;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use kcore::handshake::{self, Signalled, State, StateWord};
 
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
-use kobj::Ending;
+use kobj::{Ending, Links, Sleeper, Waiting};
 
-use super::{
-    CSpace, Endpoint, Header, Kind as ObjectKind, Lease, Notification, Object, Parent, Range, Ref, Reply, Target, Task,
-};
+use super::{CSpace, Endpoint, Header, Kind as ObjectKind, Lease, Object, Parent, Range, Ref, Target, Task};
 use crate::arch::{self, Core};
 use crate::sched;
 use crate::sync::SpinLock;
@@ -23,72 +20,6 @@ pub enum Kind {
     Ordinary,
     Vcpu,
     Decoupled,
-}
-
-/// Links of the one queue that a thread is in; they belong to the holder of that queue's lock.
-pub struct Links {
-    pub previous: Cell<*const Thread>,
-    pub next: Cell<*const Thread>,
-}
-
-/// What a waiting thread waits at, and what it brought: set under the lock of the queue it goes into.
-#[derive(Clone, Default)]
-pub enum Waiting {
-    #[default]
-    Nothing,
-    /// In a send or call. `reply_expected`: it is a call (or a fault).
-    Send {
-        endpoint: Ref<Endpoint>,
-        badge: u64,
-        rights: u64,
-        reply_expected: bool,
-    },
-    Receive {
-        endpoint: Ref<Endpoint>,
-        reply: Option<Ref<Reply>>,
-    },
-    Reply {
-        reply: Ref<Reply>,
-    },
-    Notification {
-        notification: Ref<Notification>,
-    },
-}
-
-impl Waiting {
-    /// Nothing any more; the Reply that it held.
-    ///
-    /// # Safety
-    /// It is a `Receive` with a Reply.
-    #[inline(always)]
-    pub unsafe fn take_receive(&mut self) -> Ref<Reply> {
-        match core::mem::take(self) {
-            Self::Receive { reply: Some(reply), .. } => reply,
-            // SAFETY: by the caller's promise.
-            _ => unsafe { core::hint::unreachable_unchecked() },
-        }
-    }
-
-    /// Nothing any more; the Reply that it held.
-    ///
-    /// # Safety
-    /// It is a `Reply`.
-    #[inline(always)]
-    pub unsafe fn take_reply(&mut self) -> Ref<Reply> {
-        match core::mem::take(self) {
-            Self::Reply { reply } => reply,
-            // SAFETY: by the caller's promise.
-            _ => unsafe { core::hint::unreachable_unchecked() },
-        }
-    }
-
-    /// A running thread, which waits for nothing, begins to wait.
-    #[inline]
-    pub fn begin(&mut self, new: Waiting) {
-        let old = core::mem::replace(self, new);
-        debug_assert!(matches!(old, Waiting::Nothing));
-        core::mem::forget(old);
-    }
 }
 
 /// A pointer to an object that is set while the thread is not started, and read while it runs.
@@ -142,8 +73,8 @@ pub struct Thread {
     home: AtomicU64,
     /// The Cpu capability that it was bound by.
     lease: Lease,
-    pub links: Links,
-    pub waiting: SpinLock<Waiting>,
+    pub links: Links<Thread>,
+    pub waiting: SpinLock<Waiting<Thread>>,
     cspace: Fixed<CSpace>,
     task: Fixed<Task>,
     fault_endpoint: Fixed<Endpoint>,
@@ -218,7 +149,7 @@ impl Thread {
             priority: AtomicU32::new(0),
             home: AtomicU64::new(UNBOUND << HOME_SHIFT),
             lease: Lease::new(),
-            links: Links { previous: Cell::new(null()), next: Cell::new(null()) },
+            links: Links::new(),
             waiting: SpinLock::new(Waiting::Nothing),
             cspace: Fixed::new(),
             task: Fixed::new(),
@@ -248,6 +179,11 @@ impl Thread {
     pub fn kind(&self) -> Kind {
         // SAFETY: only Kinds are stored.
         unsafe { core::mem::transmute::<u8, Kind>(self.kind.load(Ordering::Relaxed)) }
+    }
+
+    #[inline]
+    pub fn state_word(&self) -> &StateWord {
+        &self.state
     }
 
     pub fn state(&self) -> State {
@@ -549,36 +485,6 @@ impl Thread {
         regs.rsi = tag;
     }
 
-    /// End the wait of a thread that was just taken out of its queue, with an error. (A fault that nobody will answer
-    /// kills the thread.)
-    pub fn fail(&self, error: Error) {
-        *self.waiting.lock() = Waiting::Nothing;
-        if self.fault_pending.replace(false) {
-            sched::kill(self, "nobody will answer its fault");
-            return;
-        }
-        self.set_result(error.status(), 0, 0);
-        sched::wake(Ref::of(self));
-    }
-
-    /// Take the thread out of whatever it waits in, and let it fail with `error`. False: it does not wait (any more).
-    ///
-    /// Whoever takes a thread out of its queue decides how its wait ends; so the queue is asked, not `waiting`.
-    pub fn cancel(&self, error: Error) -> bool {
-        let waiting = self.waiting.lock().clone();
-        let taken = match &waiting {
-            Waiting::Nothing => None,
-            Waiting::Send { endpoint, .. } => endpoint.waiters.lock().senders.remove(self),
-            Waiting::Receive { endpoint, .. } => endpoint.waiters.lock().receivers.remove(self),
-            Waiting::Reply { reply } => reply.take_if(self),
-            Waiting::Notification { notification } => notification.waiters.lock().remove(self),
-        };
-        if let Some(thread) = &taken {
-            thread.fail(error);
-        }
-        taken.is_some()
-    }
-
     /// Save and load the extended state in the thread's own area (vCPUs that share a core).
     pub fn save_xstate(&self) {
         arch::fpu::save(self.xsave.0.get().cast());
@@ -593,17 +499,6 @@ impl Thread {
 
 #[cfg(feature = "check")]
 impl Thread {
-    /// Whether the thread says that it waits at this object.
-    pub fn waits_at(&self, object: &Header) -> bool {
-        let at: *const Header = match &*self.waiting.lock() {
-            Waiting::Nothing => return false,
-            Waiting::Send { endpoint, .. } | Waiting::Receive { endpoint, .. } => (&raw const **endpoint).cast(),
-            Waiting::Reply { reply } => (&raw const **reply).cast(),
-            Waiting::Notification { notification } => (&raw const **notification).cast(),
-        };
-        core::ptr::eq(at, object)
-    }
-
     fn tell(&self, audit: &mut crate::check::Audit) {
         fn fixed<T: Object>(audit: &mut crate::check::Audit, object: &Fixed<T>) {
             if let Some(object) = object.get() {
@@ -620,16 +515,7 @@ impl Thread {
             audit.reference(task);
         }
         self.user_task.set(user_task);
-        match &*self.waiting.lock() {
-            Waiting::Nothing => {}
-            Waiting::Send { endpoint, .. } => audit.reference(endpoint),
-            Waiting::Receive { endpoint, reply } => {
-                audit.reference(endpoint);
-                reply.iter().for_each(|reply| audit.reference(reply));
-            }
-            Waiting::Reply { reply } => audit.reference(reply),
-            Waiting::Notification { notification } => audit.reference(notification),
-        }
+        self.waiting.lock().audit(audit);
         if let Some(doorbell) = self.doorbell.lock().as_ref() {
             doorbell.audit(audit);
         }

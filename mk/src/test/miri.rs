@@ -1,4 +1,4 @@
-//! The tests of the kernel's pure parts under Miri, which finds undefined behaviour. (They need no unsafe code; what they use does.)
+//! The tests of the kernel's pure parts and of its object layer under Miri, which finds undefined behaviour.
 
 use super::host;
 use super::tally::Tally;
@@ -17,11 +17,13 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
     };
     let there = cargo().arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).output();
     if !there.is_ok_and(|output| output.status.success()) {
-        tally.leave_out("miri: kcore", "no Miri: rustup toolchain install nightly --component miri,rust-src");
+        tally.leave_out("miri: kcore, kobj", "no Miri: rustup toolchain install nightly --component miri,rust-src");
         return Ok(());
     }
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast", "-p", "kcore"]).args(filter);
+    command.args(["test", "--no-fail-fast", "-p", "kcore", "-p", "kobj"]).args(filter);
+    // The object layer keeps addresses in words, and its tests never give their memory back.
+    command.env("MIRIFLAGS", "-Zmiri-permissive-provenance -Zmiri-ignore-leaks");
     command.env("CARGO_TARGET_DIR", builder.cache().work_for(tree.root(), "miri")?);
     host::harness(&mut command, "miri", tally)
 }

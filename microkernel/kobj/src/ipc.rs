@@ -1,0 +1,124 @@
+//! Messages between threads: who waits, and how each wait ends. What a message is, the thread's type says.
+
+use abi::Error;
+
+use crate::handshake::State;
+use crate::meeting::{Endpoint, Reply};
+use crate::waiting::{Sleeper, Waiting};
+use crate::{Object, Ref};
+
+/// Send without waiting for an answer. The status for the sender, or None while it waits.
+pub fn send<T: Sleeper>(
+    thread: &Ref<T>,
+    endpoint: Ref<Endpoint<T>>,
+    badge: u64,
+    rights: u64,
+    poll: bool,
+) -> Option<Result<(), Error>> {
+    deliver(thread, endpoint, badge, rights, poll, false)
+}
+
+/// Send and wait for the answer: the thread waits in any case.
+pub fn call<T: Sleeper>(thread: &Ref<T>, endpoint: Ref<Endpoint<T>>, badge: u64, rights: u64) {
+    let _ = deliver(thread, endpoint, badge, rights, false, true);
+}
+
+fn deliver<T: Sleeper>(
+    thread: &Ref<T>,
+    endpoint: Ref<Endpoint<T>>,
+    badge: u64,
+    rights: u64,
+    poll: bool,
+    reply_expected: bool,
+) -> Option<Result<(), Error>> {
+    let mut waiters = endpoint.waiters.lock();
+    if let Some(receiver) = waiters.receivers.pop() {
+        drop(waiters);
+        let waiting = core::mem::take(&mut *receiver.waiting().lock());
+        thread.transfer(&receiver, badge, rights);
+        if reply_expected {
+            let Waiting::Receive { reply: Some(reply), .. } = waiting else {
+                // The receiver cannot answer: the caller will not wait in vain.
+                T::wake(receiver);
+                thread.fail(Error::Deleted);
+                return None;
+            };
+            await_reply(thread, reply);
+        }
+        T::wake(receiver);
+        return if reply_expected { None } else { Some(Ok(())) };
+    }
+    if poll {
+        return Some(Ok(())); // nobody waits: the message vanishes
+    }
+    if endpoint.is_orphaned() {
+        drop(waiters);
+        thread.fail(Error::Deleted);
+        return None;
+    }
+    let at = Waiting::Send { endpoint: endpoint.clone(), badge, rights, reply_expected };
+    thread.begin_to_wait(State::WaitSend, at);
+    waiters.senders.push(thread.clone());
+    None
+}
+
+fn await_reply<T: Sleeper>(caller: &Ref<T>, reply: Ref<Reply<T>>) {
+    caller.begin_to_wait(State::WaitReply, Waiting::Reply { reply: reply.clone() });
+    if !reply.bind(caller.clone()) {
+        caller.fail(Error::Deleted);
+    } else if caller.is_dead()
+        && let Some(caller) = reply.take_if(caller)
+    {
+        // Deleted while it was in neither queue: it did not find itself there.
+        caller.fail(Error::Cancelled);
+    }
+}
+
+/// Receive from an endpoint: the status for the receiver, or None while it waits (or when its message is complete).
+pub fn receive<T: Sleeper>(
+    thread: &Ref<T>,
+    endpoint: Ref<Endpoint<T>>,
+    reply: Option<Ref<Reply<T>>>,
+    poll: bool,
+) -> Result<(), Error> {
+    loop {
+        let mut waiters = endpoint.waiters.lock();
+        let Some(sender) = waiters.senders.pop() else {
+            if poll {
+                return Err(Error::Empty);
+            }
+            if endpoint.is_orphaned() {
+                return Err(Error::Deleted);
+            }
+            thread.begin_to_wait(State::WaitReceive, Waiting::Receive { endpoint: endpoint.clone(), reply });
+            waiters.receivers.push(thread.clone());
+            return Ok(());
+        };
+        drop(waiters);
+        let waiting = core::mem::take(&mut *sender.waiting().lock());
+        let Waiting::Send { badge, rights, reply_expected, .. } = waiting else {
+            unreachable!("a thread in the queue of senders sends");
+        };
+        if reply_expected {
+            let Some(reply) = reply else {
+                sender.fail(Error::Deleted);
+                continue;
+            };
+            sender.transfer(thread, badge, rights);
+            await_reply(&sender, reply);
+        } else {
+            sender.transfer(thread, badge, rights);
+            sender.set_result(0, 0, 0);
+            T::wake(sender);
+        }
+        return Ok(());
+    }
+}
+
+/// Answer the caller that waits at `reply` with the message of `thread`. Without a caller nothing happens.
+pub fn reply<T: Sleeper>(thread: &T, reply: &Reply<T>) {
+    let Some(caller) = reply.take() else { return };
+    *caller.waiting().lock() = Waiting::Nothing;
+    thread.answer(&caller);
+    T::wake(caller);
+}
