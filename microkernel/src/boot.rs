@@ -3,7 +3,7 @@
 use core::cmp::Reverse;
 use core::ops::Range as Span;
 use core::slice;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 
 use abi::{Error, RootBoot};
 use elf::ElfBytes;
@@ -13,9 +13,12 @@ use kcore::acpi;
 use kcore::memory_map::Ram;
 
 use crate::arch::memory::{self, to_virtual};
-use crate::arch::{self, apic, core_count, ioapic, loader, serial, smp, time};
+use crate::arch::{self, apic, ioapic, loader, serial, time};
+use crate::dispatch;
 use crate::object::{CSpace, Cpu, Header, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
-use crate::{klog, log, panic, sched, trace};
+use crate::percore::{self, core_count};
+use crate::reserve::{self, reserve};
+use crate::{klog, log, panic, sched, smp, trace};
 
 /// Memory for objects that the kernel itself makes: root task's objects, device Ranges, IrqHandlers.
 const RESERVE_BYTES: u64 = 4 << 20;
@@ -27,24 +30,7 @@ const ROOT_MESSAGE: u64 = 0x3000_2000;
 const ROOT_MODULE: u64 = 0x1_0000_0000;
 const ROOT_PRIORITY: u8 = 200;
 
-static RESERVE: AtomicPtr<Untyped> = AtomicPtr::new(core::ptr::null_mut());
 static RAM: crate::sync::SpinLock<Ram> = crate::sync::SpinLock::new(Ram::none());
-
-/// The kernel's own reserve.
-pub fn reserve() -> Option<&'static Ref<Untyped>> {
-    let pointer = RESERVE.load(Ordering::Acquire);
-    if pointer.is_null() {
-        return None;
-    }
-    // SAFETY: `RESERVE` is a Ref<Untyped> laid out as its pointer, stored once and never given up.
-    Some(unsafe { &*(&raw const RESERVE).cast::<Ref<Untyped>>() })
-}
-
-/// Whether memory is of the kernel's own reserve, where the root task's memory lies too.
-#[cfg(feature = "check")]
-pub fn is_reserve(physical: u64) -> bool {
-    reserve().is_some_and(|reserve| reserve.has_given_out(physical & !4095, 1))
-}
 
 /// Whether a physical range touches RAM.
 pub fn overlaps_ram(span: Span<u64>) -> bool {
@@ -63,7 +49,7 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     trace::init(boot.command_line);
     arch::FAST_PATH.store(!has_word(boot.command_line, b"tacet.nofast"), Ordering::Relaxed);
     smp::init_boot_core(&mut boot.free);
-    arch::init_cpu_features();
+    arch::init_cpu_features(percore::core().index);
     apic::init(true);
     let platform = match acpi::parse(&loader::Firmware, boot.rsdp) {
         Ok(platform) => platform,
@@ -71,7 +57,7 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     };
     ioapic::disable_legacy();
     ioapic::init(platform.ioapics());
-    arch::core().set_apic_id(apic::id());
+    percore::core().set_apic_id(apic::id());
     smp::start_others(&mut boot.free, platform.cores());
     match (platform.cores().len() + platform.cores_left_out).saturating_sub(core_count()) {
         0 => {}
@@ -97,7 +83,7 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     );
     log::hand_over();
     start_root(boot, &platform, archive);
-    sched::run()
+    dispatch::run()
 }
 
 /// Whether a word is in the command line.
@@ -112,7 +98,7 @@ fn make_reserve(boot: &mut loader::BootInfo) {
     // SAFETY: just taken.
     let reserve =
         unsafe { Ref::new(to_virtual(at), Untyped::new_boot(Header::new::<Untyped>(None), at + 4096, RESERVE_BYTES)) };
-    RESERVE.store(reserve.into_raw().cast_mut(), Ordering::Release);
+    reserve::set(reserve);
 }
 
 fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'static [u8]) {
@@ -178,7 +164,7 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
         info.untyped_count = i as u64 + 1;
     }
     thread.set_spaces(Some(space), task, Some((message, 0)), None).expect("not started");
-    thread.bind(arch::core(), ROOT_PRIORITY, None).expect("not started");
+    thread.bind(percore::core().index, ROOT_PRIORITY, None).expect("not started");
     let regs = thread.regs_mut();
     (regs.rip, regs.rsp, regs.rdi, regs.rsi) = (entry, ROOT_STACK_TOP - 8, ROOT_BOOT, ROOT_MESSAGE);
     sched::wake(thread);

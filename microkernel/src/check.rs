@@ -13,10 +13,10 @@ use kobj::check::Entry;
 pub use kobj::check::{Audit, Use};
 
 use crate::arch::memory::to_physical;
-use crate::arch::{self, Core, core_at, core_count};
 use crate::object::{Kind, Object, Ref, State, Task, Thread, ThreadKind, Untyped};
+use crate::percore::{self, Core, core_at, core_count};
 use crate::sync::SpinLock;
-use crate::{boot, holds, sched, shootdown};
+use crate::{holds, reserve, shootdown};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
@@ -36,10 +36,10 @@ pub fn park(core: &Core) {
 
 /// Check everything. (Objects seen, capabilities seen.)
 pub fn run(list: bool) -> [u64; 2] {
-    let own = arch::core();
+    let own = percore::core();
     ASKED.store(true, Ordering::SeqCst);
     for other in (0..core_count()).filter(|&i| i != own.index).filter_map(core_at) {
-        sched::poke(other);
+        percore::poke(other);
     }
     while PARKED.load(Ordering::SeqCst) + 1 < core_count() {
         shootdown::serve(own);
@@ -71,7 +71,7 @@ trait Judge {
 impl Judge for Audit {
     fn everything(&mut self) -> [u64; 2] {
         self.clear();
-        let reserve = boot::reserve().expect("made at boot");
+        let reserve = reserve::reserve().expect("made at boot");
         self.reference(reserve);
         for core in (0..core_count()).filter_map(core_at) {
             self.core(core);
@@ -95,7 +95,7 @@ impl Judge for Audit {
 
     /// Tell of every object that is not the kernel's own.
     fn list(&self) {
-        let reserve = boot::reserve().expect("made at boot");
+        let reserve = reserve::reserve().expect("made at boot");
         for entry in &self.entries[..self.count] {
             // SAFETY: see `everything`.
             let object = unsafe { &*entry.object };
@@ -149,7 +149,7 @@ impl Judge for Audit {
         if let Some(thread) = owner {
             self.reference_to(thread);
         }
-        core.run_queue.lock().audit(self, core);
+        core.run_queue.lock().audit(self, core.index);
         core.work.audit(self);
         for slot in &core.irqs {
             if let Some(handler) = slot.lock().as_ref() {
@@ -232,7 +232,7 @@ impl Judge for Audit {
             holds!(task.header(), flags & USER != 0, "{address:#x} is mapped for the kernel");
             let owned = |page: u64| self.pages.get((page >> 12) as usize) == Some(&Use::Range);
             let mapped = self.is_foreign(physical, bytes)
-                || boot::is_reserve(physical)
+                || reserve::is_reserve(physical)
                 || (physical..physical + bytes).step_by(4096).all(owned);
             holds!(task.header(), mapped, "{address:#x} is mapped to {physical:#x}, which is no Range's");
         });

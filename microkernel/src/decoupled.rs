@@ -9,8 +9,10 @@ use abi::{ANSWER_DETACH, ANSWER_SAVE, ANSWER_XSTATE, DecoupledFrame, Error};
 use abi::{FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED};
 use kcore::handshake::{self, Frame, Next};
 
-use crate::arch::{self, Core, fpu, time};
+use crate::arch::{self, fpu, time};
+use crate::dispatch;
 use crate::object::{Ref, State, Task, Thread};
+use crate::percore::Core;
 use crate::shared::Shared;
 use crate::vcpu::{Trap, apply};
 use crate::{get, sched, set, shootdown, word};
@@ -160,7 +162,7 @@ fn detach(core: &Core, thread: &Thread, state: State) {
     // After this store THREAD_RUN may start the thread anew. (`current` still counts it.)
     let page = page(thread);
     word!(page.state).store(FRAME_IDLE, Ordering::SeqCst);
-    sched::unload(core);
+    dispatch::unload(core);
 }
 
 /// THREAD_RUN: bind a user context to the thread's core.

@@ -11,8 +11,9 @@
 
 use abi::{MSG_WORDS, RIGHT_READ, RIGHT_WRITE, Regs};
 
-use crate::arch::{self, Core};
+use crate::arch;
 use crate::object::{Capability, Endpoint, Notification, Object, Ref, Reply, State, Thread, Waiters, Waiting};
+use crate::percore::Core;
 use crate::sync::Guard;
 use crate::{ipc, sched, shootdown, syscall};
 

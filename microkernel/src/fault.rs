@@ -1,10 +1,13 @@
 //! Entries from user mode other than system calls: exceptions and interrupts.
 
+use core::sync::atomic::Ordering;
+
 use abi::Regs;
 
-use crate::arch::core_local::{DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
-use crate::arch::{self, Core, apic};
+use crate::arch::{self, apic};
+use crate::dispatch;
 use crate::object::{Ref, Thread, ThreadKind};
+use crate::percore::{self, Core, DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
 use crate::vcpu::{self, Trap};
 use crate::{decoupled, fastpath, ipc, klog, sched, shootdown, storm};
 
@@ -14,10 +17,10 @@ const GENERAL_PROTECTION: u64 = 13;
 /// An exception or interrupt in user mode. The registers are in `frame`, the error code in its `orig_rax`.
 #[unsafe(no_mangle)]
 extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
-    let core = arch::core();
+    let core = percore::core();
     if vector >= 32 {
         interrupt(core, vector as u8);
-        sched::leave();
+        dispatch::leave();
     }
     // SAFETY: the frame of the thread that was interrupted on this core.
     let error = unsafe { (&raw mut (*frame).orig_rax).replace(u64::MAX) };
@@ -35,7 +38,7 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
         ThreadKind::Vcpu => report(thread, trap),
         ThreadKind::Decoupled => {
             decoupled::trap(core, thread, trap);
-            sched::leave()
+            dispatch::leave()
         }
     }
 }
@@ -47,7 +50,7 @@ fn report(thread: &Thread, trap: Trap) -> ! {
         Some((endpoint, badge)) => {
             thread.fault.set([trap.number, trap.error, trap.address, regs.rip, regs.rsp]);
             thread.fault_pending.set(true);
-            fastpath::report_fault(arch::core(), thread, endpoint, badge);
+            fastpath::report_fault(percore::core(), thread, endpoint, badge);
             ipc::call(&Ref::of(thread), Ref::of(endpoint), badge, 0);
         }
         None => {
@@ -63,7 +66,7 @@ fn report(thread: &Thread, trap: Trap) -> ! {
             sched::kill(thread, "nobody handles its fault");
         }
     }
-    sched::leave()
+    dispatch::leave()
 }
 
 /// An interrupt, from whatever mode.
@@ -86,7 +89,9 @@ fn interrupt(core: &Core, vector: u8) {
                     handler.deliver();
                 }
             }
-            storm::served(core, vector, start);
+            if storm::served(&core.storm, core.index, vector, start) {
+                core.reschedule.store(true, Ordering::Relaxed); // which arms the timer
+            }
         }
     }
     apic::end_of_interrupt();
@@ -102,7 +107,7 @@ extern "C" fn handle_kernel_trap(vector: u64, frame: *mut Regs) {
     // SAFETY: the frame that the entry code just built on this stack (up to and with `ss`).
     let rip = unsafe { &mut *(&raw mut (*frame).rip) };
     if vector >= 32 {
-        interrupt(arch::core(), vector as u8);
+        interrupt(percore::core(), vector as u8);
     } else if vector == GENERAL_PROTECTION && *rip == &raw const xrstor_instruction as u64 {
         *rip = &raw const xrstor_fixup as u64;
     } else {

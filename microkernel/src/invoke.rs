@@ -8,12 +8,13 @@ mod thread;
 
 use abi::{Error, Regs};
 
-use crate::arch::{core_at, core_count, ioapic, memory};
+use crate::arch::{ioapic, memory};
 use crate::object::{
     CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Machine, Notification, Object,
     Parent, Range, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
 };
-use crate::{boot, log, panic};
+use crate::percore::{core_at, core_count};
+use crate::{boot, log, panic, reserve};
 
 /// MACHINE_GSI flags.
 const IRQ_LEVEL: u64 = 1;
@@ -230,7 +231,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
     let [a, b, c, d] = call.words;
     let space = call.cspace()?;
     // What the machine makes is small and made at boot: the kernel's own reserve pays.
-    let payer = boot::reserve().ok_or(Error::NoMemory)?;
+    let payer = reserve::reserve().ok_or(Error::NoMemory)?;
     let _ = machine;
     match call.method {
         abi::MACHINE_MSI => {
@@ -249,7 +250,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
             let source = IrqSource::Pin { gsi, level };
             let mut routed = false;
             let handler = claim_vector(core, source, |vector| {
-                routed = ioapic::route(gsi, core, vector, level, low);
+                routed = ioapic::route(gsi, core.apic_id(), vector, level, low);
                 create(payer, |h| IrqHandler::new(h, source, core, vector))
             })?;
             if !routed {

@@ -8,8 +8,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::arch::{Core, core_at, serial, time};
-use crate::sched;
+use crate::arch::{serial, time};
 use crate::sync::SpinLock;
 
 const RING: usize = 64 * 1024;
@@ -121,11 +120,14 @@ pub fn write(bytes: &[u8]) {
 fn pass_on() {
     if !HANDED_OVER.load(Ordering::Relaxed) {
         drain();
-    } else if DEADLINE.swap(time::tsc(), Ordering::SeqCst) == 0
-        && let Some(boot_core) = core_at(0)
-    {
-        sched::poke(boot_core); // (where there was a deadline, it will look anyway)
+    } else if DEADLINE.swap(time::tsc(), Ordering::SeqCst) == 0 {
+        poke_boot_core(); // (where there was a deadline, it will look anyway)
     }
+}
+
+// Everything logs, what the cores are made of too: the log does not know cores. (`percore.rs` has this.)
+unsafe extern "Rust" {
+    safe fn poke_boot_core();
 }
 
 /// Wait for the line until all is out; but a line that takes nothing is not waited for.
@@ -153,13 +155,13 @@ pub fn take_back() {
 }
 
 /// When a core must look at the line; 0: at no time.
-pub fn deadline(core: &Core) -> u64 {
-    if core.index == 0 { DEADLINE.load(Ordering::SeqCst) } else { 0 }
+pub fn deadline(core: usize) -> u64 {
+    if core == 0 { DEADLINE.load(Ordering::SeqCst) } else { 0 }
 }
 
 /// Between two threads: the boot core hands on what the line takes now.
 #[inline]
-pub fn serve(core: &Core) {
+pub fn serve(core: usize) {
     let due = deadline(core);
     if due != 0 && due <= time::tsc() {
         hand_on();

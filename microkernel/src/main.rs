@@ -26,6 +26,12 @@ mod check;
 #[cfg(target_os = "none")]
 mod decoupled;
 #[cfg(target_os = "none")]
+mod destroy;
+#[cfg(target_os = "none")]
+mod dispatch;
+#[cfg(target_os = "none")]
+mod entry;
+#[cfg(target_os = "none")]
 mod fastpath;
 #[cfg(target_os = "none")]
 mod fault;
@@ -40,6 +46,12 @@ mod object;
 #[cfg(target_os = "none")]
 mod panic;
 #[cfg(target_os = "none")]
+mod percore;
+#[cfg(target_os = "none")]
+mod reserve;
+#[cfg(target_os = "none")]
+mod run_queue;
+#[cfg(target_os = "none")]
 mod sched;
 #[cfg(target_os = "none")]
 mod shared;
@@ -47,6 +59,8 @@ mod shared;
 mod shootdown;
 #[cfg(target_os = "none")]
 mod signal;
+#[cfg(target_os = "none")]
+mod smp;
 #[cfg(target_os = "none")]
 mod storm;
 #[cfg(target_os = "none")]
@@ -68,12 +82,12 @@ struct Platform;
 #[cfg(target_os = "none")]
 impl kobj::platform::Platform for Platform {
     fn spin() {
-        shootdown::serve(arch::core());
+        shootdown::serve(percore::core());
         core::hint::spin_loop();
     }
 
     fn begin(object: kobj::platform::EndOf) {
-        arch::core().work.begin(object);
+        percore::core().work.begin(object);
     }
 }
 

@@ -8,6 +8,7 @@ use abi::Regs;
 use kcore::symbols::Symbols;
 
 use crate::arch::{self, apic};
+use crate::percore;
 use crate::sync::SpinLock;
 
 /// QEMU's exit status after a kernel panic is 2 * this + 1.
@@ -40,7 +41,7 @@ pub fn exit(status: u32) -> ! {
 
 /// Other cores stop when they come to user mode, or next wait for an interrupt.
 fn halt_others() {
-    if arch::core_count() > 0 {
+    if percore::core_count() > 0 {
         apic::send_all_others(apic::VECTOR_HALT);
     }
 }
@@ -143,7 +144,7 @@ fn machine_check() {
 }
 
 fn core_number() -> usize {
-    if arch::core_count() > 0 { arch::core().index } else { 0 }
+    if percore::core_count() > 0 { percore::core().index } else { 0 }
 }
 
 /// Follow the frame pointers of this core's kernel stack.

@@ -2,16 +2,17 @@
 
 use kcore::handshake;
 
-use crate::arch::{self, Core, apic, core_at};
+use crate::arch::{self, apic};
 use crate::object::{Object, Ref, Task};
+use crate::percore::{self, Core, core_at};
 
 /// Mappings of `task` were taken away: when this returns, no core uses them.
 ///
 /// Cores on which the Task is not active see the new generation before they use it again.
-#[inline]
-pub fn flush(task: &Task) {
+#[unsafe(no_mangle)]
+fn flush_translations(task: &Task) {
     task.presence.withdraw();
-    let own = arch::core();
+    let own = percore::core();
     if core::ptr::eq(own.task(), task) {
         own.task_generation.set(task.presence.generation());
         arch::memory::flush_user();
@@ -30,7 +31,7 @@ fn interrupt(own: &Core, mut others: u64) {
         others &= others - 1;
         let target = core_at(index).expect("an active core exists");
         let ticket = handshake::ask(&target.shoot_requested);
-        apic::send(target, apic::VECTOR_SHOOTDOWN);
+        apic::send(target.apic_id(), apic::VECTOR_SHOOTDOWN);
         while !handshake::is_served(&target.shoot_done, ticket) {
             // The target may be waiting for this core in the same way.
             serve(own);
@@ -100,9 +101,10 @@ pub fn rest(core: &Core) {
 }
 
 /// `task` was deleted: cores that rest in it leave it.
-pub fn task_deleted(task: &Task) {
-    for core in (0..arch::core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.task(), task)) {
-        crate::sched::poke(core);
+#[unsafe(no_mangle)]
+fn leave_deleted_task(task: &Task) {
+    for core in (0..percore::core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.task(), task)) {
+        percore::poke(core);
     }
 }
 

@@ -1,9 +1,12 @@
-//! Signals to vCPUs.
+//! Signals, and interrupts, which are signals of devices.
+
+use core::sync::atomic::Ordering;
 
 use kcore::handshake::Signalled;
 
-use crate::arch::{self, apic};
-use crate::object::{Ref, Thread};
+use crate::arch::{apic, ioapic};
+use crate::object::{IrqHandler, IrqSource, Ref, Target, Thread};
+use crate::percore;
 use crate::sched;
 
 /// OR bits into a vCPU's `pending` word and see to it that the vCPU looks at them.
@@ -15,10 +18,33 @@ pub fn vcpu(thread: &Thread, bits: u64) {
         Signalled::Woken => sched::wake(Ref::of(thread)),
         // (On the own core, `vcpu::leave` looks before it returns.)
         Signalled::New => {
-            if let Some(home) = thread.core().filter(|home| home.index != arch::core().index) {
-                apic::send(home, apic::VECTOR_POKE);
+            if let Some(home) = thread.core().filter(|home| home.index != percore::core().index) {
+                apic::send(home.apic_id(), apic::VECTOR_POKE);
             }
         }
         Signalled::Known => {}
+    }
+}
+
+impl Target {
+    pub fn signal(&self) {
+        match self {
+            Self::Notification(notification, badge) => notification.signal(*badge),
+            Self::Vcpu(thread, badge) => vcpu(thread, *badge),
+        }
+    }
+}
+
+impl IrqHandler {
+    /// The interrupt happened, on its core.
+    pub fn deliver(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if let IrqSource::Pin { gsi, level: true } = self.source {
+            ioapic::set_masked(gsi, true);
+        }
+        let target = self.target.lock().clone();
+        if let Some(target) = target {
+            target.signal();
+        }
     }
 }

@@ -4,9 +4,8 @@
 //! is delivered then, once for each vector. Timers and the kernel's own interrupts are not held.
 
 use core::cell::Cell;
-use core::sync::atomic::Ordering;
 
-use crate::arch::{Core, apic, time};
+use crate::arch::{apic, time};
 use crate::klog;
 
 /// Two interrupts follow each other when less than this part of a second is between them.
@@ -33,33 +32,33 @@ impl Storm {
     }
 }
 
-/// A device interrupt that arrived at `start` was served.
-pub fn served(core: &Core, vector: u8, start: u64) {
-    let storm = &core.storm;
+/// A device interrupt that arrived at `start` was served, by core `core`. True: they are held back now, and the timer has to be
+/// armed for their end.
+#[must_use]
+pub fn served(storm: &Storm, core: usize, vector: u8, start: u64) -> bool {
     let follows = start.wrapping_sub(storm.last.get()) < time::tsc_hz() / GAPS_PER_SECOND;
     storm.in_a_row.set(if follows { storm.in_a_row.get() + 1 } else { 0 });
     let now = time::tsc();
     storm.last.set(now);
     if storm.in_a_row.get() < IN_A_ROW {
-        return;
+        return false;
     }
     storm.in_a_row.set(0);
     storm.held_until.set(now + time::tsc_hz() / HOLDS_PER_SECOND);
     apic::hold_devices(true);
-    core.reschedule.store(true, Ordering::Relaxed); // which arms the timer
     if !storm.told.replace(true) {
         klog!(
-            "core {}: a storm of interrupts, of vector {vector:#x} among others: they are held back from time to time",
-            core.index
+            "core {core}: a storm of interrupts, of vector {vector:#x} among others: they are held back from time to time"
         );
     }
+    true
 }
 
 /// The timer expired.
-pub fn timer_expired(core: &Core, now: u64) {
-    let until = core.storm.held_until.get();
+pub fn timer_expired(storm: &Storm, now: u64) {
+    let until = storm.held_until.get();
     if until != 0 && until <= now {
-        core.storm.held_until.set(0);
+        storm.held_until.set(0);
         apic::hold_devices(false);
     }
 }

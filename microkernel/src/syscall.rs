@@ -4,17 +4,17 @@ use core::sync::atomic::Ordering;
 
 use abi::{Error, Regs, TAG_POLL};
 
-use crate::arch::{self, Core};
-use crate::object::{
-    Capability, Endpoint, Held, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind, destroy,
-};
+use crate::arch;
+use crate::dispatch;
+use crate::object::{Capability, Endpoint, Held, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind};
+use crate::percore::{self, Core};
 use crate::vcpu::{self, Trap};
-use crate::{decoupled, invoke, ipc, sched, trace};
+use crate::{decoupled, destroy, invoke, ipc, trace};
 
 /// SYSCALL in user mode that the fast path did not do. The registers that a system call preserves are in `frame`, and rip, rflags and rsp.
 #[unsafe(no_mangle)]
 extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
-    let core = arch::core();
+    let core = percore::core();
     // SAFETY: user mode was entered with a current thread, which is counted.
     let thread = unsafe { &*core.current.get() };
     match thread.kind() {
@@ -25,7 +25,7 @@ extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
         ThreadKind::Decoupled => {
             complete(frame);
             decoupled::trap(core, thread, Trap::plain(abi::TRAP_SYSCALL));
-            sched::leave()
+            dispatch::leave()
         }
         _ => {
             // SAFETY: an ordinary thread's (or a vCPU's kernel-mode) frame is private to the kernel.
@@ -43,7 +43,7 @@ fn leave(core: &Core, thread: &Thread, regs: &Regs) -> ! {
     if thread.kind() == ThreadKind::Ordinary && !core.reschedule.load(Ordering::Relaxed) && thread.is_running() {
         arch::return_from_current_syscall(regs);
     }
-    sched::leave()
+    dispatch::leave()
 }
 
 /// Invoke a method of a kernel object, and leave the kernel.

@@ -6,10 +6,12 @@ use core::sync::atomic::Ordering;
 
 use abi::{Error, MAP_ITEMS, MAP_UNMAP, MapItem, Regs, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, VcpuState};
 
-use crate::arch::{self, Core};
-use crate::object::{Range, Task, Thread, destroy};
+use crate::arch;
+use crate::dispatch;
+use crate::object::{Range, Task, Thread};
+use crate::percore::Core;
 use crate::shared::Shared;
-use crate::{get, set, shootdown, word};
+use crate::{destroy, get, set, shootdown, word};
 
 /// Why a context stopped.
 #[derive(Clone, Copy)]
@@ -112,7 +114,7 @@ fn wait(thread: &Thread) -> ! {
     thread.set_result(0, 0, 0);
     let page = page(thread);
     thread.sleep(word!(page.pending));
-    crate::sched::leave()
+    dispatch::leave()
 }
 
 /// Find the user Task and apply the map items.
@@ -153,7 +155,7 @@ fn run_user(core: &Core, thread: &Thread) -> ! {
     load_user(core, thread);
     destroy::finish(core); // of the user Task before this one, it may have been the last reference
     if core.reschedule.load(Ordering::Relaxed) {
-        crate::sched::leave();
+        dispatch::leave();
     }
     arch::return_to_current()
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use x86::msr::{IA32_APIC_BASE, rdmsr, wrmsr};
 
-use super::{Core, memory, time};
+use super::{memory, time};
 
 pub const VECTOR_TIMER: u8 = 0xf0;
 /// Look at the run queue and at pending requests.
@@ -116,7 +116,7 @@ pub fn end_of_interrupt() {
     write(EOI, 0);
 }
 
-/// Hold back the vectors of devices on this core (up to 0xcf, [`super::core_local::DEVICE_VECTORS`]), or let them in.
+/// Hold back the vectors of devices on this core (up to 0xcf), or let them in.
 pub fn hold_devices(hold: bool) {
     write(TASK_PRIORITY, if hold { 0xcf } else { 0 });
 }
@@ -140,8 +140,8 @@ pub fn set_timer(deadline: Option<u64>) {
 }
 
 /// Send a vector to a core.
-pub fn send(target: &Core, vector: u8) {
-    command(target.apic_id(), 1 << 14 | u32::from(vector));
+pub fn send(target: u32, vector: u8) {
+    command(target, 1 << 14 | u32::from(vector));
 }
 
 /// Send a vector to all other cores.
@@ -192,11 +192,11 @@ fn command(apic_id: u32, low: u32) {
 
 /// Whether devices can interrupt a core: without interrupt remapping their messages have 8 bits for its id, and the last id
 /// means all cores.
-pub fn devices_reach(target: &Core) -> bool {
-    target.apic_id() < 0xff
+pub fn devices_reach(target: u32) -> bool {
+    target < 0xff
 }
 
 /// MSI address and data that raise `vector` on a core that devices reach (SDM vol. 3, 11.11).
-pub fn msi(target: &Core, vector: u8) -> (u64, u64) {
-    (0xfee0_0000 | u64::from(target.apic_id()) << 12, u64::from(vector))
+pub fn msi(target: u32, vector: u8) -> (u64, u64) {
+    (0xfee0_0000 | u64::from(target) << 12, u64::from(vector))
 }

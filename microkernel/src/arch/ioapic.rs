@@ -2,7 +2,7 @@
 
 use kcore::acpi::IoApic;
 
-use super::{Core, memory};
+use super::memory;
 use crate::sync::SpinLock;
 
 static IOAPICS: SpinLock<[Option<(IoApic, u32)>; 4]> = SpinLock::new([None; 4]);
@@ -36,9 +36,9 @@ pub fn init(list: &[IoApic]) {
 }
 
 /// Route a global system interrupt to a vector of a core. False: there is no such pin.
-pub fn route(gsi: u32, target: &Core, vector: u8, level: bool, active_low: bool) -> bool {
+pub fn route(gsi: u32, target: u32, vector: u8, level: bool, active_low: bool) -> bool {
     with_pin(gsi, |apic, pin| {
-        write(apic, 0x11 + 2 * pin, target.apic_id() << 24);
+        write(apic, 0x11 + 2 * pin, target << 24);
         let mode = u32::from(level) << 15 | u32::from(active_low) << 13;
         write(apic, 0x10 + 2 * pin, u32::from(vector) | mode | 1 << 16);
     })

@@ -29,7 +29,7 @@ const _: () = assert!(2 * IST_STACKS + 1 + STACK_PAGES <= STACK_PLACE);
 static DIRECT_TABLE: Table = Table(UnsafeCell::new([0; 512]));
 /// The tables of `STACKS`: of the second and of the third level, and two of pages, enough for all cores.
 static STACK_TABLES: [Table; 4] = [const { Table(UnsafeCell::new([0; 512])) }; 4];
-const _: () = assert!(super::core_local::MAX_CORES as u64 * STACK_PLACE <= 2 * 512);
+const _: () = assert!(abi::MAX_CORES as u64 * STACK_PLACE <= 2 * 512);
 
 /// Physical address of a table in the kernel image.
 fn table_address(table: &Table) -> u64 {
@@ -101,7 +101,7 @@ fn map_in_place(core: usize, first: u64, physical: u64, pages: u64) -> u64 {
 pub fn is_stack_guard(address: u64) -> bool {
     let page = address.wrapping_sub(STACKS) / 4096;
     // SAFETY: nobody writes these tables any more.
-    page < super::core_local::MAX_CORES as u64 * STACK_PLACE
+    page < abi::MAX_CORES as u64 * STACK_PLACE
         && unsafe { (*STACK_TABLES[2 + page as usize / 512].0.get())[page as usize % 512] } == 0
 }
 

@@ -1,7 +1,6 @@
 //! Everything that knows x86-64.
 
 pub mod apic;
-pub mod core_local;
 pub mod descriptors;
 pub mod fpu;
 pub mod ioapic;
@@ -9,25 +8,15 @@ pub mod loader;
 pub mod memory;
 mod pvh;
 pub mod serial;
-pub mod smp;
 pub mod time;
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-pub use core_local::{Core, core, core_at, core_count};
-
 global_asm!(include_str!("boot.s"));
-global_asm!(
-    include_str!("trap.s"),
-    flags_user = const FLAGS_USER,
-    kernel_stack_bit = const memory::STACK_BIT,
-    thread_home = const crate::object::Thread::HOME,
-    thread_special = const crate::object::Thread::HINDERED_KIND,
-);
 
 /// What user mode decides in rflags: status flags, TF, DF, AC, ID. (IF is always set; IOPL, NT, RF, VM never.)
-const FLAGS_USER: u32 = 0x0024_0dd5;
+pub const FLAGS_USER: u32 = 0x0024_0dd5;
 
 /// CS and SS of user mode.
 pub const USER_CODE: u64 = 0x33;
@@ -122,8 +111,30 @@ pub static FAST_PATH: AtomicBool = AtomicBool::new(true);
 
 const IA32_TSC_AUX: u32 = 0xc000_0103;
 
-/// Called on every core: control registers and the SYSCALL path.
-pub fn init_cpu_features() {
+/// What [`set_this_core`] set: the word that GS points to.
+#[inline]
+pub fn this_core() -> *const u8 {
+    let core;
+    // SAFETY: GS base points to a core's structure, which begins with its own address.
+    unsafe { asm!("mov {}, gs:[0]", out(reg) core, options(pure, readonly, nostack, preserves_flags)) };
+    core
+}
+
+/// Make GS point to `core`, which begins with its own address and lives for ever.
+///
+/// # Safety
+/// It does, and the entry code finds in it what it looks for.
+pub unsafe fn set_this_core(core: u64) {
+    use x86::msr::{IA32_GS_BASE, IA32_KERNEL_GSBASE, wrmsr};
+    // SAFETY: by the caller's promise.
+    unsafe {
+        wrmsr(IA32_GS_BASE, core);
+        wrmsr(IA32_KERNEL_GSBASE, 0);
+    }
+}
+
+/// Called on every core, with its number: control registers and the SYSCALL path.
+pub fn init_cpu_features(core: usize) {
     use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
     let id = x86::cpuid::CpuId::new();
     let extended = id.get_extended_feature_info();
@@ -153,7 +164,7 @@ pub fn init_cpu_features() {
     fpu::init();
     if id.get_extended_processor_and_feature_identifiers().is_some_and(|f| f.has_rdtscp()) {
         // SAFETY: what RDTSCP and RDPID give in user mode: the core's number, for Linux's getcpu.
-        unsafe { x86::msr::wrmsr(IA32_TSC_AUX, core().index as u64) };
+        unsafe { x86::msr::wrmsr(IA32_TSC_AUX, core as u64) };
     }
     unsafe extern "C" {
         fn syscall_entry();

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use abi::{Error, Regs};
 
 use super::{Argument, Call, Refusal};
-use crate::arch::{self, Core};
+use crate::percore::{self, Core};
 use kobj::Sleeper;
 
 use crate::object::{CSpace, Cpu, Endpoint, Parent, Range, Ref, Target, Task, Thread, ThreadKind};
@@ -102,7 +102,7 @@ impl<'a> Method<'a> {
                 thread.set_spaces(cspace, task, message, fault).map_err(only(Error::BadAddress, 3))?;
             }
             Self::Bind { core, priority, by } => {
-                thread.bind(core, priority, Some(by)).map_err(only(Error::NoCapability, 0))?;
+                thread.bind(core.index, priority, Some(by)).map_err(only(Error::NoCapability, 0))?;
             }
             Self::Start(regs) => {
                 thread.start(regs)?;
@@ -123,7 +123,10 @@ impl<'a> Method<'a> {
                 }
             }
             Self::Vcpu(place) => {
-                let register = |core: &Core| if sched::add_vcpu(core, thread) { Ok(()) } else { Err(Error::Busy) };
+                let register = || match thread.core() {
+                    Some(core) if sched::add_vcpu(core, thread) => Ok(()),
+                    _ => Err(Error::Busy),
+                };
                 share(thread, ThreadKind::Vcpu, place, register)?;
                 if thread.is_dead()
                     && let Some(core) = thread.core()
@@ -134,13 +137,13 @@ impl<'a> Method<'a> {
             Self::Timer { deadline } => {
                 let core = thread.core().filter(|_| thread.kind() == ThreadKind::Vcpu).ok_or(Error::BadState)?;
                 thread.deadline.store(deadline, Ordering::Release);
-                if core.index == arch::core().index {
+                if core.index == percore::core().index {
                     sched::arm_timer(core);
                 } else {
-                    sched::poke(core);
+                    percore::poke(core);
                 }
             }
-            Self::Decouple { place, doorbell } => share(thread, ThreadKind::Decoupled, place, |_| {
+            Self::Decouple { place, doorbell } => share(thread, ThreadKind::Decoupled, place, || {
                 *thread.doorbell.lock() = Some(doorbell);
                 Ok(())
             })?,
@@ -160,7 +163,7 @@ fn share(
     thread: &Thread,
     kind: ThreadKind,
     place: Place,
-    register: impl FnOnce(&Core) -> Result<(), Error>,
+    register: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Refusal> {
     thread.share(kind, place.range, place.offset, register).map_err(only(Error::BadAddress, 1))
 }
@@ -172,6 +175,6 @@ fn only(about: Error, index: u64) -> impl Fn(Error) -> Refusal {
 
 fn poke_home(thread: &Thread) {
     if let Some(core) = thread.core() {
-        sched::poke(core);
+        percore::poke(core);
     }
 }

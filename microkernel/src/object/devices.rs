@@ -1,13 +1,13 @@
 //! Objects that stand for hardware: cores, interrupts, the machine, the log.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 use abi::Error;
 
-use super::{Header, Kind, Notification, Object, Ref, Thread};
-use crate::arch::core_local::FIRST_DEVICE_VECTOR;
-use crate::arch::{self, Core, ioapic};
-use crate::signal;
+use super::{Header, Kind, Object, Ref, Target};
+use crate::arch::{apic, ioapic};
+use crate::percore::Core;
+use crate::percore::{self, FIRST_DEVICE_VECTOR};
 use crate::sync::SpinLock;
 
 /// The right to run threads on one core, with priorities up to a ceiling: the capability's badge, where it has one.
@@ -26,45 +26,6 @@ impl Cpu {
     pub fn new(header: Header, index: usize) -> Self {
         Self { header, index }
     }
-
-    pub fn core(&self) -> &'static Core {
-        arch::core_at(self.index).expect("a Cpu object names an existing core")
-    }
-}
-
-/// What a signal goes to: with the badge of the capability that named it.
-#[derive(Clone)]
-pub enum Target {
-    Notification(Ref<Notification>, u64),
-    Vcpu(Ref<Thread>, u64),
-}
-
-impl Target {
-    /// From a capability to a Notification or a vCPU.
-    pub fn new(capability: super::Capability) -> Result<Self, Error> {
-        if capability.rights & abi::RIGHT_WRITE == 0 {
-            return Err(Error::NoRights);
-        }
-        match capability.object.kind() {
-            Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
-            Kind::Thread => {
-                let thread = capability.object.downcast::<Thread>()?;
-                if thread.vcpu_page().is_null() {
-                    Err(Error::WrongType)
-                } else {
-                    Ok(Self::Vcpu(thread, capability.badge))
-                }
-            }
-            _ => Err(Error::WrongType),
-        }
-    }
-
-    pub fn signal(&self) {
-        match self {
-            Self::Notification(notification, badge) => notification.signal(*badge),
-            Self::Vcpu(thread, badge) => signal::vcpu(thread, *badge),
-        }
-    }
 }
 
 /// Where an interrupt comes from.
@@ -82,10 +43,10 @@ pub enum IrqSource {
 #[repr(C)]
 pub struct IrqHandler {
     header: Header,
-    source: IrqSource,
+    pub source: IrqSource,
     core: &'static Core,
     vector: u8,
-    target: SpinLock<Option<Target>>,
+    pub target: SpinLock<Option<Target>>,
     pub count: AtomicU64,
 }
 
@@ -124,18 +85,6 @@ impl IrqHandler {
         }
     }
 
-    /// The interrupt happened, on its core.
-    pub fn deliver(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        if let IrqSource::Pin { gsi, level: true } = self.source {
-            ioapic::set_masked(gsi, true);
-        }
-        let target = self.target.lock().clone();
-        if let Some(target) = target {
-            target.signal();
-        }
-    }
-
     pub fn acknowledge(&self) {
         if let IrqSource::Pin { gsi, level: true } = self.source {
             ioapic::set_masked(gsi, false);
@@ -147,20 +96,7 @@ impl IrqHandler {
         if self.source != IrqSource::Msi {
             return Err(Error::BadState);
         }
-        Ok(arch::apic::msi(self.core, self.vector))
-    }
-}
-
-#[cfg(feature = "check")]
-impl Target {
-    pub fn audit(&self, audit: &mut crate::check::Audit) {
-        match self {
-            Self::Notification(notification, _) => audit.reference(notification),
-            Self::Vcpu(thread, _) => {
-                audit.reference(thread);
-                crate::holds!(thread.header(), !thread.vcpu_page().is_null(), "a signal's target, but no vCPU");
-            }
-        }
+        Ok(apic::msi(self.core.apic_id(), self.vector))
     }
 }
 
@@ -184,7 +120,7 @@ impl IrqHandler {
 /// Whether an IOAPIC pin has a handler already.
 fn is_claimed(wanted: u32) -> bool {
     let has = |slot: &SpinLock<Option<Ref<IrqHandler>>>| matches!(slot.lock().as_deref(), Some(IrqHandler { source: IrqSource::Pin { gsi, .. }, .. }) if *gsi == wanted);
-    (0..arch::core_count()).filter_map(arch::core_at).any(|core| core.irqs.iter().any(has))
+    (0..percore::core_count()).filter_map(percore::core_at).any(|core| core.irqs.iter().any(has))
 }
 
 /// Take the first free vector of a core for the handler of `source` that `make` makes. BadArgument: no device
@@ -194,7 +130,7 @@ pub fn claim_vector(
     source: IrqSource,
     make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>,
 ) -> Result<Ref<IrqHandler>, Error> {
-    if !arch::apic::devices_reach(core) {
+    if !apic::devices_reach(core.apic_id()) {
         return Err(Error::BadArgument);
     }
     static CLAIMING: SpinLock<()> = SpinLock::new(());

@@ -1,8 +1,8 @@
 //! Kernel objects: what capabilities name. The layer below them, without hardware, is the crate `kobj`.
 
-pub mod destroy;
 mod devices;
 mod range;
+mod target;
 mod task;
 mod thread;
 
@@ -11,9 +11,10 @@ pub use kobj::{
     create_with,
 };
 
-pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, Target, claim_vector};
+pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, claim_vector};
 pub use kcore::handshake::State;
 pub use range::Range;
+pub use target::Target;
 pub use task::Task;
 pub use thread::{Kind as ThreadKind, Thread};
 

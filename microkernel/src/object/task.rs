@@ -9,8 +9,14 @@ use kcore::paging;
 
 use super::{Header, Kind, Object, Pages, Range, Ref, Remains, Untyped, create_with};
 use crate::arch::memory;
-use crate::shootdown;
 use crate::sync::SpinLock;
+
+// What a Task asks of the cores that use it. They know Tasks, and not the other way round: `shootdown.rs` has these, and the
+// linker brings them together.
+unsafe extern "Rust" {
+    safe fn flush_translations(task: &Task);
+    safe fn leave_deleted_task(task: &Task);
+}
 
 #[repr(C)]
 pub struct Task {
@@ -29,7 +35,7 @@ unsafe impl Object for Task {
     const KIND: Kind = Kind::Task;
 
     fn orphaned(&self) -> bool {
-        shootdown::task_deleted(self);
+        leave_deleted_task(self);
         true
     }
 
@@ -84,7 +90,7 @@ impl Sweep {
                 let found = paging::unmap_physical(&mut Tables(task), task.root, address, memory, ENTRIES_OF_STEP);
                 drop(guard);
                 if found {
-                    shootdown::flush(task);
+                    flush_translations(task);
                 }
                 if *address == paging::USER_END {
                     let next = Self::to(|_| task.older.get());
@@ -224,7 +230,7 @@ impl Task {
     #[inline]
     fn settle(&self, changed: Result<bool, paging::NoMemory>) -> Result<(), Error> {
         if changed != Ok(false) {
-            shootdown::flush(self); // (where memory ran out, large pages may have been split)
+            flush_translations(self); // (where memory ran out, large pages may have been split)
         }
         changed.map(drop).map_err(|paging::NoMemory| Error::NoMemory)
     }

@@ -7,11 +7,10 @@ use kcore::handshake::{self, Signalled, State, StateWord};
 
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
-use kobj::{Ending, Links, Sleeper, Waiting};
+use kobj::{Ending, Links, Waiting};
 
-use super::{CSpace, Endpoint, Header, Kind as ObjectKind, Lease, Object, Parent, Range, Ref, Target, Task};
-use crate::arch::{self, Core};
-use crate::sched;
+use super::{CSpace, Endpoint, Header, Lease, Object, Parent, Range, Ref, Target, Task};
+use crate::arch;
 use crate::sync::SpinLock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,30 +104,6 @@ pub struct Thread {
 struct Xsave(UnsafeCell<[u8; arch::fpu::AREA]>);
 
 const _: () = assert!(size_of::<Thread>() <= 4096);
-
-// SAFETY: repr(C), header first, made with ObjectKind::Thread only.
-unsafe impl Object for Thread {
-    const KIND: ObjectKind = ObjectKind::Thread;
-
-    fn orphaned(&self) -> bool {
-        self.end();
-        true
-    }
-
-    fn dismantle(&self) -> bool {
-        self.lease.give_up();
-        true
-    }
-
-    fn lease_ended(&self) {
-        self.end();
-    }
-
-    #[cfg(feature = "check")]
-    fn audit(&self, audit: &mut crate::check::Audit) {
-        self.tell(audit);
-    }
-}
 
 impl Thread {
     /// Offset of what the entry code asks whether the thread is an ordinary one, by this bit: not if it is set.
@@ -226,40 +201,30 @@ impl Thread {
         self.state.go_on(&self.home)
     }
 
+    /// Number of the home core, once bound.
+    #[inline]
+    pub fn home_index(&self) -> Option<usize> {
+        let home = self.home.load(Ordering::Acquire) >> HOME_SHIFT;
+        (home != UNBOUND).then_some(home as usize)
+    }
+
+    /// Home core and what hinders the fast path, in one word.
+    #[inline]
+    pub fn home_word(&self) -> u64 {
+        self.home.load(Ordering::Relaxed)
+    }
+
+    pub fn give_up_lease(&self) {
+        self.lease.give_up();
+    }
+
+    #[inline]
+    pub fn priority_word(&self) -> u32 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
     pub fn priority(&self) -> u8 {
         self.priority.load(Ordering::Relaxed) as u8
-    }
-
-    /// Whether the thread would be the next to run on a core if it became ready.
-    #[inline]
-    pub fn comes_first_on(&self, core: &Core) -> bool {
-        self.priority.load(Ordering::Relaxed) >= core.ready_above.load(Ordering::Relaxed)
-    }
-
-    /// The thread does not run any more: its last capability was deleted, or that revoked by which it has its core.
-    pub fn end(&self) {
-        self.mark_dead();
-        self.cancel(Error::Cancelled);
-        if let Some(core) = self.core() {
-            if self.kind() == Kind::Vcpu {
-                sched::remove_vcpu(core, self);
-            }
-            sched::forget(core, self);
-            sched::poke(core);
-        }
-    }
-
-    /// Home core, once bound.
-    #[inline]
-    pub fn core(&self) -> Option<&'static Core> {
-        arch::core_at((self.home.load(Ordering::Acquire) >> HOME_SHIFT) as usize)
-    }
-
-    /// Whether the fast path may switch to the thread on this core: it is an ordinary one that lives here and is neither
-    /// to stop nor to end.
-    #[inline]
-    pub fn is_fast_on(&self, core: &Core) -> bool {
-        self.home.load(Ordering::Relaxed) == core.fast_home()
     }
 
     /// THREAD_STOP. The home core sees to it.
@@ -412,7 +377,7 @@ impl Thread {
     /// THREAD_START, but for making it ready: nobody configures it any more.
     pub fn start(&self, regs: Regs) -> Result<(), Error> {
         self.claim()?;
-        if self.kind() == Kind::Decoupled || self.core().is_none() || self.task().is_none() {
+        if self.kind() == Kind::Decoupled || self.home_index().is_none() || self.task().is_none() {
             self.set_state(State::Inactive);
             return Err(Error::BadState);
         }
@@ -443,13 +408,13 @@ impl Thread {
     }
 
     /// By a Cpu capability, but for the root task's first thread. A vCPU or decoupled thread stays where it was made one.
-    pub fn bind(&self, core: &Core, priority: u8, by: Option<Parent>) -> Result<(), Error> {
+    pub fn bind(&self, core: usize, priority: u8, by: Option<Parent>) -> Result<(), Error> {
         self.configure(|| {
             if self.kind() != Kind::Ordinary {
                 return Err(Error::BadState);
             }
             by.map_or(Ok(()), |cpu| self.lease.take(self, &cpu))?;
-            let bind = |home: u64| Some(Self::home_on(core.index) | (home & ((1 << HOME_SHIFT) - 1)));
+            let bind = |home: u64| Some(Self::home_on(core) | (home & ((1 << HOME_SHIFT) - 1)));
             // (It never refuses; THREAD_STOP and the thread's end may change their bits meanwhile.)
             let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Relaxed, bind);
             self.priority.store(u32::from(priority), Ordering::Relaxed);
@@ -463,12 +428,14 @@ impl Thread {
         kind: Kind,
         range: Ref<Range>,
         offset: u64,
-        register: impl FnOnce(&Core) -> Result<(), Error>,
+        register: impl FnOnce() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let page = range.page::<u8>(offset)?;
         self.configure(|| {
-            let core = self.core().filter(|_| self.kind() == Kind::Ordinary).ok_or(Error::BadState)?;
-            register(core)?;
+            if self.home_index().is_none() || self.kind() != Kind::Ordinary {
+                return Err(Error::BadState);
+            }
+            register()?;
             self.shared_range.set(Some(range));
             self.shared.store(page, Ordering::Release);
             self.kind.store(kind as u8, Ordering::Release);
@@ -499,7 +466,7 @@ impl Thread {
 
 #[cfg(feature = "check")]
 impl Thread {
-    fn tell(&self, audit: &mut crate::check::Audit) {
+    pub fn tell(&self, audit: &mut crate::check::Audit) {
         fn fixed<T: Object>(audit: &mut crate::check::Audit, object: &Fixed<T>) {
             if let Some(object) = object.get() {
                 audit.reference_to(object);

@@ -4,6 +4,8 @@
 mod acceptance;
 mod bochs;
 mod boot;
+#[cfg(test)]
+mod circles;
 mod emulator;
 mod fuzz;
 mod guest;

@@ -1,19 +1,18 @@
 //! What each core has for itself, reached through GS.
 
-use core::arch::asm;
 use core::cell::Cell;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kobj::Work;
 
-use crate::object::{IrqHandler, Ref, Task, Thread};
-use crate::sched::RunQueue;
+use crate::object::{Cpu, IrqHandler, Ref, Task, Thread};
+use crate::run_queue::RunQueue;
 use crate::storm::Storm;
 use crate::sync::SpinLock;
 
-use super::descriptors::Tables;
-use super::memory;
+use crate::arch::descriptors::Tables;
+use crate::arch::{self, apic, memory};
 
 pub const MAX_CORES: usize = abi::MAX_CORES;
 const STACK: usize = memory::STACK_PAGES as usize * 4096;
@@ -120,12 +119,8 @@ pub fn core_at(index: usize) -> Option<&'static Core> {
 /// The core that runs this code.
 #[inline]
 pub fn core() -> &'static Core {
-    let core: *const Core;
     // SAFETY: GS base is this core's Core from `install` on.
-    unsafe {
-        asm!("mov {}, gs:[0]", out(reg) core, options(pure, readonly, nostack, preserves_flags));
-        &*core
-    }
+    unsafe { &*arch::this_core().cast() }
 }
 
 impl Core {
@@ -142,12 +137,8 @@ impl Core {
 
     /// Make GS point here. Runs on the core itself, before anything that calls `core()`.
     pub fn install(&self) {
-        use x86::msr::{IA32_GS_BASE, IA32_KERNEL_GSBASE, wrmsr};
-        // SAFETY: the Core lives for ever.
-        unsafe {
-            wrmsr(IA32_GS_BASE, self.this as u64);
-            wrmsr(IA32_KERNEL_GSBASE, 0);
-        }
+        // SAFETY: the Core lives for ever, and begins with `this`; the offsets are asserted above.
+        unsafe { arch::set_this_core(self.this as u64) };
     }
 
     /// Load the descriptor tables and make GS point here. Runs on the core itself.
@@ -191,5 +182,48 @@ impl Core {
         let top = frame as u64 + offset_of!(abi::Regs, fs_base) as u64;
         self.frame_top.set(top);
         self.tables.set_entry_stack(top);
+    }
+}
+
+/// For the log, whose line the boot core sees to.
+#[unsafe(no_mangle)]
+fn poke_boot_core() {
+    if let Some(core) = core_at(0) {
+        poke(core);
+    }
+}
+
+/// Have a core look at its run queue and at its thread's flags.
+pub fn poke(target: &Core) {
+    target.reschedule.store(true, Ordering::SeqCst);
+    if target.index != core().index {
+        apic::send(target.apic_id(), apic::VECTOR_POKE);
+    }
+}
+
+impl Thread {
+    /// Home core, once bound.
+    #[inline]
+    pub fn core(&self) -> Option<&'static Core> {
+        core_at(self.home_index()?)
+    }
+
+    /// Whether the fast path may switch to the thread on this core: it is an ordinary one that lives here and is neither
+    /// to stop nor to end.
+    #[inline]
+    pub fn is_fast_on(&self, core: &Core) -> bool {
+        self.home_word() == core.fast_home()
+    }
+
+    /// Whether the thread would be the next to run on a core if it became ready.
+    #[inline]
+    pub fn comes_first_on(&self, core: &Core) -> bool {
+        self.priority_word() >= core.ready_above.load(Ordering::Relaxed)
+    }
+}
+
+impl Cpu {
+    pub fn core(&self) -> &'static Core {
+        core_at(self.index).expect("a Cpu object names an existing core")
     }
 }

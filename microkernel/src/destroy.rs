@@ -5,8 +5,8 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{Thread, ThreadKind};
-use crate::arch::{self, Core};
+use crate::object::{Thread, ThreadKind};
+use crate::percore::{self, Core};
 
 /// At the end of an entry, where no lock is held: do what it has begun, as far as the share lasts.
 #[inline]
@@ -38,7 +38,7 @@ pub fn go_on(core: &Core, next: Option<&Thread>) -> bool {
 /// A thread comes to rest, or ends: what it has not finished is this core's.
 pub fn disown(thread: &Thread) {
     if !thread.unfinished.is_empty() {
-        let core = arch::core();
+        let core = percore::core();
         core.work.adopt(&thread.unfinished);
         core.reschedule.store(true, Ordering::Relaxed);
     }

@@ -4,8 +4,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use kcore::memory_map::FreeRegions;
 
-use super::core_local::{self, CORE_PAGES};
-use super::{Core, apic, memory};
+use crate::arch::{self, apic, memory};
+use crate::dispatch;
+use crate::percore::{self, CORE_PAGES, Core};
 
 /// Core that starts next, for `ap_main`.
 static STARTING: AtomicU64 = AtomicU64::new(0);
@@ -21,14 +22,14 @@ fn make_core(free: &mut FreeRegions, apic_id: u32) -> &'static Core {
     let bytes = CORE_PAGES as u64 * 4096;
     let physical = free.take(bytes).expect("no memory for a core's stack and tables");
     memory::zero(physical, bytes);
-    core_local::create(memory::to_virtual(physical), apic_id)
+    percore::create(memory::to_virtual(physical), apic_id)
 }
 
 /// Make and install the boot core's Core.
 pub fn init_boot_core(free: &mut FreeRegions) {
     let core = make_core(free, 0);
     core.install();
-    super::descriptors::init_idt();
+    arch::descriptors::init_idt();
     core.load_tables();
 }
 
@@ -47,7 +48,7 @@ pub fn start_others(free: &mut FreeRegions, apic_ids: &[u32]) {
         let length = end as usize - start as usize;
         core::ptr::copy_nonoverlapping(start, memory::to_virtual(trampoline), length);
     }
-    for apic_id in others().take(core_local::MAX_CORES - 1) {
+    for apic_id in others().take(percore::MAX_CORES - 1) {
         let core = make_core(free, apic_id);
         // SAFETY: one core starts at a time, and reads this before it reports.
         unsafe { (&raw mut ap_stack_top).write_volatile(core.kernel_stack()) };
@@ -65,12 +66,12 @@ pub fn start_others(free: &mut FreeRegions, apic_ids: &[u32]) {
 #[unsafe(no_mangle)]
 extern "C" fn ap_main() -> ! {
     let index = STARTING.load(Ordering::SeqCst);
-    let core = core_local::core_at(index as usize).expect("core not created");
+    let core = percore::core_at(index as usize).expect("core not created");
     core.install();
     core.load_tables();
-    super::init_cpu_features();
+    arch::init_cpu_features(index as usize);
     apic::init(false);
     memory::load_root(memory::kernel_root());
     STARTED.store(index, Ordering::Release);
-    crate::sched::run()
+    dispatch::run()
 }

@@ -1,0 +1,210 @@
+//! The end of every entry into the kernel: which thread runs now, and its context onto the core.
+
+use core::ptr::null;
+use core::sync::atomic::{Ordering, fence};
+
+use abi::Error;
+use kobj::Sleeper;
+
+use crate::arch::{self, time};
+use crate::object::{Ref, State, Thread, ThreadKind};
+use crate::percore::{self, Core};
+use crate::sched::{arm_timer, bury, retire, slice_end};
+use crate::{decoupled, destroy, log, shootdown, vcpu};
+
+/// A core's life: run threads for ever.
+pub fn run() -> ! {
+    leave()
+}
+
+/// The end of every entry into the kernel: run what should run now.
+pub fn leave() -> ! {
+    let core = percore::core();
+    loop {
+        destroy::finish(core);
+        // SAFETY: the current thread is counted by `current`.
+        let mut current = unsafe { core.current.get().as_ref() };
+        let mut finished = true;
+        if core.reschedule.load(Ordering::Relaxed) || current.is_none_or(|t| !t.is_running()) {
+            core.reschedule.store(false, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            destroy::put_aside(core);
+            choose(core);
+            // SAFETY: as above.
+            current = unsafe { core.current.get().as_ref() };
+            finished = destroy::go_on(core, current);
+            log::serve(core.index);
+            arm_timer(core);
+        }
+        #[cfg(feature = "check")]
+        crate::check::park(core);
+        if !finished {
+            arch::admit_interrupts();
+            core.reschedule.store(true, Ordering::Relaxed);
+            continue;
+        }
+        let Some(thread) = current else {
+            shootdown::rest(core);
+            destroy::finish(core);
+            if !core.reschedule.load(Ordering::Relaxed) {
+                arch::halt();
+            }
+            continue;
+        };
+        match thread.kind() {
+            ThreadKind::Ordinary => arch::return_to_current(),
+            ThreadKind::Vcpu => vcpu::leave(core, thread),
+            ThreadKind::Decoupled => decoupled::leave(core, thread),
+        }
+    }
+}
+
+/// Pick the thread to run and make it current.
+fn choose(core: &Core) {
+    // SAFETY: counted by `current`.
+    let current = unsafe { core.current.get().as_ref() };
+    forget_dead_fpu(core);
+    let mut keep = None;
+    match current {
+        Some(thread) if thread.is_running() => {
+            if thread.kind() == ThreadKind::Decoupled {
+                // It has the core until it is detached, and looks at its flags itself, where its frame is complete.
+                core.set_slice_end(0);
+                return;
+            }
+            keep = Some(thread).filter(|t| !retire(t));
+        }
+        // Deleted before it began to wait: whoever deleted it did not find it in the queue.
+        Some(thread) if thread.is_dead() => {
+            thread.cancel(Error::Cancelled);
+        }
+        _ => {}
+    }
+    let mut queue = core.run_queue.lock();
+    let next = loop {
+        let best = queue.ready.first_priority();
+        if let (Some(thread), Some(best)) = (keep, best) {
+            let expired = core.slice_end() != 0 && time::tsc() >= core.slice_end();
+            if best < thread.priority() || (best == thread.priority() && !expired) {
+                break None;
+            }
+        } else if let (Some(_), None) = (keep, best) {
+            break None;
+        }
+        match queue.pop(&core.ready_above) {
+            Some(thread) if retire(&thread) => {}
+            other => break other,
+        }
+    };
+    if let Some(thread) = next {
+        if let Some(old) = keep {
+            old.set_state(State::Ready);
+            let dead = queue.push(&core.ready_above, Ref::of(old));
+            dead.iter().for_each(|dead| bury(dead));
+        }
+        let contended = queue.ready.first_priority() == Some(thread.priority());
+        drop(queue);
+        core.set_slice_end(if contended { slice_end() } else { 0 });
+        switch_to(core, thread);
+        return;
+    }
+    let contended = keep.is_some_and(|t| queue.ready.first_priority() == Some(t.priority()));
+    drop(queue);
+    match (contended, core.slice_end()) {
+        (true, 0) => core.set_slice_end(slice_end()),
+        (false, _) => core.set_slice_end(0),
+        _ => {}
+    }
+    if keep.is_none() {
+        unload(core);
+    }
+}
+
+/// The current thread's context leaves the core; the core has none.
+pub fn unload(core: &Core) {
+    let old = core.current.replace(null());
+    if old.is_null() {
+        return;
+    }
+    // SAFETY: `current` held a count.
+    let old = unsafe { Ref::from_raw(old) };
+    save_bases(&old);
+}
+
+fn save_bases(thread: &Thread) {
+    let (fs, gs) = arch::user_bases();
+    let regs = if thread.in_user.get() { vcpu::user_regs(thread) } else { thread.regs() };
+    if thread.kind() != ThreadKind::Decoupled {
+        // SAFETY: the registers of a thread that was current on this core belong to it.
+        unsafe {
+            (&raw mut (*regs).fs_base).write(fs);
+            (&raw mut (*regs).gs_base).write(gs);
+        }
+    }
+}
+
+fn switch_to(core: &Core, thread: Ref<Thread>) {
+    thread.set_state(State::Running);
+    unload(core);
+    let thread = thread.into_raw();
+    core.current.set(thread);
+    // SAFETY: counted by `current`.
+    let thread = unsafe { &*thread };
+    match thread.kind() {
+        ThreadKind::Ordinary => {
+            load(core, thread, thread.regs());
+            arch::fpu::set_enabled(false);
+        }
+        ThreadKind::Vcpu => {
+            own_fpu(core, thread);
+            if thread.in_user.get() {
+                vcpu::load_user(core, thread);
+            } else {
+                load(core, thread, thread.regs());
+            }
+        }
+        ThreadKind::Decoupled => {
+            arch::fpu::set_enabled(true);
+            own_no_fpu(core);
+        }
+    }
+}
+
+fn load(core: &Core, thread: &Thread, regs: *mut abi::Regs) {
+    core.set_frame(regs);
+    if let Some(task) = thread.task() {
+        shootdown::activate(core, task);
+    }
+    // SAFETY: the thread is current here.
+    let (fs, gs) = unsafe { ((*regs).fs_base, (*regs).gs_base) };
+    arch::set_user_bases(fs, gs);
+}
+
+/// The extended registers become this thread's.
+fn own_fpu(core: &Core, thread: &Thread) {
+    arch::fpu::set_enabled(true);
+    if core::ptr::eq(core.fpu_owner.get(), thread) {
+        return;
+    }
+    own_no_fpu(core);
+    thread.load_xstate();
+    core.fpu_owner.set(Ref::of(thread).into_raw());
+}
+
+/// The thread whose extended state is in the registers was deleted: they are nobody's.
+fn forget_dead_fpu(core: &Core) {
+    // SAFETY: `fpu_owner` holds a count.
+    if unsafe { core.fpu_owner.get().as_ref() }.is_some_and(|t| t.is_dead()) {
+        // SAFETY: as above; the count is taken over.
+        drop(unsafe { Ref::from_raw(core.fpu_owner.replace(null())) });
+    }
+}
+
+/// Save the extended registers to whom they belong.
+fn own_no_fpu(core: &Core) {
+    let owner = core.fpu_owner.replace(null());
+    if !owner.is_null() {
+        // SAFETY: `fpu_owner` held a count.
+        unsafe { Ref::from_raw(owner) }.save_xstate();
+    }
+}

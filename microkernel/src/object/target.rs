@@ -1,0 +1,48 @@
+//! What a signal goes to.
+
+use abi::Error;
+
+#[cfg(feature = "check")]
+use super::Object;
+use super::{Capability, Kind, Notification, Ref, Thread};
+
+/// A Notification or a vCPU, with the badge of the capability that named it.
+#[derive(Clone)]
+pub enum Target {
+    Notification(Ref<Notification>, u64),
+    Vcpu(Ref<Thread>, u64),
+}
+
+impl Target {
+    /// From a capability to a Notification or a vCPU.
+    pub fn new(capability: Capability) -> Result<Self, Error> {
+        if capability.rights & abi::RIGHT_WRITE == 0 {
+            return Err(Error::NoRights);
+        }
+        match capability.object.kind() {
+            Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
+            Kind::Thread => {
+                let thread = capability.object.downcast::<Thread>()?;
+                if thread.vcpu_page().is_null() {
+                    Err(Error::WrongType)
+                } else {
+                    Ok(Self::Vcpu(thread, capability.badge))
+                }
+            }
+            _ => Err(Error::WrongType),
+        }
+    }
+}
+
+#[cfg(feature = "check")]
+impl Target {
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        match self {
+            Self::Notification(notification, _) => audit.reference(notification),
+            Self::Vcpu(thread, _) => {
+                audit.reference(thread);
+                crate::holds!(thread.header(), !thread.vcpu_page().is_null(), "a signal's target, but no vCPU");
+            }
+        }
+    }
+}
