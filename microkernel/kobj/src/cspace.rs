@@ -12,8 +12,9 @@ use core::ptr::{NonNull, null, null_mut};
 
 use abi::Error;
 
+use crate::atomic::{AtomicU32, Ordering};
 use crate::platform::to_virtual;
-use crate::sync::{FairLock, Guard, SpinLock};
+use crate::sync::{FairGuard, FairLock, Guard, SpinLock};
 use crate::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
 
 /// What a look-up gives, all of it at once: the object (counted) and what the capability allows.
@@ -137,9 +138,45 @@ const SLOTS_OF_STEP: u64 = 16;
 
 /// Orders changes of the derivation list.
 static DERIVATION: FairLock = FairLock::new();
-/// Held by who derives, and by who revokes for all of its call: while something is being revoked, nothing is added to it. It
-/// is taken before `DERIVATION`. Deleting does not take it: the end of objects, which comes with revocation, deletes.
+/// Held by who revokes, for all of its call: while something is being revoked, nothing is added to it. It is taken before
+/// `DERIVATION`. Deleting does not take it: the end of objects, which comes with revocation, deletes.
 static GROWTH: FairLock = FairLock::new();
+/// Somebody revokes. Set and cleared under both locks.
+static REVOKING: AtomicU32 = AtomicU32::new(0);
+
+/// The lock of who adds to the derivation list: none while somebody revokes. Who finds that so waits in turn with those who
+/// revoke, so that these cannot keep it waiting either.
+#[inline(always)]
+fn lock_to_derive() -> (FairGuard<'static>, Option<FairGuard<'static>>) {
+    let guard = DERIVATION.lock();
+    if REVOKING.load(Ordering::Relaxed) == 0 { (guard, None) } else { wait_for_revocation(guard) }
+}
+
+#[cold]
+fn wait_for_revocation(guard: FairGuard<'static>) -> (FairGuard<'static>, Option<FairGuard<'static>>) {
+    drop(guard);
+    let growth = GROWTH.lock();
+    (DERIVATION.lock(), Some(growth))
+}
+
+/// While it lives, nothing is derived.
+struct Revocation(#[allow(dead_code, reason = "held")] FairGuard<'static>);
+
+impl Revocation {
+    fn begin() -> Self {
+        let this = Self(GROWTH.lock());
+        let _guard = DERIVATION.lock();
+        REVOKING.store(1, Ordering::Relaxed);
+        this
+    }
+}
+
+impl Drop for Revocation {
+    fn drop(&mut self) {
+        let _guard = DERIVATION.lock();
+        REVOKING.store(0, Ordering::Relaxed);
+    }
+}
 
 impl CSpace {
     pub fn create(payer: &Ref<Untyped>, count: u64) -> Result<Ref<CSpace>, Error> {
@@ -171,7 +208,7 @@ impl CSpace {
 
     /// The first capability to a new object, derived from the one that `parent` names.
     pub fn insert_new(&self, index: u64, object: Ref<Header>, parent: Option<Parent>) -> Result<(), Error> {
-        let _guard = (GROWTH.lock(), DERIVATION.lock());
+        let _guard = lock_to_derive();
         let slot = self.empty_slot(index)?;
         let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
@@ -201,7 +238,7 @@ impl CSpace {
         rights: u64,
         badge: u64,
     ) -> Result<(), Error> {
-        let _guard = (GROWTH.lock(), DERIVATION.lock());
+        let _guard = lock_to_derive();
         let from = source_space.slot(source)?;
         let to = self.empty_slot(destination)?;
         // SAFETY: a valid slot, under the derivation lock.
@@ -271,7 +308,7 @@ impl CSpace {
     /// So `at_most` is more than three times the number of cores.
     pub fn revoke_some(&self, index: u64, at_most: usize) -> Result<bool, Error> {
         let slot = self.slot(index)?;
-        let _nothing_is_added = GROWTH.lock();
+        let _nothing_is_added = Revocation::begin();
         for _ in 0..at_most {
             let guard = DERIVATION.lock();
             // SAFETY: valid slots, under the derivation lock.
@@ -341,7 +378,7 @@ impl Lease {
 
     /// `holder`, whose lease this is, has something by a capability, and not by an earlier one any more.
     pub fn take<T: Object>(&self, holder: &T, by: &Parent) -> Result<(), Error> {
-        let guard = (GROWTH.lock(), DERIVATION.lock());
+        let guard = lock_to_derive();
         let parent = by.slot()?;
         // SAFETY: valid slots under the derivation lock; the parent was just seen to be filled.
         let old = unsafe {

@@ -36,8 +36,8 @@ pub enum Kind {
 struct Class {
     kind: Kind,
     orphaned: unsafe fn(NonNull<Header>) -> bool,
+    /// A part of the end, and with the last the destructor.
     dismantle: unsafe fn(NonNull<Header>) -> bool,
-    drop: unsafe fn(NonNull<Header>),
     lease_ended: unsafe fn(NonNull<Header>),
     #[cfg(feature = "check")]
     audit: unsafe fn(NonNull<Header>, &mut crate::check::Audit),
@@ -55,10 +55,15 @@ impl Class {
             kind: T::KIND,
             // SAFETY: who calls these has an object of this class.
             orphaned: |object| unsafe { the::<T>(object) }.orphaned(),
-            // SAFETY: as above.
-            dismantle: |object| unsafe { the::<T>(object) }.dismantle(),
-            // SAFETY: as above; nobody else can reach it.
-            drop: |object| unsafe { object.cast::<T>().drop_in_place() },
+            dismantle: |object| {
+                // SAFETY: as above.
+                let done = unsafe { the::<T>(object) }.dismantle();
+                if done {
+                    // SAFETY: nobody else can reach it any more.
+                    unsafe { object.cast::<T>().drop_in_place() };
+                }
+                done
+            },
             // SAFETY: as above.
             lease_ended: |object| unsafe { the::<T>(object) }.lease_ended(),
             #[cfg(feature = "check")]
@@ -76,7 +81,8 @@ pub struct Header {
     caps: AtomicU64,
     class: &'static Class,
     /// Who paid for the object's pages; `None` for objects that live for ever.
-    payer: Option<Ref<Untyped>>,
+    /// (Its count is given up when the pages have gone back, after the object's destructor.)
+    payer: ManuallyDrop<Option<Ref<Untyped>>>,
     name: [Count; 2],
     /// The next object of the list that this one is in while it ends.
     pub(crate) ending: Cell<*mut Header>,
@@ -88,7 +94,15 @@ impl Header {
         let name = [Count::new(0), Count::new(0)];
         let ending = Cell::new(core::ptr::null_mut());
         let class = const { &Class::of::<T>() };
-        Self { kind: class.kind, references: Count::new(1), caps: AtomicU64::new(0), class, payer, name, ending }
+        Self {
+            kind: class.kind,
+            references: Count::new(1),
+            caps: AtomicU64::new(0),
+            class,
+            payer: ManuallyDrop::new(payer),
+            name,
+            ending,
+        }
     }
 
     #[inline]
@@ -384,7 +398,7 @@ fn end(object: NonNull<Header>) {
 /// A part of an object's end. True: that was all, and if it was its destruction, the object is gone.
 pub(crate) fn end_some(object: NonNull<Header>) -> bool {
     // SAFETY: the header lives as long as the object is in a list.
-    let (references, class) = unsafe { (&object.as_ref().references, object.as_ref().class) };
+    let references = unsafe { &object.as_ref().references };
     // (Without references, nobody can make one.)
     if references.load(Ordering::Acquire) > 0 {
         let object = ManuallyDrop::new(Ref { object });
@@ -394,24 +408,16 @@ pub(crate) fn end_some(object: NonNull<Header>) -> bool {
         }
         return done;
     }
-    // SAFETY: the class is that of the object's type, and the object lives until it is destroyed.
-    let done = unsafe { (class.dismantle)(object) };
-    if done {
-        destroy(object, class);
-    }
-    done
-}
-
-/// Run the type's destructor and give the object's own page back.
-fn destroy(object: NonNull<Header>, class: &Class) {
-    // SAFETY: nobody else can reach the object; what is needed after its destructor is taken out before.
-    let Some(payer) = (unsafe { object.as_ref().payer.clone() }) else {
-        return; // made by the kernel for ever: it never gets here, since the kernel keeps a reference
-    };
     let page = platform::to_physical(object.as_ptr());
     // A pointer into the page that was not made from a reference to the object, which may not be written.
-    let object = NonNull::new(platform::to_virtual(page).cast()).expect("mapped");
-    // SAFETY: the last reference is gone, and `end_some` calls this once.
-    unsafe { (class.drop)(object) };
-    payer.free(page, 1);
+    let object = NonNull::new(platform::to_virtual(page).cast::<Header>()).expect("mapped");
+    // SAFETY: the class is that of the object's type, and the object lives until it has been dismantled.
+    let done = unsafe { (object.as_ref().class.dismantle)(object) };
+    if done {
+        // SAFETY: the destructor leaves the payer, which is taken out once. (Without one an object is the kernel's for ever,
+        // since the kernel keeps a reference.)
+        let payer = unsafe { ManuallyDrop::take(&mut (*object.as_ptr()).payer) };
+        payer.expect("ends").free(page, 1);
+    }
+    done
 }
