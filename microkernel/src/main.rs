@@ -11,8 +11,10 @@
 //! 5. **Shared pages are never trusted.** What decides about privilege is checked in registers on every load.
 //! 6. **Nor are boot loader and firmware.** What they hand over is read by pure code that checks every length; what cannot
 //!    be used ends the boot with one line that says what.
-//! 7. **Two borders.** `arch` knows x86-64 (beside it only the end of a run, in `panic.rs`); `kcore` has the logic that
-//!    needs no hardware, tested on the host.
+//! 7. **Three borders.** `arch` knows x86-64 (beside it only the end of a run, in `panic.rs`); `kobj` is the object layer
+//!    and `kcore` the logic that need no hardware, tested on the host.
+//! 8. **Arrows point one way.** Entries need guests, those messages, those the scheduler, that objects, those `arch`; a test
+//!    of `mk` finds circles of more than three files.
 //!
 //! `docs/architecture.md` follows one exception through these files, and the way from the loader to the first thread.
 #![cfg_attr(target_os = "none", no_std, no_main)]
