@@ -402,6 +402,12 @@ impl Lease {
     }
 }
 
+impl Default for Lease {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Who has a slot as a lease, if it is one, and its holder has not ended.
 ///
 /// # Safety
@@ -435,7 +441,8 @@ impl Held<'_> {
         // is no reference, may change meanwhile.
         unsafe {
             let slot = self.space.slots.add(index as usize);
-            Some(((&(*slot).object).as_ref()?, (*slot).badge, u64::from((*slot).rights)))
+            let object = &(*slot).object;
+            Some((object.as_ref()?, (*slot).badge, u64::from((*slot).rights)))
         }
     }
 
