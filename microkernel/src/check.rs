@@ -174,15 +174,15 @@ impl Judge for Audit {
             // SAFETY: the kind says what type the object is.
             Kind::Thread => self.judge_thread(unsafe { &*entry.object.cast() }, entry.queued),
             // (Without references it is in no CR3, and maps what may have gone: see `Sweep`.)
-            // SAFETY: as above.
+            // SAFETY: the kind says what type the object is.
             Kind::Task if references > 0 => self.judge_task(unsafe { &*entry.object.cast() }),
             Kind::Untyped
                 if !reserve.is(
-                    // SAFETY: as above.
+                    // SAFETY: the kind says what type the object is.
                     unsafe { &*entry.object.cast() },
                 ) =>
             {
-                // SAFETY: as above.
+                // SAFETY: the kind says what type the object is.
                 let untyped: &Untyped = unsafe { &*entry.object.cast() };
                 let given = untyped.total_bytes() - untyped.free_bytes();
                 holds!(

@@ -30,7 +30,7 @@ pub fn leave() -> ! {
             fence(Ordering::SeqCst);
             destroy::put_aside(core);
             choose(core);
-            // SAFETY: as above.
+            // SAFETY: the current thread is counted by `current`.
             current = unsafe { core.current.get().as_ref() };
             finished = destroy::go_on(core, current);
             log::serve(core.index);
@@ -195,7 +195,7 @@ fn own_fpu(core: &Core, thread: &Thread) {
 fn forget_dead_fpu(core: &Core) {
     // SAFETY: `fpu_owner` holds a count.
     if unsafe { core.fpu_owner.get().as_ref() }.is_some_and(|t| t.is_dead()) {
-        // SAFETY: as above; the count is taken over.
+        // SAFETY: the count that `fpu_owner` held is taken over.
         drop(unsafe { Ref::from_raw(core.fpu_owner.replace(null())) });
     }
 }

@@ -254,7 +254,7 @@ impl CSpace {
             _ => return Err(Error::BadState),
         };
         object.add_cap();
-        // SAFETY: as above.
+        // SAFETY: `to` is an empty slot of this CSpace and `from` a filled one, under the derivation lock.
         unsafe { fill(Some(self), to, object, badge, old_rights & rights as u8, Some(from)) };
         Ok(())
     }
@@ -518,7 +518,7 @@ impl CSpace {
             audit.capability(object);
             holds!(&self.header, core::ptr::eq(slot.space, self), "slot {i} thinks it is in another CSpace");
             for mark in [&slot.open, &slot.close] {
-                // SAFETY: as above.
+                // SAFETY: nothing changes during a check, and linked slots are in CSpaces that live.
                 let (previous, next) = unsafe { (mark.previous.as_ref(), mark.next.as_ref()) };
                 let linked = previous.is_none_or(|p| core::ptr::eq(p.next, mark))
                     && next.is_none_or(|n| core::ptr::eq(n.previous, mark));

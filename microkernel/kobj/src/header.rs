@@ -56,7 +56,7 @@ impl Class {
             // SAFETY: who calls these has an object of this class.
             orphaned: |object| unsafe { the::<T>(object) }.orphaned(),
             dismantle: |object| {
-                // SAFETY: as above.
+                // SAFETY: who calls this has an object of this class.
                 let done = unsafe { the::<T>(object) }.dismantle();
                 if done {
                     // SAFETY: nobody else can reach it any more.
@@ -64,10 +64,10 @@ impl Class {
                 }
                 done
             },
-            // SAFETY: as above.
+            // SAFETY: who calls this has an object of this class.
             lease_ended: |object| unsafe { the::<T>(object) }.lease_ended(),
             #[cfg(feature = "check")]
-            // SAFETY: as above.
+            // SAFETY: who calls this has an object of this class.
             audit: |object, audit| unsafe { the::<T>(object) }.audit(audit),
         }
     }

@@ -106,8 +106,9 @@ struct Xsave(UnsafeCell<[u8; arch::fpu::AREA]>);
 const _: () = assert!(size_of::<Thread>() <= 4096);
 
 impl Thread {
-    /// Offset of what the entry code asks whether the thread is an ordinary one, by this bit: not if it is set.
+    /// Offset of the word that the entry code tests.
     pub const HOME: usize = core::mem::offset_of!(Thread, home);
+    /// The bit that it tests there: set in every thread that is not an ordinary one.
     pub const HINDERED_KIND: u64 = 1;
 
     /// What `home` is for an ordinary thread of a core that is neither to stop nor to end.

@@ -116,7 +116,7 @@ fn no_reference_can_be_made_of_an_object_that_has_none() {
     let look = unsafe { &*address };
     assert!(Ref::upgrade(look).is_some());
     drop(object);
-    // SAFETY: as above.
+    // SAFETY: the count that `into_raw` left.
     drop(unsafe { Ref::from_raw(address) });
     assert!(Ref::upgrade(look).is_none(), "it is ending");
     finish();
