@@ -147,16 +147,16 @@ static REVOKING: AtomicU32 = AtomicU32::new(0);
 /// The lock of who adds to the derivation list: none while somebody revokes. Who finds that so waits in turn with those who
 /// revoke, so that these cannot keep it waiting either.
 #[inline(always)]
-fn lock_to_derive() -> (FairGuard<'static>, Option<FairGuard<'static>>) {
+fn lock_to_derive() -> FairGuard<'static> {
     let guard = DERIVATION.lock();
-    if REVOKING.load(Ordering::Relaxed) == 0 { (guard, None) } else { wait_for_revocation(guard) }
+    if REVOKING.load(Ordering::Relaxed) == 0 { guard } else { wait_for_revocation(guard) }
 }
 
 #[cold]
-fn wait_for_revocation(guard: FairGuard<'static>) -> (FairGuard<'static>, Option<FairGuard<'static>>) {
+fn wait_for_revocation(guard: FairGuard<'static>) -> FairGuard<'static> {
     drop(guard);
-    let growth = GROWTH.lock();
-    (DERIVATION.lock(), Some(growth))
+    let _nobody_revokes = GROWTH.lock();
+    DERIVATION.lock() // who revokes next takes this too before it begins
 }
 
 /// While it lives, nothing is derived.

@@ -104,7 +104,7 @@ impl FairLock {
         if self.serving.load(Ordering::Acquire) != ticket {
             self.wait(ticket);
         }
-        FairGuard { lock: self, ticket }
+        FairGuard { lock: self }
     }
 
     #[cold]
@@ -117,12 +117,13 @@ impl FairLock {
 
 pub struct FairGuard<'a> {
     lock: &'a FairLock,
-    ticket: u32,
 }
 
 impl Drop for FairGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.serving.store(self.ticket.wrapping_add(1), Ordering::Release);
+        // (Nobody else writes it while the lock is held.)
+        let served = self.lock.serving.load(Ordering::Relaxed);
+        self.lock.serving.store(served.wrapping_add(1), Ordering::Release);
     }
 }
