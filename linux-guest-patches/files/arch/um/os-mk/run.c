@@ -65,7 +65,7 @@ static void run_on_vcpu(struct pt_regs *regs)
 	}
 }
 
-/* The microkernel's selectors are others; debuggers tell 64 bit by Linux's. */
+/* As the microkernel has them, too. Debuggers tell 64 bit by these. */
 void mk_user_segments(struct pt_regs *regs)
 {
 	PT_REGS_REG(regs, CS) = USER_CS;
