@@ -52,7 +52,12 @@ static void interval_timers(void)
 		setitimer(kinds[i].which, &off, NULL);
 		EXPECT(came[kinds[i].sig] >= 5, "%s: %d signals", kinds[i].name,
 		       came[kinds[i].sig]);
-		EXPECT(used > 0.09, "%s: 5 signals of 20 ms in %.3f s",
+		/*
+		 * These two timers run on the time that ticks
+		 * charge, on any Linux: who is moved is charged a whole tick
+		 * where it ran for a part of one.
+		 */
+		EXPECT(used > 0.05, "%s: 5 signals of 20 ms in %.3f s",
 		       kinds[i].name, used);
 		EXPECT(left.it_value.tv_sec == 0 && left.it_value.tv_usec <= 30000,
 		       "%s: %ld us left", kinds[i].name, left.it_value.tv_usec);

@@ -155,12 +155,17 @@ pub fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally:
         Some((number, name)) if number.parse::<u32>().is_ok() => name.to_owned(),
         _ => rest.to_owned(),
     };
-    for line in text.lines() {
+    let is_result = |line: &str| line.starts_with("ok ") || line.starts_with("not ok ");
+    let all: Vec<&str> = text.lines().collect();
+    for (at, line) in all.iter().enumerate() {
         if let Some(rest) = line.strip_prefix("not ok ") {
             lines += 1;
             let name = format!("{title}: {}", clean(rest));
             if wanted(&name) {
-                tally.fail(&name, &tail::lines(text, 12));
+                // What a program said lies between its neighbours' results, before its own or after it.
+                let from = all[..at].iter().rposition(|line| is_result(line)).map_or(0, |before| before + 1);
+                let to = all[at + 1..].iter().position(|line| is_result(line)).map_or(all.len(), |after| at + 1 + after);
+                tally.fail(&name, &tail::lines(&all[from..to].join("\n"), 12));
             }
         } else if let Some(rest) = line.strip_prefix("ok ") {
             lines += 1;
