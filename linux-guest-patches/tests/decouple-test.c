@@ -6,21 +6,11 @@
  *
  * cc -static -O2 -pthread -I../files/include/uapi -o decouple-test decouple-test.c
  */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
+#include "decouple-tests.h"
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -28,126 +18,7 @@
 #include <sys/time.h>
 #include <sys/times.h>
 #include <sys/user.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
-#include <linux/decouple.h>
-
-static int tests, failures;
-
-static void check(bool good, const char *what)
-{
-	printf("%sok %d - %s\n", good ? "" : "not ", ++tests, what);
-	fflush(stdout);
-	failures += !good;
-}
-
-static int open_device(void)
-{
-	return open("/dev/decouple", O_RDWR | O_CLOEXEC);
-}
-
-/* 0 and the core, or the negative errno. */
-static int attach(int fd, int pid, int tid, int core)
-{
-	struct decouple_attach a = { .pid = pid, .tid = tid, .core = core };
-
-	return ioctl(fd, DECOUPLE_ATTACH, &a) ? -errno : a.core;
-}
-
-static int detach(int fd, int pid, int tid)
-{
-	struct decouple_detach d = { .pid = pid, .tid = tid };
-
-	return ioctl(fd, DECOUPLE_DETACH, &d) ? -errno : 0;
-}
-
-static int reserve(int fd, unsigned long request, unsigned long long cores)
-{
-	struct decouple_reserve r = { .cores = { cores } };
-
-	return ioctl(fd, request, &r) ? -errno : 0;
-}
-
-static const char *core_file(int core, const char *name)
-{
-	static char text[4096];
-	char path[128];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/kernel/decouple/core%d/%s", core, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return "(none)";
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n > 0 ? n : 0] = 0;
-	text[strcspn(text, "\n")] = 0;
-	return text;
-}
-
-static long long core_number(int core, const char *name)
-{
-	return atoll(core_file(core, name));
-}
-
-/* Sleeps, and looks again, until the core is free: up to five seconds. */
-static bool becomes_idle(int core)
-{
-	int i;
-
-	for (i = 0; i < 500; i++) {
-		if (!strcmp(core_file(core, "state"), "idle"))
-			return true;
-		usleep(10000);
-	}
-	return false;
-}
-
-static bool ends(pid_t pid, int *status)
-{
-	int i;
-
-	for (i = 0; i < 1000; i++) {
-		if (waitpid(pid, status, WNOHANG) == pid)
-			return true;
-		usleep(10000);
-	}
-	kill(pid, SIGKILL);
-	waitpid(pid, status, 0);
-	return false;
-}
-
-/* A shared page that tells how far a child is. */
-static volatile long *shared_page(void)
-{
-	return mmap(NULL, 4096, PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-}
-
-static bool grows(volatile long *count)
-{
-	long before = *count;
-	int i;
-
-	for (i = 0; i < 500; i++) {
-		if (*count > before + 1000)
-			return true;
-		usleep(10000);
-	}
-	return false;
-}
-
-static pid_t spinner(volatile long *count)
-{
-	pid_t pid = fork();
-
-	if (pid)
-		return pid;
-	for (;;)
-		++*count;
-}
 
 static double pi_sum(int terms)
 {
@@ -636,104 +507,6 @@ static void test_permission(int fd, int core)
 	munmap((void *)count, 4096);
 }
 
-/* Can a user read the counters of the core? 1: all, 0: none, 2: some. */
-static int may_read_counters(int core, unsigned int user)
-{
-	static const char *const names[] = {
-		"syscalls", "faults", "traps", "stops", "answer_ns",
-		"syscalls_by_number"
-	};
-	int status, i, count = sizeof(names) / sizeof(*names);
-	pid_t pid = fork();
-
-	if (pid)
-		return ends(pid, &status) ? WEXITSTATUS(status) : 2;
-	if (setgid(user) || setuid(user))
-		_exit(2);
-	for (i = 0, status = 0; i < count; i++) {
-		char path[128], byte;
-		int fd;
-
-		snprintf(path, sizeof(path), "/sys/kernel/decouple/core%d/%s",
-			 core, names[i]);
-		fd = open(path, O_RDONLY);
-		status += fd >= 0 && read(fd, &byte, 1) >= 0;
-		close(fd);
-	}
-	_exit(status == count ? 1 : status ? 2 : 0);
-}
-
-/* As /proc/PID/syscall: for who may trace the thread. */
-static void test_counters(int fd, int core)
-{
-	volatile long *count = shared_page();
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		if (setgid(1000) || setuid(1000))
-			_exit(2);
-		/* A process that changed its user is not dumpable; exec ends that. */
-		prctl(PR_SET_DUMPABLE, 1);
-		for (;;)
-			++*count;
-	}
-	grows(count);
-	check(attach(fd, pid, 0, core) == core, "another user's thread goes over");
-	check(may_read_counters(core, 1000) == 1, "its user reads its counters");
-	check(may_read_counters(core, 0) == 1, "root does");
-	check(may_read_counters(core, 1001) == 0, "others do not");
-	kill(pid, SIGKILL);
-	ends(pid, &status);
-	becomes_idle(core);
-	check(may_read_counters(core, 1000) == 1, "also when it has ended");
-	check(may_read_counters(core, 1001) == 0, "and others do not then");
-	munmap((void *)count, 4096);
-}
-
-/* Who sleeps, or is stopped, leaves its core at once and is not woken. */
-static void test_leave_asleep(int fd, int core)
-{
-	volatile long *count = shared_page();
-	int status, wake[2];
-	char byte = 0;
-	pid_t pid;
-
-	pipe(wake);
-	pid = fork();
-	if (!pid) {
-		while (!*count)
-			;
-		_exit(read(wake[0], &byte, 1) == 1 && byte == 'x' ? 0 : 1);
-	}
-	check(attach(fd, pid, 0, core) == core, "a thread goes over");
-	*count = 1;
-	while (strcmp(core_file(core, "state"), "trapped"))
-		usleep(1000);
-	usleep(50000);
-	check(!detach(fd, pid, 0), "it is called back while it reads a pipe");
-	check(!strcmp(core_file(core, "state"), "idle"), "its core is free at once");
-	check(attach(fd, pid, 0, core) == core && !detach(fd, pid, 0) &&
-	      !strcmp(core_file(core, "state"), "idle"), "and again");
-	check(write(wake[1], "x", 1) == 1 && ends(pid, &status) && !status,
-	      "the read goes on until there is something");
-
-	pid = spinner(count);
-	grows(count);
-	attach(fd, pid, 0, core);
-	kill(pid, SIGSTOP);
-	waitpid(pid, &status, WUNTRACED);
-	check(!detach(fd, pid, 0) && !strcmp(core_file(core, "state"), "idle"),
-	      "a stopped one leaves its core at once");
-	kill(pid, SIGCONT);
-	check(grows(count), "and computes when it is continued");
-	kill(pid, SIGKILL);
-	ends(pid, &status);
-	close(wake[0]);
-	close(wake[1]);
-	munmap((void *)count, 4096);
-}
-
 static void prepare(void)
 {
 	mkdir("/proc", 0755);
@@ -781,8 +554,6 @@ int main(int argc, char **argv)
 	test_compaction(fd, core);
 	test_errors(fd, core, version.cores);
 	test_permission(fd, core);
-	test_counters(fd, core);
-	test_leave_asleep(fd, core);
 out:
 	printf("1..%d\n# %d failed\n", tests, failures);
 	fflush(stdout);
