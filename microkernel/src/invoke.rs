@@ -10,8 +10,8 @@ use abi::{Error, Regs};
 
 use crate::arch::{ioapic, memory};
 use crate::object::{
-    CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Machine, Notification, Object,
-    Parent, Range, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
+    CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Notification, Object, Parent, Range,
+    Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
 };
 use crate::percore::{core_at, core_count};
 use crate::{boot, log, panic, reserve};
@@ -47,72 +47,77 @@ impl<T> Argument<T> for Result<T, Error> {
     }
 }
 
-/// A method call: up to six words.
+/// A method call of `thread`, which has the arguments in `regs` and gets the answer there.
 struct Call<'a> {
     thread: &'a Thread,
-    handle: u64,
     invoked: &'a Capability,
-    method: u64,
-    words: [u64; 4],
+    regs: &'a mut Regs,
 }
 
-impl Call<'_> {
-    fn cspace(&self) -> Result<&CSpace, Error> {
+/// The answer is in the caller's registers.
+pub struct Answered(());
+
+impl<'a> Call<'a> {
+    fn method(&self) -> u64 {
+        self.regs.rsi & 0xffff_ffff
+    }
+
+    fn words(&self) -> [u64; 4] {
+        [self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9]
+    }
+
+    /// The method is done: words 0 and 1 of the answer. (A refusal leaves the arguments as they are: `trace` tells of them.)
+    fn answer(&mut self, words: [u64; 2]) -> Result<Answered, Refusal> {
+        (self.regs.rax, [self.regs.rdx, self.regs.r10]) = (0, words);
+        Ok(Answered(()))
+    }
+
+    fn cspace(&self) -> Result<&'a CSpace, Error> {
         self.thread.cspace()
     }
 
     /// To look up what the arguments name, once for all of them.
-    fn operands(&self) -> Result<Held<'_>, Error> {
+    fn operands(&self) -> Result<Held<'a>, Error> {
         Ok(self.cspace()?.hold())
     }
 
     /// What a new object is derived from: the invoked capability.
-    fn parent(&self) -> Result<Parent<'_>, Error> {
-        Ok(self.invoked.parent(self.cspace()?, self.handle))
+    fn parent(&self) -> Result<Parent<'a>, Error> {
+        Ok(self.invoked.parent(self.cspace()?, self.regs.rdi))
     }
 }
 
-/// Invoke a capability. Words 0 and 1 of the answer.
-pub fn invoke(thread: &Thread, capability: Capability, regs: &Regs) -> Result<[u64; 2], Refusal> {
-    let words = [regs.rdx, regs.r10, regs.r8, regs.r9];
-    let call = Call { thread, handle: regs.rdi, invoked: &capability, method: regs.rsi & 0xffff_ffff, words };
-    let object = &capability.object;
-    if call.method == abi::OBJECT_NAME && object.kind() != Kind::Thread {
-        object.set_name([call.words[0], call.words[1]]);
-        return Ok([0; 2]);
-    }
-    match object.kind() {
-        Kind::Untyped => untyped(&call, known(object)?),
-        Kind::CSpace => cspace(&call, known(object)?),
-        Kind::Task => task(&call, known(object)?),
-        Kind::Thread => thread_method(Call { ..call }, known(object)?),
-        Kind::IrqHandler => irq(&call, known(object)?),
-        Kind::Machine => machine(&call, known(object)?),
-        Kind::Log => log_method(&call),
-        Kind::Cpu => match call.method {
-            abi::CPU_ID => Ok([known::<Cpu>(object)?.index as u64, 0]),
-            _ => Err(Error::BadMethod.into()),
-        },
-        Kind::Range => match call.method {
-            abi::RANGE_ADDRESS => Ok(known::<Range>(object)?.extent()),
-            _ => Err(Error::BadMethod.into()),
-        },
-        Kind::Endpoint | Kind::Reply | Kind::Notification => Err(Error::BadMethod.into()),
-    }
-}
-
-/// (Not inlined, and with a Call of its own: so the other kinds' calls stay in registers.)
-#[inline(never)]
-fn thread_method(call: Call, thread: &Ref<Thread>) -> Result<[u64; 2], Refusal> {
-    if call.invoked.rights & abi::RIGHT_CONTROL == 0 {
+/// Invoke a capability.
+pub fn invoke(thread: &Thread, invoked: &Capability, regs: &mut Regs) -> Result<Answered, Refusal> {
+    let mut call = Call { thread, invoked, regs };
+    let object = &invoked.object;
+    let kind = object.kind();
+    if kind == Kind::Thread && invoked.rights & abi::RIGHT_CONTROL == 0 {
         return Err(Error::NoRights.into());
     }
-    if call.method == abi::OBJECT_NAME {
-        thread.header().set_name([call.words[0], call.words[1]]);
-        return Ok([0; 2]);
+    if call.method() == abi::OBJECT_NAME {
+        let [first, second, ..] = call.words();
+        object.set_name([first, second]);
+        return call.answer([0; 2]);
     }
+    match kind {
+        Kind::Untyped => untyped(call, known(object)?),
+        Kind::CSpace => cspace(call, known(object)?),
+        Kind::Task => task(call, known(object)?),
+        Kind::Thread => thread_method(call, known(object)?),
+        Kind::IrqHandler => irq(call, known(object)?),
+        Kind::Machine => machine(call),
+        Kind::Log => log_method(call),
+        Kind::Cpu if call.method() == abi::CPU_ID => call.answer([known::<Cpu>(object)?.index as u64, 0]),
+        Kind::Range if call.method() == abi::RANGE_ADDRESS => call.answer(known::<Range>(object)?.extent()),
+        _ => Err(Error::BadMethod.into()),
+    }
+}
+
+#[inline(never)] // what it needs of the stack, the others' calls do without
+fn thread_method(mut call: Call, thread: &Ref<Thread>) -> Result<Answered, Refusal> {
     thread::Method::decode(&call)?.perform(thread)?;
-    Ok([0; 2])
+    call.answer([0; 2])
 }
 
 /// An object as what its kind says it is.
@@ -120,16 +125,16 @@ fn known<T: Object>(object: &Ref<Header>) -> Result<&Ref<T>, Error> {
     object.downcast_ref().ok_or(Error::WrongType)
 }
 
-fn untyped(call: &Call, untyped: &Ref<Untyped>) -> Result<[u64; 2], Refusal> {
-    match call.method {
-        abi::UNTYPED_FREE => Ok([untyped.free_bytes(), 0]),
+fn untyped(mut call: Call, untyped: &Ref<Untyped>) -> Result<Answered, Refusal> {
+    match call.method() {
+        abi::UNTYPED_FREE => call.answer([untyped.free_bytes(), 0]),
         abi::UNTYPED_RETYPE => {
-            let [kind, size, slot, _] = call.words;
+            let [kind, size, slot, _] = call.words();
             let space = call.cspace()?;
             space.check_empty(slot).argument(2)?;
             let object = make(untyped, kind, size)?;
             space.insert_new(slot, object, Some(call.parent()?)).argument(2)?;
-            Ok([0; 2])
+            call.answer([0; 2])
         }
         _ => Err(Error::BadMethod.into()),
     }
@@ -150,9 +155,9 @@ fn make(payer: &Ref<Untyped>, kind: u64, size: u64) -> Result<Ref<Header>, Refus
     })
 }
 
-fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Refusal> {
-    let [a, b, rights, badge] = call.words;
-    match call.method {
+fn cspace(mut call: Call, space: &CSpace) -> Result<Answered, Refusal> {
+    let [a, b, rights, badge] = call.words();
+    match call.method() {
         abi::CSPACE_COPY => space.copy_from(space, a, b, rights, badge).map_err(of_copy)?,
         abi::CSPACE_PUT => space.copy_from(call.cspace()?, a, b, rights, badge).map_err(of_copy)?,
         abi::CSPACE_MOVE => space.move_within(a, b).map_err(of_copy)?,
@@ -164,10 +169,11 @@ fn cspace(call: &Call, space: &CSpace) -> Result<[u64; 2], Refusal> {
         }
         _ => return Err(Error::BadMethod.into()),
     }
-    Ok([0; 2])
+    call.answer([0; 2])
 }
 
 /// Which argument of a copy or move an error is about: source, destination, badge.
+#[cold]
 fn of_copy(error: Error) -> Refusal {
     let argument = match error {
         Error::NoCapability => 0,
@@ -177,9 +183,9 @@ fn of_copy(error: Error) -> Refusal {
     Refusal { error, argument }
 }
 
-fn task(call: &Call, task: &Task) -> Result<[u64; 2], Refusal> {
-    let [a, b, c, d] = call.words;
-    match call.method {
+fn task(mut call: Call, task: &Task) -> Result<Answered, Refusal> {
+    let [a, b, c, d] = call.words();
+    match call.method() {
         abi::TASK_MAP => {
             let flags = call.thread.message_word(4);
             let range = call.operands()?.take::<Range>(a, rights_to_map(flags)).argument(0)?.object;
@@ -190,7 +196,7 @@ fn task(call: &Call, task: &Task) -> Result<[u64; 2], Refusal> {
         abi::TASK_UNMAP => task.unmap(a, b).argument(0)?,
         _ => return Err(Error::BadMethod.into()),
     }
-    Ok([0; 2])
+    call.answer([0; 2])
 }
 
 /// Which argument of TASK_MAP an error is about.
@@ -211,36 +217,35 @@ fn rights_to_map(flags: u64) -> u64 {
     needs.iter().filter(|(flag, _)| flags & flag != 0).fold(abi::RIGHT_READ, |rights, (_, right)| rights | right)
 }
 
-fn irq(call: &Call, handler: &IrqHandler) -> Result<[u64; 2], Refusal> {
-    match call.method {
+fn irq(mut call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
+    match call.method() {
         abi::IRQ_BIND => {
-            let target = call.operands()?.take_any(call.words[0]);
+            let target = call.operands()?.take_any(call.words()[0]);
             handler.bind(target.and_then(Target::new).argument(0)?)
         }
         abi::IRQ_ACK => handler.acknowledge(),
         abi::IRQ_MSI => {
             let (address, data) = handler.message()?;
-            return Ok([address, data]);
+            return call.answer([address, data]);
         }
         _ => return Err(Error::BadMethod.into()),
     }
-    Ok([0; 2])
+    call.answer([0; 2])
 }
 
-fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
-    let [a, b, c, d] = call.words;
+fn machine(mut call: Call) -> Result<Answered, Refusal> {
+    let [a, b, c, d] = call.words();
     let space = call.cspace()?;
     // What the machine makes is small and made at boot: the kernel's own reserve pays.
     let payer = reserve::reserve().ok_or(Error::NoMemory)?;
-    let _ = machine;
-    match call.method {
+    match call.method() {
         abi::MACHINE_MSI => {
             space.check_empty(b).argument(1)?;
             let core = core_at(a as usize).ok_or(Error::BadArgument).argument(0)?;
             let handler = claim_vector(core, IrqSource::Msi, |vector| {
                 create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector))
             })?;
-            insert_handler(call, b, handler)?;
+            insert_handler(&call, b, handler)?;
         }
         abi::MACHINE_GSI => {
             space.check_empty(c).argument(2)?;
@@ -257,7 +262,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
                 handler.orphaned();
                 return Err(Error::BadArgument).argument(0);
             }
-            insert_handler(call, c, handler)?;
+            insert_handler(&call, c, handler)?;
         }
         abi::MACHINE_DEVICE => {
             space.check_empty(c).argument(2)?;
@@ -270,7 +275,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
             space.insert_new(c, range.any(), Some(call.parent()?))?;
         }
         #[cfg(feature = "check")]
-        kcore::check::MACHINE_CHECK => return Ok(crate::check::run(a != 0)),
+        kcore::check::MACHINE_CHECK => return call.answer(crate::check::run(a != 0)),
         abi::MACHINE_EXIT => {
             if a > 127 {
                 return Err(Error::BadArgument).argument(0);
@@ -279,7 +284,7 @@ fn machine(call: &Call, machine: &Machine) -> Result<[u64; 2], Refusal> {
         }
         _ => return Err(Error::BadMethod.into()),
     }
-    Ok([0; 2])
+    call.answer([0; 2])
 }
 
 /// Give the first capability to a new IrqHandler; where that fails, the handler has no use for its vector.
@@ -291,7 +296,7 @@ fn insert_handler(call: &Call, slot: u64, handler: Ref<IrqHandler>) -> Result<()
     inserted
 }
 
-fn log_method(call: &Call) -> Result<[u64; 2], Refusal> {
+fn log_method(mut call: Call) -> Result<Answered, Refusal> {
     let page = call.thread.message();
     if page.is_null() {
         return Err(Error::BadState.into());
@@ -299,20 +304,20 @@ fn log_method(call: &Call) -> Result<[u64; 2], Refusal> {
     let mut bytes = [0u8; abi::LOG_BYTES];
     // SAFETY: the message page lives as long as the thread; LOG_BYTES fit behind word 4.
     let text = unsafe { (&raw mut (*page).words).cast::<u8>().add(4 * 8) };
-    match call.method {
+    match call.method() {
         abi::LOG_WRITE => {
-            let length = call.words[0] as usize;
+            let length = call.words()[0] as usize;
             let target = bytes.get_mut(..length).ok_or(Error::TooLong).argument(0)?;
             // SAFETY: as above; user level may write the page meanwhile, which only changes what is copied.
             unsafe { core::ptr::copy_nonoverlapping(text, target.as_mut_ptr(), length) };
             log::write(target);
-            Ok([0; 2])
+            call.answer([0; 2])
         }
         abi::LOG_READ => {
-            let (length, position) = log::read(call.words[0], &mut bytes);
+            let (length, position) = log::read(call.words()[0], &mut bytes);
             // SAFETY: as above.
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), text, length) };
-            Ok([length as u64, position])
+            call.answer([length as u64, position])
         }
         _ => Err(Error::BadMethod.into()),
     }

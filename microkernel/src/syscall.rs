@@ -48,14 +48,13 @@ fn leave(core: &Core, thread: &Thread, regs: &Regs) -> ! {
 
 /// Invoke a method of a kernel object, and leave the kernel.
 pub fn invoke(core: &Core, thread: &Thread, capability: Capability, regs: &mut Regs) -> ! {
-    match invoke::invoke(thread, capability, regs) {
-        Ok([first, second]) => (regs.rax, regs.rdx, regs.r10) = (0, first, second),
-        Err(refusal) => {
-            if trace::enabled() {
-                trace::refused(thread, regs, refusal.error, refusal.argument);
-            }
-            (regs.rax, regs.rdx) = (refusal.error.status() as u64, refusal.argument);
+    let answer = invoke::invoke(thread, &capability, regs);
+    drop(capability); // since `leave` does not come back
+    if let Err(refusal) = answer {
+        if trace::enabled() {
+            trace::refused(thread, regs, refusal.error, refusal.argument);
         }
+        (regs.rax, regs.rdx) = (refusal.error.status() as u64, refusal.argument);
     }
     leave(core, thread, regs)
 }

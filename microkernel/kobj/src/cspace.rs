@@ -209,7 +209,8 @@ impl CSpace {
     /// The first capability to a new object, derived from the one that `parent` names.
     pub fn insert_new(&self, index: u64, object: Ref<Header>, parent: Option<Parent>) -> Result<(), Error> {
         let _guard = lock_to_derive();
-        let slot = self.empty_slot(index)?;
+        // SAFETY: the derivation lock is held.
+        let slot = unsafe { self.empty_slot(index) }?;
         let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
         // SAFETY: both slots are valid and the derivation lock is held.
@@ -217,16 +218,21 @@ impl CSpace {
         Ok(())
     }
 
-    /// Check that a slot exists and is empty (callers hold the derivation lock, or check again under it).
-    fn empty_slot(&self, index: u64) -> Result<*mut Slot, Error> {
+    /// A slot that is empty.
+    ///
+    /// # Safety
+    /// This CSpace's lock is held, or the derivation lock: whoever fills or empties a slot holds both.
+    unsafe fn empty_slot(&self, index: u64) -> Result<*mut Slot, Error> {
         let slot = self.slot(index).map_err(|_| Error::BadArgument)?;
-        let _guard = self.lock.lock();
-        // SAFETY: read under the CSpace's lock.
+        // SAFETY: by the caller's promise nobody writes it.
         if unsafe { (*slot).object.is_some() } { Err(Error::Occupied) } else { Ok(slot) }
     }
 
+    /// Whether something can come into a slot, as things are now.
     pub fn check_empty(&self, index: u64) -> Result<(), Error> {
-        self.empty_slot(index).map(drop)
+        let _guard = self.lock.lock();
+        // SAFETY: the lock is held.
+        unsafe { self.empty_slot(index) }.map(drop)
     }
 
     /// Copy a capability from `source_space`. Rights only fall; a badge is set once.
@@ -240,7 +246,8 @@ impl CSpace {
     ) -> Result<(), Error> {
         let _guard = lock_to_derive();
         let from = source_space.slot(source)?;
-        let to = self.empty_slot(destination)?;
+        // SAFETY: the derivation lock is held.
+        let to = unsafe { self.empty_slot(destination) }?;
         // SAFETY: a valid slot, under the derivation lock.
         let (object, old_badge, old_rights) = unsafe {
             let from = &*from;
@@ -263,7 +270,8 @@ impl CSpace {
     pub fn move_within(&self, source: u64, destination: u64) -> Result<(), Error> {
         let _guard = DERIVATION.lock();
         let from = self.slot(source)?;
-        let to = self.empty_slot(destination)?;
+        // SAFETY: the derivation lock is held.
+        let to = unsafe { self.empty_slot(destination) }?;
         // SAFETY: valid slots under the derivation lock, which keeps links and neighbours stable.
         unsafe {
             if (*from).object.is_none() {
@@ -356,7 +364,7 @@ unsafe fn fill(
         (*slot).badge = badge;
         (*slot).rights = rights;
         (*slot).space = space.map_or(null(), |space| space);
-        (*slot).object = Some(object);
+        (&raw mut (*slot).object).write(Some(object)); // it is empty, so nothing is to be dropped
         (*slot).open.previous = null_mut();
         (*slot).close.next = null_mut();
         link(before, open);

@@ -52,10 +52,10 @@ pub enum Method<'a> {
 }
 
 impl<'a> Method<'a> {
-    pub fn decode(call: &'a Call) -> Result<Self, Refusal> {
-        let [a, b, c, d] = call.words;
+    pub fn decode(call: &Call<'a>) -> Result<Self, Refusal> {
+        let [a, b, c, d] = call.words();
         let operands = call.operands()?;
-        Ok(match call.method {
+        Ok(match call.method() {
             abi::THREAD_CONFIGURE => {
                 let cspace = optional(a, |slot| operands.take(slot, abi::RIGHT_WRITE)).argument(0)?;
                 let task = operands.take(b, abi::RIGHT_WRITE).argument(1)?.object;
