@@ -163,6 +163,8 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
         info.untyped_bytes[i] = bytes;
         info.untyped_count = i as u64 + 1;
     }
+    #[cfg(feature = "check")]
+    crate::attack::run(boot.command_line, task.root(), entry);
     thread.set_spaces(Some(space), task, Some((message, 0)), None).expect("not started");
     thread.bind(percore::core().index, ROOT_PRIORITY, None).expect("not started");
     let regs = thread.regs_mut();

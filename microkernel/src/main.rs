@@ -21,6 +21,8 @@
 
 #[cfg(target_os = "none")]
 mod arch;
+#[cfg(all(target_os = "none", feature = "check"))]
+mod attack;
 #[cfg(target_os = "none")]
 mod boot;
 #[cfg(all(target_os = "none", feature = "check"))]

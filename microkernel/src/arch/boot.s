@@ -149,6 +149,7 @@ boot_gdt_ptr: .word . - boot_gdt - 1
 .align 4096
 .global boot_pml4
 boot_pml4: .skip 4096
+.global boot_pdpt
 boot_pdpt: .skip 4096
 boot_pd:   .skip 4096
 boot_stack: .skip 1024

@@ -27,6 +27,11 @@ pub const IST_STACKS: u64 = 3;
 const _: () = assert!(2 * IST_STACKS + 1 + STACK_PAGES <= STACK_PLACE);
 
 static DIRECT_TABLE: Table = Table(UnsafeCell::new([0; 512]));
+/// The first GiB of the direct map in 2 MiB pages, and the first 2 MiB, where the kernel image lies, in single ones: what
+/// cannot be done to the image at its own addresses cannot be done here either.
+static LOW_TABLES: [Table; 2] = [const { Table(UnsafeCell::new([0; 512])) }; 2];
+/// The kernel image at its own addresses: a table for the GiB, and one for its first 2 MiB, which has all code and constants.
+static IMAGE_TABLES: [Table; 2] = [const { Table(UnsafeCell::new([0; 512])) }; 2];
 /// The tables of `STACKS`: of the second and of the third level, and two of pages, enough for all cores.
 static STACK_TABLES: [Table; 4] = [const { Table(UnsafeCell::new([0; 512])) }; 4];
 const _: () = assert!(abi::MAX_CORES as u64 * STACK_PLACE <= 2 * 512);
@@ -52,6 +57,59 @@ pub fn to_physical<T>(pointer: *const T) -> u64 {
 
 unsafe extern "C" {
     static boot_pml4: u8;
+    static boot_pdpt: u8;
+    static __text_start: u8;
+    static __text_end: u8;
+    static __data_start: u8;
+    static __kernel_end: u8;
+}
+
+/// Virtual address of the kernel image less its physical one.
+const IMAGE: u64 = 0xffff_ffff_8000_0000;
+/// The image's place in the tables of the boot code: the last GiB but one.
+const IMAGE_ENTRY: usize = 510;
+/// Bits of an entry: present; present and writable; a large page; no instructions.
+const READ: u64 = 1;
+const WRITE: u64 = 3;
+const LARGE: u64 = 0x80;
+const NO_EXECUTE: u64 = 1 << 63;
+const SMALL_PAGES: u64 = 512 * 4096;
+
+/// Of the image, code is run, constants are read, and data is written, and nothing else.
+fn protect_image() {
+    let physical = |symbol: *const u8| symbol as u64 - IMAGE;
+    let (text, data) = (physical(&raw const __text_start), physical(&raw const __data_start));
+    let text_end = physical(&raw const __text_end).next_multiple_of(4096);
+    let end = (&raw const __kernel_end as u64).next_multiple_of(4096);
+    assert!(data <= SMALL_PAGES, "the kernel's code and constants do not fit into 2 MiB");
+    let [low, low_pages] = LOW_TABLES.each_ref().map(|table| table.0.get());
+    let [image, image_pages] = IMAGE_TABLES.each_ref().map(|table| table.0.get());
+    // SAFETY: only the boot core runs, and these tables come into use with the stores at the end. The boot code's tables are
+    // identity mapped.
+    unsafe {
+        for (i, entry) in (*low).iter_mut().enumerate() {
+            *entry = i as u64 * SMALL_PAGES | WRITE | LARGE | NO_EXECUTE;
+        }
+        for i in 0..512 {
+            let page = i as u64 * 4096;
+            let constant = (text..data).contains(&page);
+            (*low_pages)[i] = page | if constant { READ } else { WRITE } | NO_EXECUTE;
+            (*image_pages)[i] = match page {
+                page if page < text || page >= end => 0,
+                page if page < text_end => page | READ,
+                page if constant => page | READ | NO_EXECUTE,
+                page => page | WRITE | NO_EXECUTE,
+            };
+        }
+        (*low)[0] = table_address(&LOW_TABLES[1]) | WRITE;
+        // The rest is data.
+        for i in 1..end.div_ceil(SMALL_PAGES) {
+            (*image)[i as usize] = i * SMALL_PAGES | WRITE | LARGE | NO_EXECUTE;
+        }
+        (*image)[0] = table_address(&IMAGE_TABLES[1]) | WRITE;
+        (*DIRECT_TABLE.0.get())[0] = table_address(&LOW_TABLES[0]) | WRITE;
+        (&raw const boot_pdpt as *mut u64).add(IMAGE_ENTRY).write(table_address(&IMAGE_TABLES[0]) | WRITE);
+    }
 }
 
 /// Complete the boot tables: the direct map comes in, the identity map goes when the last core has started.
@@ -74,6 +132,8 @@ pub fn init() {
             (*STACK_TABLES[1].0.get())[i] = table_address(&STACK_TABLES[2 + i]) | 3;
         }
     }
+    protect_image();
+    load_root(root);
     KERNEL_ROOT.store(root, Ordering::Relaxed);
 }
 

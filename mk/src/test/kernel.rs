@@ -34,12 +34,15 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("a machine check on the kernel's way in and out is told", super::steps::machine_checks),
 ];
 
+/// The checked kernel tries what it must not be able to.
+const ATTACKS: &str = "the kernel cannot change its code, run data, or touch user memory";
+
 /// Runs the test named `filter`; if there is none of that name, all whose name contains it.
 pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let kernel = builder.kernel()?;
     let inside = tests_inside(&kernel)?;
     let boots = bad_boots(&kernel)?;
-    let outside = || CHECKS.iter().map(|(name, _)| *name).chain(boots.iter().map(|case| case.name));
+    let outside = || CHECKS.iter().map(|(name, _)| *name).chain([ATTACKS]).chain(boots.iter().map(|case| case.name));
     let names = || inside.iter().map(|(name, _)| name.as_str()).chain(outside());
     let exact = filter.is_some_and(|filter| names().any(|name| name == filter));
     let wanted = |name: &str| filter.is_none_or(|filter| if exact { name == filter } else { name.contains(filter) });
@@ -58,6 +61,9 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
     wrong.tell("kernel", wanted, tally);
     for (name, check) in CHECKS.iter().filter(|(name, _)| wanted(name)) {
         tally.record(&format!("kernel: {name}"), check(&kernel));
+    }
+    if wanted(ATTACKS) {
+        tally.record(&format!("kernel: {ATTACKS}"), super::attack::all(builder));
     }
     for case in boots.iter().filter(|case| wanted(case.name)) {
         tally.record(&format!("kernel: {}", case.name), case.check(&kernel));

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod acceptance;
+mod attack;
 mod bochs;
 mod boot;
 #[cfg(test)]
