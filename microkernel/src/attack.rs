@@ -1,10 +1,11 @@
 //! What the kernel itself cannot do, tried: with the word `tacet.attack=NAME` a kernel with the feature `check` does what a
 //! fault in it could do, once the root task's memory is there. Each must end in a panic.
 
+use core::arch::asm;
 use core::hint::black_box;
 
 use crate::arch::memory::{load_root, to_virtual};
-use crate::boot;
+use crate::{boot, percore};
 
 /// Try what the command line names. `user`: an address that the tables at `root` map for user mode, read, write and execute
 /// as the root task has it.
@@ -31,11 +32,25 @@ pub fn run(command_line: &[u8], root: u64, user: u64) {
         } else if named(b"tacet.attack=run-user") {
             load_root(root);
             call(user);
+        } else if named(b"tacet.attack=fill-boot-stack") {
+            fill_stack(0);
+        } else if named(b"tacet.attack=fill-stack") {
+            // Not to come back: this stack is left.
+            asm!("mov rsp, {}", "call {}", in(reg) percore::core().kernel_stack(), sym fill_stack, in("edi") 0, options(noreturn));
         } else {
             return;
         }
     }
     panic!("the attack succeeded");
+}
+
+/// Goes deeper than any stack is.
+extern "C" fn fill_stack(depth: u32) -> u32 {
+    let mut words = black_box([depth; 64]);
+    if depth < 1 << 20 {
+        words[0] = fill_stack(depth + 1);
+    }
+    black_box(&words).iter().fold(0, |sum, word| sum ^ word)
 }
 
 /// # Safety

@@ -156,7 +156,9 @@ boot_stack: .skip 1024
 boot_stack_top:
 
 .section .bss
-.align 16
+.align 4096
+.global boot_stack_guard
+boot_stack_guard: .skip 4096        # arch::memory takes its mapping away
     .skip 32768
 boot_kernel_stack_top:
 .global ap_stack_top

@@ -62,6 +62,7 @@ unsafe extern "C" {
     static __text_end: u8;
     static __data_start: u8;
     static __kernel_end: u8;
+    static boot_stack_guard: u8;
 }
 
 /// Virtual address of the kernel image less its physical one.
@@ -81,7 +82,8 @@ fn protect_image() {
     let (text, data) = (physical(&raw const __text_start), physical(&raw const __data_start));
     let text_end = physical(&raw const __text_end).next_multiple_of(4096);
     let end = (&raw const __kernel_end as u64).next_multiple_of(4096);
-    assert!(data <= SMALL_PAGES, "the kernel's code and constants do not fit into 2 MiB");
+    let guard = physical(&raw const boot_stack_guard);
+    assert!(data.max(guard) < SMALL_PAGES, "the kernel's code, constants and boot stack do not fit into 2 MiB");
     let [low, low_pages] = LOW_TABLES.each_ref().map(|table| table.0.get());
     let [image, image_pages] = IMAGE_TABLES.each_ref().map(|table| table.0.get());
     // SAFETY: only the boot core runs, and these tables come into use with the stores at the end. The boot code's tables are
@@ -95,7 +97,7 @@ fn protect_image() {
             let constant = (text..data).contains(&page);
             (*low_pages)[i] = page | if constant { READ } else { WRITE } | NO_EXECUTE;
             (*image_pages)[i] = match page {
-                page if page < text || page >= end => 0,
+                page if page < text || page >= end || page == guard => 0,
                 page if page < text_end => page | READ,
                 page if constant => page | READ | NO_EXECUTE,
                 page => page | WRITE | NO_EXECUTE,
@@ -160,6 +162,9 @@ fn map_in_place(core: usize, first: u64, physical: u64, pages: u64) -> u64 {
 /// Whether a fault at this address means that a kernel stack is full.
 pub fn is_stack_guard(address: u64) -> bool {
     let page = address.wrapping_sub(STACKS) / 4096;
+    if address & !4095 == &raw const boot_stack_guard as u64 {
+        return true;
+    }
     // SAFETY: nobody writes these tables any more.
     page < abi::MAX_CORES as u64 * STACK_PLACE
         && unsafe { (*STACK_TABLES[2 + page as usize / 512].0.get())[page as usize % 512] } == 0

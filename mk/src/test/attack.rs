@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use fs_err as fs;
 
 /// Word of the command line, and what the panic says: the exception, and the error code of a page fault (SDM vol. 3, 4.7:
-/// bit 0 the page is there, 1 write, 4 instruction fetch).
+/// bit 0 the page is there, 1 write, 4 instruction fetch). Where a stack is full, its fault finds no room for its frame.
 const ATTACKS: &[(&str, &str)] = &[
     ("write-text", "exception 14, error 0x3"),
     ("write-text-directly", "exception 14, error 0x3"),
@@ -15,6 +15,8 @@ const ATTACKS: &[(&str, &str)] = &[
     ("run-directly", "exception 14, error 0x11"),
     ("read-user", "exception 14, error 0x1\n"),
     ("run-user", "exception 14, error 0x11"),
+    ("fill-boot-stack", "exception 8, error 0x0\nthe kernel stack is full"),
+    ("fill-stack", "exception 8, error 0x0\nthe kernel stack is full"),
 ];
 
 pub fn all(builder: &Builder) -> Result<()> {
