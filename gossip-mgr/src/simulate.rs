@@ -1,6 +1,7 @@
 //! `gossip-mgr simulate`: the experiments, with tables, plots and their bounds.
 
 mod axis;
+mod checkpoints;
 mod collectives;
 mod nodes;
 mod overhead;
@@ -154,6 +155,37 @@ enum Experiment {
         #[arg(long, default_value_t = 3.0, value_parser = |text: &str| number(text, 0.001..=100.0))]
         periods: f64,
     },
+    /// Levels and intervals of checkpoints: ours beside Young, Daly, two-level and multi-level models, all simulated.
+    ///
+    /// Bound: the model within 3 % of the simulation's overhead, and ours never above another.
+    Checkpoints {
+        /// Nodes, 48 to 1000000, with a rank each.
+        #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(48..=1_000_000))]
+        nodes: u32,
+        /// Hours of work, 1 to 10000.
+        #[arg(long, default_value_t = 120.0, value_parser = |text: &str| number(text, 1.0..=10_000.0))]
+        hours: f64,
+        /// Checkpoints in GB a node, 0.001 to 10000 each.
+        #[arg(long, value_delimiter = ',', default_values_t = [6.0, 15.0, 30.0, 60.0, 118.0, 240.0],
+              value_parser = |text: &str| number(text, 0.001..=10_000.0))]
+        sizes: Vec<f64>,
+        /// Numbers of levels: 3 (local, XOR, file system), 4 (and partner), 5 (and burst buffer).
+        #[arg(long, value_delimiter = ',', default_values_t = [3, 4, 5],
+              value_parser = clap::value_parser!(u8).range(3..=5))]
+        levels: Vec<u8>,
+        /// Mean hours to a rank's failure, 1 to 10^9.
+        #[arg(long, default_value_t = 1_000.0, value_parser = |text: &str| number(text, 1.0..=1e9))]
+        rank_mtbf: f64,
+        /// Mean hours to a node's failure, 1 to 10^9.
+        #[arg(long, default_value_t = 8_000.0, value_parser = |text: &str| number(text, 1.0..=1e9))]
+        node_mtbf: f64,
+        /// How what leaves the node is written.
+        #[arg(long, value_enum, default_value = "blocking")]
+        writing: checkpoints::Writing,
+        /// Runs for each figure.
+        #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(2..=100_000))]
+        runs: u64,
+    },
     /// A travelling shock wave, balanced by diffusion and beside it by RCB, METIS, Scotch and Zoltan.
     ///
     /// Bound: a third of the migration and 1.1 times the edge-cut of each other that balances; the tolerance plus one
@@ -267,6 +299,20 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
                 good &= shock::run(&shock, plots)?;
             }
             Ok(good)
+        }
+        Experiment::Checkpoints { nodes, hours, sizes, levels, rank_mtbf, node_mtbf, writing, runs } => {
+            let what = checkpoints::Checkpoints {
+                nodes: *nodes,
+                hours: *hours,
+                sizes,
+                levels,
+                rank_mtbf_hours: *rank_mtbf,
+                node_mtbf_hours: *node_mtbf,
+                writing: *writing,
+                runs: *runs,
+                seed: args.seed,
+            };
+            checkpoints::checkpoints(&what, plots)
         }
         Experiment::Stalls { nodes, hours, periods } => {
             nodes::stalled(*nodes as usize, *hours, *periods, args.seed, plots)

@@ -6,6 +6,7 @@
 pub mod allreduce;
 pub mod board;
 pub mod broadcast;
+pub mod checkpoints;
 pub mod cluster;
 pub mod colonies;
 pub mod detection;
