@@ -3,6 +3,7 @@
 //! A block may be taken from an earlier checkpoint only if that is as safe as this one is to be, and is kept as long; both
 //! are the session's promise. The chain is cut after some checkpoints, as each link must survive for the last to.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -161,11 +162,11 @@ fn read<C: Comm>(session: &Session<C>, regions: &mut [(i32, &mut [u8])]) -> io::
             return Err(wrong(format!("region {name} has {} bytes, and had {length}", memory.len())));
         }
         for (block, memory) in blocks.iter().zip(memory.chunks_mut(BLOCK)) {
-            if !files.contains_key(&block.at) {
-                files.insert(block.at, load(&block.at)?);
-            }
-            let packed =
-                files[&block.at].get(block.offset as usize..).and_then(|rest| rest.get(..block.length as usize));
+            let file = match files.entry(block.at) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => place.insert(load(&block.at)?),
+            };
+            let packed = file.get(block.offset as usize..).and_then(|rest| rest.get(..block.length as usize));
             let count = zstd::bulk::decompress_to_buffer(packed.ok_or_else(short)?, memory)?;
             if count != memory.len() || blake3::hash(memory) != block.hash.0 {
                 return Err(wrong(format!("a block of region {name} is damaged")));
