@@ -244,7 +244,7 @@ fn descend(start: &[f64], judge: impl Fn(&[f64]) -> f64) -> Vec<f64> {
             }
         }
         let now = judge(&at);
-        if !(now < value * (1.0 - 1e-9)) {
+        if now.is_nan() || now >= value * (1.0 - 1e-9) {
             break;
         }
         value = now;

@@ -135,7 +135,7 @@ impl<'a> Simulation<'a> {
         let mut every = 1;
         let higher = self.run.pattern.stages.iter().skip(1).take_while(|stage| {
             every *= stage.every.round() as u64;
-            blocks % every == 0
+            blocks.is_multiple_of(every)
         });
         higher.count()
     }
