@@ -193,7 +193,11 @@ fn task(mut call: Call, task: &Task) -> Result<Answered, Refusal> {
                 return Err(of_map(error, &range, b, d));
             }
         }
-        abi::TASK_UNMAP => task.unmap(a, b).argument(0)?,
+        abi::TASK_UNMAP => {
+            task.unmap(a, b).argument(0)?;
+            return call.answer([task.table_count(), 0]);
+        }
+        abi::TASK_TABLES => return call.answer([task.table_count(), 0]),
         _ => return Err(Error::BadMethod.into()),
     }
     call.answer([0; 2])

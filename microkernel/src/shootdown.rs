@@ -1,42 +1,52 @@
 //! Taking translations back from exactly the cores that may hold them.
 
-use kcore::handshake;
+use core::sync::atomic::AtomicU64;
+
+use kcore::handshake::{self, Cores, Flushed};
 
 use crate::arch::{self, apic};
 use crate::object::{Object, Ref, Task};
 use crate::percore::{self, Core, core_at};
 
-/// Mappings of `task` were taken away: when this returns, no core uses them.
-///
-/// Cores on which the Task is not active see the new generation before they use it again.
+/// The end of a change of `task`'s tables, under their lock: see [`handshake::Presence::settle`].
 #[unsafe(no_mangle)]
-fn flush_translations(task: &Task) {
-    task.presence.withdraw();
-    let own = percore::core();
-    if core::ptr::eq(own.task(), task) {
-        own.task_generation.set(task.presence.generation());
-        arch::memory::flush_user();
-    }
-    let others = task.presence.active() & !own.bit;
-    if others != 0 {
-        interrupt(own, others);
-    }
+#[inline(always)]
+fn settle_translations(task: &Task, taken_out: bool) -> Flushed {
+    task.presence.settle(taken_out, &Machine { own: percore::core(), task })
 }
 
-/// Have other cores flush, and wait until they have.
-#[inline(never)]
-fn interrupt(own: &Core, mut others: u64) {
-    while others != 0 {
-        let index = others.trailing_zeros() as usize;
-        others &= others - 1;
-        let target = core_at(index).expect("an active core exists");
-        let ticket = handshake::ask(&target.shoot_requested);
-        apic::send(target.apic_id(), apic::VECTOR_SHOOTDOWN);
-        while !handshake::is_served(&target.shoot_done, ticket) {
-            // The target may be waiting for this core in the same way.
-            serve(own);
-            core::hint::spin_loop();
+/// The cores, for one flush.
+struct Machine<'a> {
+    own: &'a Core,
+    task: &'a Task,
+}
+
+impl Cores for Machine<'_> {
+    #[inline]
+    fn own(&self) -> u64 {
+        self.own.bit
+    }
+
+    #[inline]
+    fn drop_own(&self) {
+        if core::ptr::eq(self.own.task(), self.task) {
+            self.own.task_generation.set(self.task.presence.generation());
+            arch::memory::flush_user();
         }
+    }
+
+    fn counters(&self, core: usize) -> (&AtomicU64, &AtomicU64) {
+        let core = core_at(core).expect("an active core exists");
+        (&core.shoot_requested, &core.shoot_done)
+    }
+
+    fn interrupt(&self, core: usize) {
+        apic::send(core_at(core).expect("an active core exists").apic_id(), apic::VECTOR_SHOOTDOWN);
+    }
+
+    fn meanwhile(&self) {
+        serve(self.own);
+        core::hint::spin_loop();
     }
 }
 

@@ -264,10 +264,56 @@ impl Presence {
         self.active.fetch_and(!core, Ordering::SeqCst);
     }
 
-    /// Mappings were taken out of the tables: cores that come from now on see a new generation.
-    #[inline]
-    pub fn withdraw(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
+    /// The end of a change of the tables, whose lock the caller has held since before it changed anything and holds still. If
+    /// something was taken out, all cores that may use it are told at once, and have answered when this returns.
+    ///
+    /// Since every change ends so, whoever has the lock knows that nothing is in use that is not in the tables: it need not
+    /// flush what it finds gone, though another core may have taken it out a moment before.
+    #[inline(always)]
+    pub fn settle(&self, taken_out: bool, cores: &impl Cores) -> Flushed {
+        if taken_out {
+            self.generation.fetch_add(1, Ordering::SeqCst);
+            cores.drop_own();
+            let others = self.active() & !cores.own();
+            if others != 0 {
+                tell(others, cores);
+            }
+        }
+        Flushed(())
+    }
+}
+
+/// No core uses what was taken out of an address space before. Only this makes memory free that was reached through it.
+pub struct Flushed(());
+
+/// The cores of the machine, as a flush needs them.
+pub trait Cores {
+    /// The bit of this core.
+    fn own(&self) -> u64;
+    /// Drop this core's own translations of the address space, where it may have some.
+    fn drop_own(&self);
+    /// The shootdowns asked of a core, and those done by it.
+    fn counters(&self, core: usize) -> (&AtomicU64, &AtomicU64);
+    fn interrupt(&self, core: usize);
+    /// What this core does between two looks at another: what the other may be waiting for in the same way.
+    fn meanwhile(&self);
+}
+
+/// Have other cores drop their translations: all begin before the first is waited for.
+#[inline(never)]
+fn tell(others: u64, cores: &impl Cores) {
+    let each = || (0..64).filter(|core| others >> core & 1 != 0);
+    for core in each() {
+        ask(cores.counters(core).0);
+        cores.interrupt(core);
+    }
+    for core in each() {
+        let (requested, done) = cores.counters(core);
+        // (What others have asked since comes on top, once.)
+        let ticket = requested.load(Ordering::Relaxed);
+        while !is_served(done, ticket) {
+            cores.meanwhile();
+        }
     }
 }
 

@@ -1,4 +1,9 @@
 //! Four-level page tables (SDM vol. 3, 4.5), with 4 KiB and 2 MiB pages chosen by alignment.
+//!
+//! No table in the tree is empty: the entry that names a table counts the present entries in it (in bits that the processor
+//! ignores), and with the last of them the table is detached. So whoever reads all tables reads no more than there is.
+
+use core::ops::Range;
 
 /// Where tables live and come from.
 pub trait Tables {
@@ -6,8 +11,9 @@ pub trait Tables {
     fn write(&mut self, table: u64, index: usize, entry: u64);
     /// A zeroed table's physical address; `None` where no memory is left.
     fn allocate(&mut self) -> Option<u64>;
-    /// Give a table back.
-    fn free(&mut self, table: u64);
+    /// No entry names this table any more. Cores may still walk through it until they are told to flush: only then it can be
+    /// given back. It need not be empty.
+    fn detach(&mut self, table: u64);
 }
 
 pub const PRESENT: u64 = 1;
@@ -17,6 +23,13 @@ pub const USER: u64 = 4;
 pub const UNCACHED: u64 = 1 << 4;
 pub const LARGE: u64 = 1 << 7;
 pub const NO_EXECUTE: u64 = 1 << 63;
+
+/// A page's entry: who made it, as the caller of [`map`] says; and a table's: how many entries of it are present. The processor
+/// ignores bits 52 to 58 of the one, 52 to 62 of the other.
+const TAG_SHIFT: u32 = 52;
+/// Largest tag of a page.
+pub const MAX_TAG: u8 = 127;
+const ONE_ENTRY: u64 = 1 << TAG_SHIFT;
 
 const PAGE: u64 = 4096;
 const LARGE_PAGE: u64 = 2 << 20;
@@ -29,13 +42,65 @@ pub const USER_END: u64 = 1 << 47;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-fn index(address: u64, level: u32) -> usize {
+/// The flags that give a page a tag.
+pub fn tag(tag: u8) -> u64 {
+    u64::from(tag.min(MAX_TAG)) << TAG_SHIFT
+}
+
+/// The tag of a page's entry or flags.
+pub fn tag_of(entry: u64) -> u8 {
+    (entry >> TAG_SHIFT) as u8 & MAX_TAG
+}
+
+fn index(address: u64, level: usize) -> usize {
     (address >> (12 + 9 * level)) as usize & 511
 }
 
 /// Bytes that one entry of a level spans (level 0: a page).
-fn span(level: u32) -> u64 {
+fn span(level: usize) -> u64 {
     PAGE << (9 * level)
+}
+
+/// Where the entry after that of `address` begins.
+fn next(address: u64, level: usize) -> u64 {
+    (address & !(span(level) - 1)) + span(level)
+}
+
+/// The tables on the way to an address, by level: 0 is one of small pages, 3 the root.
+type Path = [u64; 4];
+
+/// Entries of the table at `level` became present.
+fn came<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize, entries: u64) {
+    if level < 3 {
+        let (above, i) = (path[level + 1], index(address, level + 1));
+        let entry = t.read(above, i);
+        t.write(above, i, entry + entries * ONE_ENTRY);
+    }
+}
+
+/// Entries of the table at `level` are no longer present. True: they were the last, and the table is detached, and those above
+/// it that became empty by that.
+fn went<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize, entries: u64) -> bool {
+    if level == 3 {
+        return false;
+    }
+    let (above, i) = (path[level + 1], index(address, level + 1));
+    let entry = t.read(above, i) - entries * ONE_ENTRY;
+    let empty = entry < ONE_ENTRY;
+    if empty {
+        collapse(t, path, address, level)
+    } else {
+        t.write(above, i, entry)
+    }
+    empty
+}
+
+/// Detach the table at `level`, and those above it that become empty by that.
+#[inline(never)]
+fn collapse<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize) {
+    t.write(path[level + 1], index(address, level + 1), 0);
+    t.detach(path[level]);
+    went(t, path, address, level + 1, 1);
 }
 
 /// Whether a change from one entry to another leaves translations that must not be used any more. (More rights need no
@@ -45,41 +110,54 @@ fn takes_away(old: u64, new: u64) -> bool {
     old & PRESENT != 0 && ((old ^ new) & (ADDRESS | LARGE) != 0 || lost != 0)
 }
 
-/// Map `[address, address + size)` to `[physical, ...)`. All page aligned, in the user half. `Ok(true)`: stale
-/// translations must be flushed. On `NoMemory` no translation has changed; tables that were made stay.
-///
-/// A table of small pages stays where one is: freeing it would need a flush first.
-pub fn map<T: Tables>(
-    t: &mut T,
-    root: u64,
-    address: u64,
-    physical: u64,
-    size: u64,
-    flags: u64,
-) -> Result<bool, NoMemory> {
-    if size > PAGE {
-        return map_many(t, root, address, physical, size, flags);
-    }
-    // The commonest case, an answer to a page fault, goes straight.
-    let mut table = root;
-    for level in (1..4).rev() {
-        let i = index(address, level);
-        let entry = t.read(table, i);
-        table = if entry & (PRESENT | LARGE) == PRESENT { entry & ADDRESS } else { descend(t, table, i, level)? };
-    }
-    Ok(put(t, table, address, physical | flags | PRESENT))
-}
-
-/// Write a page's entry; whether that takes something away.
-fn put<T: Tables>(t: &mut T, table: u64, address: u64, new: u64) -> bool {
+/// Map one page where its table is there: the commonest case, an answer to a page fault. `Some(true)`: a stale translation must
+/// be flushed. `None`: nothing was done, it takes [`map`].
+#[inline(always)]
+pub fn map_one<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, flags: u64) -> Option<bool> {
+    let [above, table, entry] = lowest(t, root, address)?;
     let i = index(address, 0);
-    let old = t.read(table, i);
+    let (old, new) = (t.read(table, i), physical | flags | PRESENT);
     t.write(table, i, new);
-    takes_away(old, new)
+    if old & PRESENT == 0 {
+        t.write(above, index(address, 1), entry + ONE_ENTRY);
+    }
+    Some(takes_away(old, new))
 }
 
+/// Take one page away that is there and not the last in its table; its translation must be flushed. False: nothing was done, it
+/// takes [`unmap`].
+#[inline(always)]
+pub fn unmap_one<T: Tables>(t: &mut T, root: u64, address: u64) -> bool {
+    let Some([above, table, entry]) = lowest(t, root, address) else { return false };
+    let i = index(address, 0);
+    if entry < 2 * ONE_ENTRY || t.read(table, i) & PRESENT == 0 {
+        return false;
+    }
+    t.write(table, i, 0);
+    t.write(above, index(address, 1), entry - ONE_ENTRY);
+    true
+}
+
+/// The table of small pages that has an address, if there is one: the table above it, itself, and the entry that names it.
+#[inline(always)]
+fn lowest<T: Tables>(t: &T, root: u64, address: u64) -> Option<[u64; 3]> {
+    let (mut table, mut above, mut entry) = (root, 0, 0);
+    for level in (1..4).rev() {
+        entry = t.read(table, index(address, level));
+        if entry & PRESENT == 0 {
+            return None;
+        }
+        (above, table) = (table, entry & ADDRESS);
+    }
+    if entry & LARGE != 0 { None } else { Some([above, table, entry]) }
+}
+
+/// Map `[address, address + size)` to `[physical, ...)`. All page aligned, in the user half. `Ok(true)`: stale
+/// translations must be flushed. On `NoMemory` no translation has changed, and no table has come.
+///
+/// A table of small pages stays where one is, also under a large page's worth of memory.
 #[inline(never)]
-fn map_many<T: Tables>(
+pub fn map<T: Tables>(
     t: &mut T,
     root: u64,
     mut address: u64,
@@ -87,31 +165,38 @@ fn map_many<T: Tables>(
     mut size: u64,
     flags: u64,
 ) -> Result<bool, NoMemory> {
-    // Within one table, memory is needed before the first entry is written.
-    if address / LARGE_PAGE != (address + size - 1) / LARGE_PAGE {
-        make_tables(t, root, address, physical, size)?;
-    }
+    // What needs memory comes before the first entry is written.
+    make_tables(t, root, address, physical, size).inspect_err(|_| prune(t, root, address..address + size))?;
     let mut replaced = false;
     while size > 0 {
-        let mut table = root;
+        let mut path = [0, 0, 0, root];
         for level in (2..4).rev() {
-            table = descend(t, table, index(address, level), level)?;
+            path[level - 1] = t.read(path[level], index(address, level)) & ADDRESS;
         }
         let i = index(address, 1);
-        let old = t.read(table, i);
-        let is_table = old & PRESENT != 0 && old & LARGE == 0;
-        let step = if (address | physical) % LARGE_PAGE == 0 && size >= LARGE_PAGE && !is_table {
-            let new = physical | flags | PRESENT | LARGE;
-            replaced |= takes_away(old, new);
-            t.write(table, i, new);
-            LARGE_PAGE
-        } else {
-            let table = descend(t, table, i, 1)?;
-            let end = (address + size).min((address & !(LARGE_PAGE - 1)) + LARGE_PAGE);
-            for offset in (0..end - address).step_by(PAGE as usize) {
-                replaced |= put(t, table, address + offset, (physical + offset) | flags | PRESENT);
+        let old = t.read(path[1], i);
+        let is_table = old & (PRESENT | LARGE) == PRESENT;
+        let step = if is_table {
+            path[0] = old & ADDRESS;
+            let step = size.min(next(address, 1) - address);
+            let mut new_entries = 0;
+            for offset in (0..step).step_by(PAGE as usize) {
+                let (i, new) = (index(address + offset, 0), (physical + offset) | flags | PRESENT);
+                let old = t.read(path[0], i);
+                t.write(path[0], i, new);
+                new_entries += u64::from(old & PRESENT == 0);
+                replaced |= takes_away(old, new);
             }
-            end - address
+            came(t, &path, address, 0, new_entries);
+            step
+        } else {
+            let new = physical | flags | PRESENT | LARGE;
+            t.write(path[1], i, new);
+            if old & PRESENT == 0 {
+                came(t, &path, address, 1, 1);
+            }
+            replaced |= takes_away(old, new);
+            LARGE_PAGE
         };
         address += step;
         physical += step;
@@ -125,35 +210,36 @@ fn make_tables<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, siz
     let end = address + size;
     let mut at = address;
     while at < end {
-        let mut table = root;
+        let mut path = [0, 0, 0, root];
         for level in (2..4).rev() {
-            table = descend(t, table, index(at, level), level)?;
+            path[level - 1] = descend(t, &path, at, level)?;
         }
         let aligned = (at | (physical + (at - address))) % LARGE_PAGE == 0 && end - at >= LARGE_PAGE;
         if !aligned {
-            descend(t, table, index(at, 1), 1)?;
+            descend(t, &path, at, 1)?;
         }
-        at = (at & !(LARGE_PAGE - 1)) + LARGE_PAGE;
+        at = next(at, 1);
     }
     Ok(())
 }
 
-/// The table below entry `i` of a table at `level`, made where it is missing; a large page is split.
-fn descend<T: Tables>(t: &mut T, table: u64, i: usize, level: u32) -> Result<u64, NoMemory> {
-    let entry = t.read(table, i);
+/// The table below the one at `level`, made where it is missing; a large page is split.
+fn descend<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize) -> Result<u64, NoMemory> {
+    let entry = t.read(path[level], index(address, level));
     if entry & PRESENT == 0 {
-        return add(t, table, i);
+        return add(t, path, address, level);
     }
-    if entry & LARGE != 0 && level == 1 {
-        return split(t, table, i);
+    if entry & LARGE != 0 {
+        return split(t, path[level], index(address, level));
     }
     Ok(entry & ADDRESS)
 }
 
 #[inline(never)]
-fn add<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
+fn add<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize) -> Result<u64, NoMemory> {
     let new = t.allocate().ok_or(NoMemory)?;
-    t.write(table, i, new | TABLE);
+    t.write(path[level], index(address, level), new | TABLE);
+    came(t, path, address, level, 1);
     Ok(new)
 }
 
@@ -166,68 +252,53 @@ fn split<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
     for j in 0..512 {
         t.write(new, j, base + j as u64 * PAGE | flags);
     }
-    t.write(table, i, new | TABLE);
+    t.write(table, i, new | TABLE | 512 * ONE_ENTRY);
     Ok(new)
 }
 
-/// Take away every mapping in `[address, address + size)`. `Ok(true)`: something was mapped. Only splitting a large page
-/// that reaches outside can need memory; on `NoMemory` nothing was taken away.
-pub fn unmap<T: Tables>(t: &mut T, root: u64, address: u64, size: u64) -> Result<bool, NoMemory> {
-    if size > PAGE {
-        return unmap_many(t, root, address, size);
-    }
-    let mut table = root;
-    for level in (1..4).rev() {
-        let i = index(address, level);
-        let entry = t.read(table, i);
-        if entry & PRESENT == 0 {
-            return Ok(false);
+/// After a mapping for which memory ran out: detach the tables that it made, which are empty.
+#[cold]
+fn prune<T: Tables>(t: &mut T, root: u64, span: Range<u64>) {
+    let mut at = span.start;
+    while at < span.end {
+        let mut path = [0, 0, 0, root];
+        let mut level = 3;
+        loop {
+            let entry = t.read(path[level], index(at, level));
+            if entry & PRESENT == 0 || entry & LARGE != 0 || level == 0 {
+                break;
+            }
+            level -= 1;
+            path[level] = entry & ADDRESS;
+            if entry < ONE_ENTRY {
+                collapse(t, &path, at, level);
+                break;
+            }
         }
-        table = if level == 1 && entry & LARGE != 0 { split(t, table, i)? } else { entry & ADDRESS };
+        at = next(at, level.max(1));
     }
-    let i = index(address, 0);
-    let found = t.read(table, i) & PRESENT != 0;
-    t.write(table, i, 0);
-    Ok(found)
 }
 
+/// Take every mapping of a part of `span` away, so that one call reads about so many `entries` (one at least); what is left is
+/// then `span`. True: something was mapped. Only splitting large pages that reach outside can need memory, which the first call
+/// does: on `NoMemory` nothing was taken away, and the calls that go on need none.
 #[inline(never)]
-fn unmap_many<T: Tables>(t: &mut T, root: u64, address: u64, size: u64) -> Result<bool, NoMemory> {
-    let end = address + size;
-    // The page at the begin is split before anything else is done; that at the end must be, too.
-    if end % LARGE_PAGE != 0 && address / LARGE_PAGE != end / LARGE_PAGE {
-        split_at(t, root, end)?;
-    }
-    let mut at = address;
-    let mut found = false;
-    'next: while at < end {
-        let mut table = root;
-        for level in (0..4).rev() {
-            let i = index(at, level);
-            let entry = t.read(table, i);
-            let next = (at & !(span(level) - 1)) + span(level);
-            if entry & PRESENT == 0 {
-                at = next;
-                continue 'next;
-            }
-            if level == 0 || (level == 1 && entry & LARGE != 0) {
-                if level == 1 && (at % LARGE_PAGE != 0 || next > end) {
-                    table = split(t, table, i)?;
-                    continue;
-                }
-                t.write(table, i, 0);
-                found = true;
-                at = next;
-                continue 'next;
-            }
-            table = entry & ADDRESS;
-        }
-    }
+pub fn unmap<T: Tables>(t: &mut T, root: u64, span: &mut Range<u64>, entries: usize) -> Result<bool, NoMemory> {
+    split_at(t, root, span.start)?;
+    split_at(t, root, span.end)?;
+    // The table that `span` ends in first: then no other is left in which only a part goes, but the first.
+    let mut last = span.start.max(span.end & !(LARGE_PAGE - 1));
+    let end = core::mem::replace(&mut span.end, last);
+    let mut found = take(t, root, &mut last, end, entries, None);
+    found |= take(t, root, &mut span.start, span.end, entries, None);
     Ok(found)
 }
 
-/// Split the large page that an address lies in, where there is one.
+/// Split the large page that an address lies inside, where there is one.
 fn split_at<T: Tables>(t: &mut T, root: u64, address: u64) -> Result<(), NoMemory> {
+    if address % LARGE_PAGE == 0 {
+        return Ok(());
+    }
     let mut table = root;
     for level in (1..4).rev() {
         let entry = t.read(table, index(address, level));
@@ -240,6 +311,71 @@ fn split_at<T: Tables>(t: &mut T, root: u64, address: u64) -> Result<(), NoMemor
         table = entry & ADDRESS;
     }
     Ok(())
+}
+
+/// Take every page of `memory` away whose tag is at least `tag`, from address `from` on, reading about so many `entries`: `from`
+/// is then where to go on, and in the end [`USER_END`]. True: something was mapped. (Ranges are aligned so that a large page
+/// lies inside one or outside; see `map`.)
+pub fn unmap_physical<T: Tables>(
+    t: &mut T,
+    root: u64,
+    from: &mut u64,
+    memory: &Range<u64>,
+    tag: u8,
+    entries: usize,
+) -> bool {
+    let goes = |entry| memory.contains(&(entry & ADDRESS)) && tag_of(entry) >= tag;
+    take(t, root, from, USER_END, entries, Some(&goes))
+}
+
+/// Take the pages away that `goes` (None: all, and no large page reaches outside), from `*from` on and below `end`. It stops
+/// at a border of 2 MiB once it has read so many entries, and then at the next border of tables at the latest.
+fn take<T: Tables>(
+    t: &mut T,
+    root: u64,
+    from: &mut u64,
+    end: u64,
+    mut entries: usize,
+    goes: Option<&dyn Fn(u64) -> bool>,
+) -> bool {
+    /// Detaching a table, and giving it back later, is as much work as reading some entries.
+    const DETACH: usize = 8;
+    let mut found = false;
+    while *from < end && entries > 0 {
+        // To the lowest table that has the address, then along it.
+        let mut path = [0, 0, 0, root];
+        let mut level = 3;
+        while *from < end {
+            let i = index(*from, level);
+            let entry = t.read(path[level], i);
+            entries = entries.saturating_sub(1);
+            let is_page = level == 0 || entry & LARGE != 0;
+            let whole = goes.is_none() && level == 1 && *from % LARGE_PAGE == 0 && end - *from >= LARGE_PAGE;
+            let mut detached = false;
+            if entry & PRESENT != 0 {
+                if !is_page && !whole {
+                    level -= 1;
+                    path[level] = entry & ADDRESS;
+                    continue;
+                }
+                if goes.is_none_or(|goes| goes(entry)) {
+                    found = true;
+                    t.write(path[level], i, 0);
+                    if !is_page {
+                        t.detach(entry & ADDRESS);
+                        entries = entries.saturating_sub(DETACH);
+                    }
+                    detached = went(t, &path, *from, level, 1);
+                }
+            }
+            *from = next(*from, level);
+            let is_last = i == if level == 3 { 255 } else { 511 };
+            if detached || is_last || (entries == 0 && level > 0) {
+                break;
+            }
+        }
+    }
+    found
 }
 
 /// Physical address and flags of a mapped address.
@@ -259,45 +395,14 @@ pub fn lookup<T: Tables>(t: &T, root: u64, address: u64) -> Option<(u64, u64)> {
     None
 }
 
-/// Take away every mapping of `memory` from address `from` on, reading at most some `entries` (four at least): `from` is
-/// then where to go on, and in the end [`USER_END`]. True: something was mapped. (Ranges are aligned so that a large page lies
-/// inside one or outside; see `map`.)
-pub fn unmap_physical<T: Tables>(
-    t: &mut T,
-    root: u64,
-    from: &mut u64,
-    memory: &core::ops::Range<u64>,
-    mut entries: usize,
-) -> bool {
-    let mut found = false;
-    'next: while *from < USER_END {
-        let mut table = root;
-        for level in (0..4).rev() {
-            let Some(left) = entries.checked_sub(1) else { return found };
-            entries = left;
-            let i = index(*from, level);
-            let entry = t.read(table, i);
-            let is_page = level == 0 || entry & LARGE != 0;
-            if entry & PRESENT != 0 && !is_page {
-                table = entry & ADDRESS;
-                continue;
-            }
-            if entry & PRESENT != 0 && memory.contains(&(entry & ADDRESS)) {
-                t.write(table, i, 0);
-                found = true;
-            }
-            *from = (*from & !(span(level) - 1)) + span(level);
-            continue 'next;
-        }
-    }
-    found
-}
-
 /// What [`walk`] meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
-    /// A table below the root, at this physical address.
-    Table(u64),
+    /// A table below the root, at this physical address, and how many entries it is said to have.
+    Table {
+        table: u64,
+        entries: u64,
+    },
     Page {
         address: u64,
         physical: u64,
@@ -311,7 +416,7 @@ pub fn walk<T: Tables>(t: &T, root: u64, visit: &mut impl FnMut(Met)) {
     walk_below(t, root, 3, 0, visit);
 }
 
-fn walk_below<T: Tables>(t: &T, table: u64, level: u32, base: u64, visit: &mut impl FnMut(Met)) {
+fn walk_below<T: Tables>(t: &T, table: u64, level: usize, base: u64, visit: &mut impl FnMut(Met)) {
     for i in 0..if level == 3 { 256 } else { 512 } {
         let entry = t.read(table, i);
         if entry & PRESENT == 0 {
@@ -321,34 +426,10 @@ fn walk_below<T: Tables>(t: &T, table: u64, level: u32, base: u64, visit: &mut i
         if level == 0 || entry & LARGE != 0 {
             visit(Met::Page { address, physical: entry & ADDRESS, bytes: span(level), flags: entry & !ADDRESS });
         } else {
-            visit(Met::Table(entry & ADDRESS));
+            visit(Met::Table { table: entry & ADDRESS, entries: entry >> TAG_SHIFT });
             walk_below(t, entry & ADDRESS, level - 1, address, visit);
         }
     }
-}
-
-/// Give back tables of the user half below `root` (not `root` itself), at most so many. True: there are no more.
-pub fn free_user_tables<T: Tables>(t: &mut T, root: u64, mut at_most: usize) -> bool {
-    free_below(t, root, 3, 256, &mut at_most)
-}
-
-fn free_below<T: Tables>(t: &mut T, table: u64, level: u32, entries: usize, left: &mut usize) -> bool {
-    for i in 0..entries {
-        let entry = t.read(table, i);
-        if entry & PRESENT == 0 || (level == 1 && entry & LARGE != 0) {
-            continue;
-        }
-        if level > 1 && !free_below(t, entry & ADDRESS, level - 1, 512, left) {
-            return false;
-        }
-        if *left == 0 {
-            return false;
-        }
-        *left -= 1;
-        t.write(table, i, 0);
-        t.free(entry & ADDRESS);
-    }
-    true
 }
 
 #[cfg(test)]
@@ -385,10 +466,34 @@ mod tests {
             self.tables.insert(a, [0; 512]);
             Some(a)
         }
-        fn free(&mut self, table: u64) {
-            assert!(self.tables.remove(&table).is_some(), "freed twice");
+        /// (Gone at once: who looks at it once more is found.)
+        fn detach(&mut self, table: u64) {
+            assert!(self.tables.remove(&table).is_some(), "detached twice");
             self.left += 1;
         }
+    }
+
+    /// All of it, a call after the other.
+    fn unmap(t: &mut Fake, root: u64, address: u64, size: u64) -> Result<bool, NoMemory> {
+        let mut span = address..address + size;
+        let mut found = false;
+        while !span.is_empty() {
+            found |= super::unmap(t, root, &mut span, 600)?;
+        }
+        Ok(found)
+    }
+
+    /// No table is empty, and each entry says how many entries its table has.
+    fn check(t: &Fake, root: u64) {
+        let mut seen = 1;
+        walk(t, root, &mut |met| {
+            let Met::Table { table, entries } = met else { return };
+            let present = t.tables[&table].iter().filter(|&&entry| entry & PRESENT != 0).count();
+            assert_eq!(present as u64, entries);
+            assert!(present > 0, "an empty table");
+            seen += 1;
+        });
+        assert_eq!(seen, t.tables.len(), "a table got lost");
     }
 
     const RW: u64 = USER | WRITABLE;
@@ -438,6 +543,129 @@ mod tests {
         assert_eq!(lookup(&t, root, 0x20_3000).unwrap().0, 0x40_3000);
         assert_eq!(lookup(&t, root, 0x3f_f000).unwrap().0, 0x5f_f000);
         assert_eq!(t.left, 0);
+        assert_eq!(unmap(&mut t, root, 0x20_0000, 0x20_0000), Ok(true));
+        assert_eq!(t.left, 3);
+    }
+
+    #[test]
+    fn one_page_goes_straight_where_its_table_stays() {
+        let (mut t, root) = Fake::new(10);
+        let lookup = |t: &Fake, at| lookup(t, root, at).map(|(physical, _)| physical);
+        assert_eq!(map_one(&mut t, root, 0x5000, 0x1000, RW), None, "no table");
+        map(&mut t, root, 0x5000, 0x1000, PAGE, RW).unwrap();
+        assert!(!unmap_one(&mut t, root, 0x5000), "the last");
+        assert!(!unmap_one(&mut t, root, 0x6000), "none there");
+        assert_eq!(map_one(&mut t, root, 0x6000, 0x2000, RW), Some(false));
+        assert_eq!(map_one(&mut t, root, 0x6000, 0x3000, RW), Some(true));
+        check(&t, root);
+        assert_eq!(lookup(&t, 0x6000), Some(0x3000));
+        assert!(unmap_one(&mut t, root, 0x5000));
+        check(&t, root);
+        assert_eq!(lookup(&t, 0x5000), None);
+        map(&mut t, root, 0x20_0000, 0x20_0000, LARGE_PAGE, RW).unwrap();
+        assert_eq!(map_one(&mut t, root, 0x20_1000, 0x1000, RW), None, "a large page");
+        assert!(!unmap_one(&mut t, root, 0x20_1000), "a large page");
+        assert_eq!(lookup(&t, 0x20_1000), Some(0x20_1000));
+    }
+
+    #[test]
+    fn a_table_goes_with_its_last_page() {
+        let (mut t, root) = Fake::new(20);
+        let far = 0x7000_0000_0000;
+        for (at, size) in [(0x5000, 0x2000), (0x1f_f000, 0x2000), (0x4000_0000, 0x20_0000), (far, 0x1000)] {
+            map(&mut t, root, at, at, size, RW).unwrap();
+            check(&t, root);
+        }
+        assert_eq!(t.left, 20 - 8);
+        for (at, left) in [(0x5000, 12), (0x6000, 12), (0x1f_f000, 13), (0x20_0000, 15), (far, 18)] {
+            assert_eq!(unmap(&mut t, root, at, PAGE), Ok(true));
+            assert_eq!(unmap(&mut t, root, at, PAGE), Ok(false));
+            check(&t, root);
+            assert_eq!(t.left, left, "{at:x}");
+        }
+        assert_eq!(unmap(&mut t, root, 0x4000_0000, 0x20_0000), Ok(true));
+        assert_eq!(t.left, 20);
+    }
+
+    #[test]
+    fn a_mapping_that_fails_leaves_no_table() {
+        for (at, size) in [(0x5000, 0x1000), (0x5000, 0x2000), (0x3fff_f000, 0x2000), (0x20_0000, 0x80_1000)] {
+            for left in 0..3 {
+                let (mut t, root) = Fake::new(left);
+                assert_eq!(map(&mut t, root, at, 0x1000, size, RW), Err(NoMemory));
+                assert_eq!(t.left, left, "{at:x}, {size:x}");
+                check(&t, root);
+            }
+        }
+    }
+
+    /// What is read does not depend on how large the span is.
+    #[test]
+    fn unmapping_all_reads_what_is_there() {
+        struct Counting(Fake, std::cell::Cell<usize>);
+        impl Tables for Counting {
+            fn read(&self, table: u64, index: usize) -> u64 {
+                self.1.set(self.1.get() + 1);
+                self.0.read(table, index)
+            }
+            fn write(&mut self, table: u64, index: usize, entry: u64) {
+                self.0.write(table, index, entry);
+            }
+            fn allocate(&mut self) -> Option<u64> {
+                self.0.allocate()
+            }
+            fn detach(&mut self, table: u64) {
+                self.0.detach(table);
+            }
+        }
+        let (mut t, root) = Fake::new(10_000);
+        let many = if cfg!(miri) { 50 } else { 1000 };
+        for i in 0..many {
+            map(&mut t, root, i << 21, 0x5000, 0x1000, RW).unwrap();
+        }
+        for i in 0..many - 1 {
+            unmap(&mut t, root, i << 21, PAGE).unwrap();
+        }
+        let mut t = Counting(t, 0.into());
+        assert_eq!(super::unmap(&mut t, root, &mut (0..USER_END), 5000), Ok(true));
+        assert!(t.1.get() < 3000, "{} entries of four tables", t.1.get());
+        assert_eq!(t.0.left, 10_000);
+    }
+
+    /// Each call does a bounded part, and only the first can need memory.
+    #[test]
+    fn unmapping_goes_in_parts() {
+        let (mut t, root) = Fake::new(100);
+        map(&mut t, root, 0x1000, 0x3000, 8 * LARGE_PAGE, RW).unwrap();
+        map(&mut t, root, 20 * LARGE_PAGE, 0, 2 * LARGE_PAGE, RW).unwrap();
+        let mut span = 0x2000..21 * LARGE_PAGE + 0x1000;
+        let mut calls = 0;
+        while !span.is_empty() {
+            assert_eq!(super::unmap(&mut t, root, &mut span, 20), Ok(true));
+            check(&t, root);
+            t.left = 0;
+            calls += 1;
+        }
+        assert!(calls > 4);
+        assert!(lookup(&t, root, 0x1000).is_some());
+        assert_eq!(lookup(&t, root, 0x2000), None);
+        assert_eq!(lookup(&t, root, 21 * LARGE_PAGE), None);
+        assert!(lookup(&t, root, 21 * LARGE_PAGE + 0x1000).is_some());
+    }
+
+    #[test]
+    fn pages_of_a_smaller_tag_stay() {
+        let (mut t, root) = Fake::new(10);
+        for (i, tag_value) in [0, 1, 2, 127, 255].into_iter().enumerate() {
+            map(&mut t, root, i as u64 * PAGE, 0x5000, 0x1000, RW | tag(tag_value)).unwrap();
+        }
+        let mut from = 0;
+        while from < USER_END {
+            unmap_physical(&mut t, root, &mut from, &(0x5000..0x6000), 2, 100);
+        }
+        let left: Vec<bool> = (0..5).map(|i| lookup(&t, root, i * PAGE).is_some()).collect();
+        assert_eq!(left, [true, true, false, false, false]);
+        check(&t, root);
     }
 
     /// Memory ends at each possible place of a change of small pages, large pages and holes: all or nothing.
@@ -478,10 +706,11 @@ mod tests {
         let end = |t: &mut Fake| {
             let (mut from, mut found, mut calls) = (0, false, 0);
             while from < USER_END {
-                found |= unmap_physical(t, root, &mut from, &(0x40_0000..0x60_1000), 100);
+                found |= unmap_physical(t, root, &mut from, &(0x40_0000..0x60_1000), 0, 100);
+                check(t, root);
                 calls += 1;
             }
-            assert!(calls > 10, "{calls} calls of at most 100 entries read more than a thousand");
+            assert!(calls > 3, "{calls} calls of some 100 entries read many hundreds");
             found
         };
         assert!(end(&mut t));
@@ -493,27 +722,13 @@ mod tests {
     }
 
     #[test]
-    fn all_tables_come_back() {
-        let (mut t, root) = Fake::new(100);
-        for i in 0..10 {
-            map(&mut t, root, i << 39, i << 30, 0x40_1000, RW).unwrap();
-        }
-        for left in [77, 84, 91, 98] {
-            assert!(!free_user_tables(&mut t, root, 7));
-            assert_eq!(t.left, left);
-        }
-        assert!(free_user_tables(&mut t, root, 7));
-        assert_eq!(t.left, 100);
-    }
-
-    #[test]
     fn a_walk_meets_every_table_and_page_once() {
         let (mut t, root) = Fake::new(100);
         map(&mut t, root, 0x1f_f000, 0x9f_f000, 0x20_1000, RW).unwrap();
         map(&mut t, root, 0x7fff_ffff_f000, 0x5000, 0x1000, USER).unwrap();
         let (mut tables, mut pages) = (vec![root], Vec::new());
         walk(&t, root, &mut |met| match met {
-            Met::Table(table) => tables.push(table),
+            Met::Table { table, .. } => tables.push(table),
             Met::Page { address, physical, bytes, .. } => pages.push((address, physical, bytes)),
         });
         assert_eq!(
@@ -548,6 +763,7 @@ mod tests {
                     model.remove(&(va + o));
                 });
             }
+            check(&t, root);
             for page in (0..3072).step_by(if cfg!(miri) { 16 } else { 1 }) {
                 let a = page * PAGE;
                 assert_eq!(lookup(&t, root, a).map(|(p, _)| p), model.get(&a).copied(), "{a:x}");

@@ -20,6 +20,8 @@ pub const TESTS: &[Test] = &[
     Test { name: "device_memory_that_is_given_back_is_no_longer_mapped", cores: 1, run: revoked_device },
     Test { name: "a_resting_core_lets_go_of_a_deleted_task", cores: 2, run: resting_core },
     Test { name: "a_deleted_task_returns_its_tables", cores: 1, run: task_memory },
+    Test { name: "an_unmap_gives_page_tables_back", cores: 1, run: unmapped_tables },
+    Test { name: "who_finds_a_page_unmapped_is_not_ahead_of_its_flush", cores: 4, run: two_unmaps },
     Test { name: "an_unmap_is_seen_by_another_core_before_it_returns", cores: 2, run: remote_unmap },
 ];
 
@@ -135,6 +137,95 @@ fn task_memory() -> Outcome {
         delete(task)?;
     }
     equal(free_bytes(), before)
+}
+
+fn unmapped_tables() -> Outcome {
+    let (task, range) = (object(abi::KIND_TASK, 0)?, object(abi::KIND_RANGE, 2)?);
+    let before = free_bytes();
+    let tables = || invoke(task, abi::TASK_TABLES, &[]).map(|answer| answer[0]);
+    let map = |at: u64| invoke(task, TASK_MAP, &[range, 0, at, 8192, MAP_READ]).map(drop);
+    let unmap = |at: u64, size: u64| invoke(task, TASK_UNMAP, &[at, size]).map(|answer| answer[0]);
+    for i in 0..20 {
+        map(i << 39 | 0x1000)?;
+        equal(tables()?, 3 * (i + 1))?;
+    }
+    equal(before - free_bytes(), 60 * 4096)?;
+    // Page by page, in one piece, and all that is left.
+    equal(unmap(0x1000, 4096)?, 60)?;
+    equal(unmap(0x2000, 4096)?, 57)?;
+    equal(unmap(1 << 39, 1 << 39)?, 54)?;
+    equal(unmap(0, 1 << 47)?, 0)?;
+    equal(free_bytes(), before)?;
+    // Of two regions under one table of the second level, one goes.
+    map(0x1000)?;
+    map(0x20_1000)?;
+    equal(unmap(0x20_0000, 0x20_0000)?, 3)?;
+    equal(unmap(0x1000, 8192)?, 0)?;
+    equal(free_bytes(), before)
+}
+
+static ROUND: Shared = Shared::new();
+/// The page, a second mapping of it that stays, and what stood there when the round began.
+static PAGE: [Shared; 3] = [const { Shared::new() }; 3];
+/// The round that each unmapper is in; twice that number, and one more where the page was written to too late.
+static UNMAPPERS: [Shared; 2] = [const { Shared::new() }; 2];
+static DONE: [Shared; 2] = [const { Shared::new() }; 2];
+
+/// Writes to a page again and again, whoever maps or unmaps it.
+extern "C" fn writer(at: u64) -> ! {
+    loop {
+        // SAFETY: a word of the test's page; the thread goes on after the fault once it is mapped again.
+        unsafe { word(at).write_volatile(word(at).read_volatile() + 1) };
+    }
+}
+
+/// In each round unmaps the page, together with the other one, and looks whether it is written to after that.
+extern "C" fn unmapper(which: u64) -> ! {
+    let [at, alias, began] = &PAGE;
+    // SAFETY: the second mapping stays.
+    let look = || unsafe { word(alias.get()).read_volatile() };
+    for round in 1.. {
+        while ROUND.get() < round || look() == began.get() {
+            core::hint::spin_loop();
+        }
+        UNMAPPERS[which as usize].set(round);
+        while UNMAPPERS[1 - which as usize].get() < round {
+            core::hint::spin_loop();
+        }
+        invoke(ROOT_CAP_TASK, TASK_UNMAP, &[at.get(), 4096]).expect("unmap");
+        let seen = look();
+        let written = (0..2000).any(|_| look() != seen);
+        DONE[which as usize].set(round << 1 | u64::from(written));
+    }
+    crate::support::sleep_for_ever()
+}
+
+fn two_unmaps() -> Outcome {
+    let (range, alias) = memory(1)?;
+    let at = address(4096);
+    PAGE[0].set(at);
+    PAGE[1].set(alias);
+    for shared in [&ROUND, &UNMAPPERS[0], &UNMAPPERS[1], &DONE[0], &DONE[1]] {
+        shared.set(0);
+    }
+    let (endpoint, reply) = (object(abi::KIND_ENDPOINT, 0)?, object(abi::KIND_REPLY, 0)?);
+    thread(1, 10, 0, unmapper, 0)?;
+    thread(2, 10, 0, unmapper, 1)?;
+    thread(3, 10, endpoint, writer, at)?;
+    let mut fault = rt::receive(endpoint, reply)?;
+    for round in 1..=300 {
+        equal(fault.words[2], at)?;
+        // SAFETY: the second mapping stays.
+        PAGE[2].set(unsafe { word(alias).read_volatile() });
+        invoke(ROOT_CAP_TASK, TASK_MAP, &[range, 0, at, 4096, MAP_READ | MAP_WRITE])?;
+        ROUND.set(round);
+        fault = rt::reply_receive(endpoint, reply, 0, [0; 4], 0)?;
+        for done in &DONE {
+            equal(u64::from(wait_for(|| done.get() >> 1 == round)), 1)?;
+            equal(done.get() & 1, 0)?;
+        }
+    }
+    Ok(())
 }
 
 static READING: Shared = Shared::new();

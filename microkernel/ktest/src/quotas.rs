@@ -100,6 +100,7 @@ fn partial_map() -> Outcome {
     let try_map =
         || invoke(task, TASK_MAP, &[large, 4096, 0x40_0000 - 8192, 2 * (2 << 20) + 8192, MAP_READ | MAP_WRITE]);
     refused(try_map(), Error::NoMemory)?;
+    equal(free_of(client)?, 4096)?; // the table that was made is back
     // What was there is there: the first page is not mapped and the second is that of the small Range, read only.
     let program = |address: u64, store: bool| -> Result<[u64; 4], Failure> {
         // mov rax, [address], or mov [address], rax; ud2

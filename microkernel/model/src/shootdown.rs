@@ -1,23 +1,53 @@
-//! Unmap against run: one core takes a mapping away while another enters, leaves and uses the address space.
+//! Unmap against run: one or two cores take a mapping away while another enters, leaves and uses the address space.
 
-use loom::sync::Arc;
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use crate::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::handshake::{self, Presence};
+use crate::atomic::{AtomicU64, Ordering};
+use crate::handshake::{self, Cores, Presence};
 use crate::{fails, until, with_few_preemptions};
 
-/// Bit of the core that runs in the address space.
-const RUNNER: u64 = 2;
+/// Number of the core that runs in the address space, and its bit.
+const RUNS: usize = 1;
+const RUNNER: u64 = 1 << RUNS;
 
 struct Machine {
+    /// The Task's lock.
+    lock: Mutex<()>,
     /// A page table entry: 1 while the page is mapped.
     entry: AtomicU64,
     presence: Presence,
     requested: AtomicU64,
     done: AtomicU64,
-    /// The unmap has returned.
-    unmapped: AtomicBool,
+    /// Unmaps that have returned. From the first on, the page may be something else.
+    unmapped: AtomicU64,
+}
+
+/// How an unmap is done: as it is right, but for this.
+#[derive(Clone, Copy)]
+struct Wrong {
+    tells_nobody: bool,
+    keeps_generation: bool,
+    /// As it once was: what was taken out is flushed when the lock is free already.
+    flushes_late: bool,
+}
+
+/// The machine as the kernel's flush sees it.
+struct Seen<'a>(&'a Machine, Wrong);
+
+impl Cores for Seen<'_> {
+    fn own(&self) -> u64 {
+        if self.1.tells_nobody { u64::MAX } else { 1 }
+    }
+    fn drop_own(&self) {}
+    fn counters(&self, core: usize) -> (&AtomicU64, &AtomicU64) {
+        assert_eq!(core, RUNS);
+        (&self.0.requested, &self.0.done)
+    }
+    fn interrupt(&self, _: usize) {}
+    fn meanwhile(&self) {
+        loom::thread::yield_now();
+    }
 }
 
 /// The runner's side; its translation is its own.
@@ -44,9 +74,9 @@ impl Runner<'_> {
 
     /// An instruction of user mode that uses the page. The interrupt of a shootdown may come before it.
     fn touch(&mut self) {
-        let late = self.machine.unmapped.load(Ordering::SeqCst);
+        let late = self.machine.unmapped.load(Ordering::SeqCst) > 0;
         let found = *self.translation.get_or_insert_with(|| self.machine.entry.load(Ordering::Relaxed));
-        assert!(!(late && found == 1), "the page was used after its unmap returned");
+        assert!(!(late && found == 1), "the page was used after an unmap of it had returned");
         self.interrupts();
     }
 
@@ -56,39 +86,51 @@ impl Runner<'_> {
     }
 }
 
-/// `Task::unmap` and `shootdown::flush`.
-fn unmap(machine: &Machine, withdraw: bool, tell: bool) {
+/// `Task::unmap`; `Sweep::step` does the same. When it returns, the memory may become something else.
+fn unmap(machine: &Machine, wrong: Wrong) {
+    let lock = machine.lock.lock().unwrap();
+    let found = machine.entry.load(Ordering::Relaxed) == 1;
     machine.entry.store(0, Ordering::Relaxed);
-    if withdraw {
-        machine.presence.withdraw();
+    let flush = || {
+        if wrong.keeps_generation {
+            return; // (and nobody is active meanwhile)
+        }
+        machine.presence.settle(found, &Seen(machine, wrong));
+    };
+    if wrong.flushes_late {
+        drop(lock);
+        flush();
+    } else {
+        flush();
+        drop(lock);
     }
-    if tell && machine.presence.active() & RUNNER != 0 {
-        let ticket = handshake::ask(&machine.requested);
-        until(|| handshake::is_served(&machine.done, ticket));
-    }
-    machine.unmapped.store(true, Ordering::SeqCst);
+    machine.unmapped.fetch_add(1, Ordering::SeqCst);
 }
 
-fn run(withdraw: bool, tell: bool, body: fn(&mut Runner)) {
+/// One core runs `body`, others unmap the same page.
+fn run(unmappers: u64, wrong: Wrong, body: fn(&mut Runner)) {
     let machine = Arc::new(Machine {
+        lock: Mutex::new(()),
         entry: AtomicU64::new(1),
         presence: Presence::new(),
         requested: AtomicU64::new(0),
         done: AtomicU64::new(0),
-        unmapped: AtomicBool::new(false),
+        unmapped: AtomicU64::new(0),
     });
-    let other = {
-        let machine = machine.clone();
-        thread::spawn(move || unmap(&machine, withdraw, tell))
-    };
+    let others: Vec<_> = (0..unmappers)
+        .map(|_| {
+            let machine = machine.clone();
+            thread::spawn(move || unmap(&machine, wrong))
+        })
+        .collect();
     let mut runner = Runner { machine: &machine, translation: None, generation: 0 };
     body(&mut runner);
-    // Interrupts stay open until the other core has what it waits for.
+    // Interrupts stay open until the other cores have what they wait for.
     until(|| {
         runner.interrupts();
-        machine.unmapped.load(Ordering::SeqCst)
+        machine.unmapped.load(Ordering::SeqCst) == unmappers
     });
-    other.join().unwrap();
+    others.into_iter().for_each(|other| other.join().unwrap());
 }
 
 fn enter_and_touch(runner: &mut Runner) {
@@ -106,30 +148,45 @@ fn pause_between(runner: &mut Runner) {
     runner.touch();
 }
 
+const RIGHT: Wrong = Wrong { tells_nobody: false, keeps_generation: false, flushes_late: false };
+
 #[test]
 fn no_core_uses_a_page_after_its_unmap_has_returned() {
-    loom::model(|| run(true, true, enter_and_touch));
+    loom::model(|| run(1, RIGHT, enter_and_touch));
 }
 
 #[test]
 fn a_core_that_paused_drops_what_was_unmapped_meanwhile() {
-    with_few_preemptions(|| run(true, true, pause_between));
+    with_few_preemptions(|| run(1, RIGHT, pause_between));
+}
+
+/// Neither who took the page out nor who found nothing there returns before it is flushed: who comes second may be the end of
+/// the memory, which then becomes something else.
+#[test]
+fn the_second_of_two_unmaps_waits_for_the_flush_of_the_first() {
+    with_few_preemptions(|| run(2, RIGHT, enter_and_touch));
+    with_few_preemptions(|| run(2, RIGHT, pause_between));
+}
+
+#[test]
+fn a_flush_after_the_lock_is_free_is_found() {
+    assert!(fails(|| run(2, Wrong { flushes_late: true, ..RIGHT }, enter_and_touch)));
 }
 
 #[test]
 fn an_unmap_that_tells_nobody_is_found() {
-    assert!(fails(|| run(true, false, enter_and_touch)));
+    assert!(fails(|| run(1, Wrong { tells_nobody: true, ..RIGHT }, enter_and_touch)));
 }
 
 #[test]
 fn an_unmap_that_leaves_the_generation_is_found() {
-    assert!(fails(|| run(false, true, pause_between)));
+    assert!(fails(|| run(1, Wrong { keeps_generation: true, ..RIGHT }, pause_between)));
 }
 
 /// The generation is read before the core is known to be active: an unmap between the two is missed.
 #[test]
 fn entering_in_the_wrong_order_is_found() {
-    assert!(fails(|| run(true, true, |runner| {
+    assert!(fails(|| run(1, RIGHT, |runner| {
         runner.enter();
         runner.touch();
         runner.machine.presence.leave(RUNNER);

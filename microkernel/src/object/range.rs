@@ -4,7 +4,7 @@ use core::ops::Range as Span;
 
 use abi::Error;
 
-use super::task::Sweep;
+use super::task::{Sweep, Unmapped};
 use super::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
 use crate::arch::memory::to_virtual;
 
@@ -15,7 +15,7 @@ pub struct Range {
     bytes: u64,
     device: bool,
     /// The payer's pages, while they are not given back; `None` where the memory is not the payer's.
-    owned: Remains<Option<Span<u64>>>,
+    owned: Remains<Option<Mappable>>,
     /// Takes the mappings away in the end.
     sweep: Remains<Sweep>,
 }
@@ -27,11 +27,9 @@ unsafe impl Object for Range {
     fn dismantle(&self) -> bool {
         // SAFETY: the one place that uses them, in `dismantle`.
         let (sweep, owned) = unsafe { (self.sweep.get(), self.owned.get()) };
-        if !sweep.step(&(self.base..self.base + self.bytes)) {
-            return false;
-        }
+        let Some(unmapped) = sweep.step(&(self.base..self.base + self.bytes)) else { return false };
         match (self.header.payer(), owned) {
-            (Some(payer), Some(owned)) => payer.free_some(owned),
+            (Some(payer), Some(owned)) => owned.give_back(payer, &unmapped),
             _ => true,
         }
     }
@@ -39,6 +37,16 @@ unsafe impl Object for Range {
     #[cfg(feature = "check")]
     fn audit(&self, audit: &mut crate::check::Audit) {
         self.tell(audit);
+    }
+}
+
+/// Pages that Tasks may have mapped.
+struct Mappable(Span<u64>);
+
+impl Mappable {
+    /// A part of them goes back to the payer. True: that was the last.
+    fn give_back(&mut self, payer: &Untyped, _: &Unmapped) -> bool {
+        payer.free_some(&mut self.0)
     }
 }
 
@@ -62,7 +70,7 @@ impl Range {
                 base,
                 bytes,
                 device: false,
-                owned: Remains::new(Some(base..base + bytes)),
+                owned: Remains::new(Some(Mappable(base..base + bytes))),
                 sweep: Remains::new(Sweep::Begin),
             }
         })
@@ -102,8 +110,8 @@ impl Range {
         let (sweep, owned) = unsafe { (self.sweep.look(), self.owned.look()) };
         match owned {
             None => audit.foreign(self.base, self.bytes),
-            Some(owned) if owned.is_empty() => {}
-            Some(owned) => {
+            Some(Mappable(owned)) if owned.is_empty() => {}
+            Some(Mappable(owned)) => {
                 audit.own(&self.header, owned.start, (owned.end - owned.start) / 4096, crate::check::Use::Range)
             }
         }

@@ -1,20 +1,22 @@
 //! Task: an address space.
 
 use core::cell::Cell;
+use core::ops::Range as Span;
 use core::ptr::null;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
-use kcore::handshake::Presence;
+use kcore::handshake::{Flushed, Presence};
 use kcore::paging;
 
 use super::{Header, Kind, Object, Pages, Range, Ref, Remains, Untyped, create_with};
-use crate::arch::memory;
-use crate::sync::SpinLock;
+use crate::arch::{self, memory};
+use crate::sync::{Guard, SpinLock};
 
 // What a Task asks of the cores that use it. They know Tasks, and not the other way round: `shootdown.rs` has these, and the
 // linker brings them together.
 unsafe extern "Rust" {
-    safe fn flush_translations(task: &Task);
+    safe fn settle_translations(task: &Task, taken_out: bool) -> Flushed;
     safe fn leave_deleted_task(task: &Task);
 }
 
@@ -25,8 +27,12 @@ pub struct Task {
     /// Neighbours in the list of all Tasks; they belong to the list's lock.
     older: Cell<*const Task>,
     newer: Cell<*const Task>,
-    listed: Remains<bool>,
-    tables: SpinLock<()>,
+    /// In the end: the addresses whose tables are still to go.
+    left: Remains<Span<u64>>,
+    /// Nobody changes the page tables without it; see [`Tables`].
+    lock: SpinLock<()>,
+    /// Page tables below the root.
+    table_count: AtomicU64,
     pub presence: Presence,
 }
 
@@ -43,10 +49,12 @@ unsafe impl Object for Task {
         // Cores hold a reference while the Task is in their CR3: none has it now.
         debug_assert!(self.presence.active() == 0);
         // SAFETY: the one place that uses it, in `dismantle`.
-        if core::mem::take(unsafe { self.listed.get() }) {
+        let left = unsafe { self.left.get() };
+        if left.start == 0 {
             self.unlist();
         }
-        paging::free_user_tables(&mut Tables(self), self.root, TABLES_OF_STEP)
+        self.unmap_some(left, ENTRIES_OF_STEP).expect("no large page reaches outside");
+        left.is_empty()
     }
 
     #[cfg(feature = "check")]
@@ -55,10 +63,10 @@ unsafe impl Object for Task {
     }
 }
 
-/// Page tables that are given back in one step of a destruction.
-const TABLES_OF_STEP: usize = 8;
-/// Entries of page tables that are read in one step of a [`Sweep`].
+/// Entries of page tables that are read in one step of a [`Sweep`] or of a destruction.
 const ENTRIES_OF_STEP: usize = 512;
+/// Entries of page tables that an unmap reads before interrupts have their turn.
+const ENTRIES_OF_UNMAP: usize = 4096;
 
 /// All Tasks, newest first.
 struct All {
@@ -80,26 +88,32 @@ pub enum Sweep {
     End,
 }
 
+/// A [`Sweep`] has come to its end: nobody can reach the memory through a Task.
+pub struct Unmapped(());
+
 impl Sweep {
-    /// Go on a little. True: nothing of `memory` is mapped any more.
-    pub fn step(&mut self, memory: &core::ops::Range<u64>) -> bool {
+    /// Go on a little, until nothing of `memory` is mapped any more.
+    pub fn step(&mut self, memory: &Span<u64>) -> Option<Unmapped> {
         match self {
             Self::Begin => *self = Self::to(|all| all.newest),
             Self::At(task, address) => {
-                let guard = task.tables.lock();
-                let found = paging::unmap_physical(&mut Tables(task), task.root, address, memory, ENTRIES_OF_STEP);
-                drop(guard);
-                if found {
-                    flush_translations(task);
-                }
+                let mut tables = task.tables();
+                let found = paging::unmap_physical(&mut tables, task.root, address, memory, 0, ENTRIES_OF_STEP);
+                let flushed = tables.settle(found);
                 if *address == paging::USER_END {
-                    let next = Self::to(|_| task.older.get());
+                    let next = Self::beyond(task, flushed);
                     *self = next;
                 }
             }
             Self::End => {}
         }
-        matches!(self, Self::End)
+        matches!(self, Self::End).then_some(Unmapped(()))
+    }
+
+    /// Behind a Task whose last part was `flushed`.
+    fn beyond(task: &Task, flushed: Flushed) -> Self {
+        let _ = flushed;
+        Self::to(|_| task.older.get())
     }
 
     /// The beginning of a Task in the list, or of the next one that lives.
@@ -117,28 +131,54 @@ impl Sweep {
     }
 }
 
-/// Page tables in the direct map, paid for by the Task's payer.
-struct Tables<'a>(&'a Task);
+/// A Task's page tables, under their lock: the one way to change them. What was taken out is flushed before the lock goes, and
+/// tables that were detached go back after that. So nobody who finds something gone can be ahead of its flush: see
+/// [`Presence::settle`](kcore::handshake::Presence::settle).
+struct Tables<'a> {
+    task: &'a Task,
+    /// Detached tables, linked through their first word, which for the processor is an entry that is not present; 0 ends
+    /// the list.
+    detached: u64,
+    lock: Guard<'a, ()>,
+}
 
+impl Tables<'_> {
+    /// The end of a change.
+    #[inline(always)]
+    fn settle(self, taken_out: bool) -> Flushed {
+        let Self { task, detached, lock } = self;
+        let flushed = settle_translations(task, taken_out || detached != 0);
+        drop(lock);
+        if detached != 0 {
+            task.give_back(detached, &flushed);
+        }
+        flushed
+    }
+}
+
+/// In the direct map, paid for by the Task's payer.
 impl paging::Tables for Tables<'_> {
     #[inline]
     fn read(&self, table: u64, index: usize) -> u64 {
-        // SAFETY: tables of a Task lie in the direct map; the CPU may set bits at any time.
-        unsafe { memory::to_virtual(table).cast::<u64>().add(index).read_volatile() }
+        self.task.entry(table, index)
     }
 
     #[inline]
     fn write(&mut self, table: u64, index: usize, entry: u64) {
-        // SAFETY: as above; callers hold the Task's lock.
+        // SAFETY: tables of a Task lie in the direct map, and this holds the Task's lock; the CPU may set bits at any time.
         unsafe { memory::to_virtual(table).cast::<u64>().add(index).write_volatile(entry) }
     }
 
     fn allocate(&mut self) -> Option<u64> {
-        self.0.payer().allocate_page().ok()
+        let table = self.task.payer().allocate_page().ok()?;
+        self.task.table_count.fetch_add(1, Ordering::Relaxed);
+        Some(table)
     }
 
-    fn free(&mut self, table: u64) {
-        self.0.payer().free(table, 1);
+    fn detach(&mut self, table: u64) {
+        self.write(table, 0, self.detached);
+        self.detached = table;
+        self.task.table_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -151,8 +191,9 @@ impl Task {
                 root,
                 older: Cell::new(null()),
                 newer: Cell::new(null()),
-                listed: Remains::new(true),
-                tables: SpinLock::new(()),
+                left: Remains::new(0..paging::USER_END),
+                lock: SpinLock::new(()),
+                table_count: AtomicU64::new(0),
                 presence: Presence::new(),
             }
         })?;
@@ -190,7 +231,32 @@ impl Task {
         self.header.payer().expect("a Task has a payer")
     }
 
-    /// Map part of a Range. On NoMemory nothing has changed but that page tables may have been made.
+    #[inline]
+    fn tables(&self) -> Tables<'_> {
+        Tables { task: self, detached: 0, lock: self.lock.lock() }
+    }
+
+    fn entry(&self, table: u64, index: usize) -> u64 {
+        // SAFETY: tables of a Task lie in the direct map; the CPU may set bits at any time.
+        unsafe { memory::to_virtual(table).cast::<u64>().add(index).read_volatile() }
+    }
+
+    /// Page tables below the root.
+    pub fn table_count(&self) -> u64 {
+        self.table_count.load(Ordering::Relaxed)
+    }
+
+    /// Detached tables go back to the payer.
+    #[cold]
+    fn give_back(&self, mut table: u64, _: &Flushed) {
+        while table != 0 {
+            let next = self.entry(table, 0);
+            self.payer().free(table, 1);
+            table = next;
+        }
+    }
+
+    /// Map part of a Range. On NoMemory nothing has changed.
     pub fn map(&self, range: &Range, offset: u64, address: u64, size: u64, flags: u64) -> Result<(), Error> {
         check_user_range(address, size)?;
         if offset % 4096 != 0 {
@@ -210,29 +276,56 @@ impl Task {
         if range.is_device() {
             bits |= paging::UNCACHED;
         }
-        let guard = self.tables.lock();
-        let replaced = paging::map(&mut Tables(self), self.root, address, physical, size, bits);
-        drop(guard);
-        self.settle(replaced)
+        if size == 4096 {
+            let mut tables = self.tables();
+            if let Some(replaced) = paging::map_one(&mut tables, self.root, address, physical, bits) {
+                tables.settle(replaced);
+                return Ok(());
+            }
+        }
+        self.map_many(address, physical, size, bits)
     }
 
-    /// When this returns, no core can reach the pages.
+    #[inline(never)]
+    fn map_many(&self, address: u64, physical: u64, size: u64, bits: u64) -> Result<(), Error> {
+        let mut tables = self.tables();
+        let replaced = paging::map(&mut tables, self.root, address, physical, size, bits);
+        tables.settle(replaced != Ok(false)); // (where memory ran out, large pages may have been split)
+        replaced.map(drop).map_err(|paging::NoMemory| Error::NoMemory)
+    }
+
+    /// When this returns, no core can reach the pages, and tables that became empty have gone back. On NoMemory nothing has
+    /// changed.
     #[inline(always)]
     pub fn unmap(&self, address: u64, size: u64) -> Result<(), Error> {
         check_user_range(address, size)?;
-        let guard = self.tables.lock();
-        let found = paging::unmap(&mut Tables(self), self.root, address, size);
-        drop(guard);
-        self.settle(found)
+        if size == 4096 {
+            let mut tables = self.tables();
+            if paging::unmap_one(&mut tables, self.root, address) {
+                tables.settle(true);
+                return Ok(());
+            }
+        }
+        self.unmap_many(address..address + size)
     }
 
-    /// After a change of the page tables: flush what was taken away.
-    #[inline]
-    fn settle(&self, changed: Result<bool, paging::NoMemory>) -> Result<(), Error> {
-        if changed != Ok(false) {
-            flush_translations(self); // (where memory ran out, large pages may have been split)
+    #[inline(never)]
+    fn unmap_many(&self, mut span: Span<u64>) -> Result<(), Error> {
+        loop {
+            self.unmap_some(&mut span, ENTRIES_OF_UNMAP)?;
+            if span.is_empty() {
+                return Ok(());
+            }
+            arch::admit_interrupts();
         }
-        changed.map(drop).map_err(|paging::NoMemory| Error::NoMemory)
+    }
+
+    /// A part of an unmap; `span` is then what is left.
+    fn unmap_some(&self, span: &mut Span<u64>, entries: usize) -> Result<(), Error> {
+        let mut tables = self.tables();
+        let found = paging::unmap(&mut tables, self.root, span, entries);
+        tables.settle(found != Ok(false));
+        found.map(drop).map_err(|paging::NoMemory| Error::NoMemory)
     }
 }
 
@@ -240,17 +333,25 @@ impl Task {
 impl Task {
     /// Visit the tables and pages of the user half.
     pub fn walk(&self, mut visit: impl FnMut(paging::Met)) {
-        paging::walk(&Tables(self), self.root, &mut visit);
+        paging::walk(&self.tables(), self.root, &mut visit);
     }
 
     fn tell(&self, audit: &mut crate::check::Audit) {
         use crate::check::Use;
         audit.own(&self.header, self.root, 1, Use::Kernel);
+        let mut count = 0;
         self.walk(|met| {
-            if let paging::Met::Table(table) = met {
-                audit.own(&self.header, table, 1, Use::Kernel);
-            }
+            let paging::Met::Table { table, entries } = met else { return };
+            audit.own(&self.header, table, 1, Use::Kernel);
+            let present = (0..512).filter(|&i| self.entry(table, i) & paging::PRESENT != 0).count() as u64;
+            crate::holds!(
+                &self.header,
+                present == entries && present > 0,
+                "a table at {table:#x} has {present} entries, counted {entries}"
+            );
+            count += 1;
         });
+        crate::holds!(&self.header, count == self.table_count(), "{count} page tables, counted {}", self.table_count());
     }
 }
 

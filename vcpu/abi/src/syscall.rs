@@ -97,10 +97,13 @@ pub const CSPACE_PUT: u64 = 19;
 pub const CSPACE_MOVE: u64 = 20;
 
 /// Task: (range slot, offset, address, size, MAP_* flags). Bytes, 4 KiB aligned; uses 2 MiB pages where all allows.
-/// Replaces what was mapped there (no flush where nothing was).
+/// Replaces what was mapped there (no flush where nothing was). On [`crate::Error::NoMemory`] nothing has changed.
 pub const TASK_MAP: u64 = 32;
-/// Task: (address, size). When it returns, no core can reach the pages any more.
+/// Task: (address, size) -> page tables that the Task has left. When it returns, no core can reach the pages any more, and
+/// page tables that became empty are back in the Untyped that paid for the Task.
 pub const TASK_UNMAP: u64 = 33;
+/// Task: () -> page tables that the Task has, without its root.
+pub const TASK_TABLES: u64 = 35;
 /// Task: (name words 0..2) sets the debug name.
 pub const OBJECT_NAME: u64 = 34;
 
