@@ -8,6 +8,7 @@ use kcore::check::MACHINE_CHECK;
 use rt::{invoke, println, raw};
 
 use crate::calls;
+use crate::canary;
 use crate::playground::{self, HARNESS, Meeting, PLAY};
 use crate::random::Random;
 use crate::worker::{self, BATCH, RESULTS, SEED, STOPPED, WORKERS};
@@ -24,9 +25,25 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// First of the canary's cores: where there are enough, they come before the last.
+    fn canary(&self) -> Option<u64> {
+        let first = self.cores.checked_sub(1 + canary::CORES)?;
+        (first >= 2).then_some(first)
+    }
+
     /// Where there are enough cores, the last is left to decoupled threads.
     fn working_cores(&self) -> u64 {
-        if self.cores > 2 { self.cores - 1 } else { self.cores }
+        self.canary().unwrap_or(if self.cores > 2 { self.cores - 1 } else { self.cores })
+    }
+
+    /// Cores of the playground's threads.
+    pub fn play_cores(&self) -> u64 {
+        self.cores - if self.canary().is_some() { canary::CORES } else { 0 }
+    }
+
+    /// One of them by its number: the last is the machine's last.
+    pub fn core(&self, number: u64) -> u64 {
+        if number + 1 == self.play_cores() { self.cores - 1 } else { number }
     }
 
     fn workers(&self) -> u64 {
@@ -73,22 +90,25 @@ fn launch(plan: Plan) -> Result<(), Error> {
         playground::memory(8, slot + 1, at)?;
         // SAFETY: just mapped.
         unsafe { ((at + 4096) as *mut u64).write(number) };
-        thread(slot, PLAY, (slot + 1, 0), number % plan.working_cores(), 100)?;
+        thread(slot, PLAY, (slot + 1, 0), number % plan.working_cores(), 100, 0)?;
         invoke(slot, abi::THREAD_START, &[worker::main as *const () as u64, at + 8 * 4096 - 8, at])?;
+    }
+    if let Some(core) = plan.canary() {
+        canary::launch(core)?;
     }
     invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_NOTIFICATION, 0, HARNESS + 2])?;
     playground::memory(8, RANGE, PAGE_AT)?;
-    thread(THREAD, abi::ROOT_CAP_CSPACE, (RANGE, 4096), 0, 255)?;
+    thread(THREAD, abi::ROOT_CAP_CSPACE, (RANGE, 4096), 0, 255, 0)?;
     invoke(THREAD, abi::THREAD_VCPU, &[RANGE, 0])?;
     rt::use_message((PAGE_AT + 4096) as *mut abi::MessagePage);
     invoke(THREAD, abi::THREAD_START, &[main as *const () as u64, PAGE_AT + 8 * 4096 - 8, 0]).map(drop)
 }
 
-fn thread(slot: u64, cspace: u64, message: (u64, u64), core: u64, priority: u64) -> Result<(), Error> {
+/// Make a thread of the harness.
+pub fn thread(slot: u64, cspace: u64, message: (u64, u64), core: u64, priority: u64, faults: u64) -> Result<(), Error> {
     invoke(abi::ROOT_CAP_UNTYPED, abi::UNTYPED_RETYPE, &[abi::KIND_THREAD, 0, slot])?;
     invoke(slot, abi::OBJECT_NAME, &[u64::from_le_bytes(*b"fuzzer\0\0"), 0])?;
-    // The word for the fault endpoint is in the message page in use.
-    invoke(slot, abi::THREAD_CONFIGURE, &[cspace, abi::ROOT_CAP_TASK, message.0, message.1, 0])?;
+    invoke(slot, abi::THREAD_CONFIGURE, &[cspace, abi::ROOT_CAP_TASK, message.0, message.1, faults])?;
     invoke(slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, priority]).map(drop)
 }
 
@@ -108,6 +128,9 @@ extern "C" fn main(_: u64) -> ! {
     for (kind, label, count) in calls::successes() {
         println!("kfuzz: method {label} of kind {kind} succeeded {count} times");
     }
+    for (how, rounds) in canary::rounds() {
+        println!("kfuzz: the canary's memory was {how} {rounds} times");
+    }
     println!("kfuzz: done, {} calls, seed {}", made(), plan.seed);
     rt::exit(0)
 }
@@ -126,7 +149,7 @@ fn run(plan: &Plan) -> Result<(), Error> {
     while made() < plan.calls {
         batch += 1;
         let mut random = Random::new([plan.seed, batch, u64::MAX]);
-        let meeting = playground::set_up(&mut random, plan.cores)?;
+        let meeting = playground::set_up(&mut random, plan)?;
         let end = (made() + plan.batch).min(plan.calls);
         BATCH.store(batch, Ordering::SeqCst);
         watch(plan, &mut random, &meeting, end);
@@ -150,6 +173,9 @@ fn watch(plan: &Plan, random: &mut Random, meeting: &Meeting, end: u64) {
     let (mut before, mut idle) = ([0; worker::MAX_WORKERS], 0);
     while made() < end {
         sleep(plan);
+        if plan.canary().is_some() {
+            canary::tick(plan.seed);
+        }
         playground::restock(random, meeting);
         let now = WORKERS.each_ref().map(|w| w.calls.load(Ordering::Relaxed));
         idle = if now == before { idle + 1 } else { 0 };

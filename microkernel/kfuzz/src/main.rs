@@ -3,6 +3,7 @@
 //! Three workers a core make random and mutated system calls in a CSpace that they share (the *playground*), among
 //! vCPUs, decoupled and ordinary threads that do harm of their own. A coordinator ends a batch after a number of calls,
 //! has the kernel check every object (`kcore::check`), takes all memory back, checks again, and sets up the next batch.
+//! From five cores on, a *canary* tells whether memory can be reached that was taken back.
 //!
 //! Command line: `seed=S` (default 1), `calls=N` (default 100000), `batch=N` calls (default 20000). A worker's calls
 //! depend on seed, batch and worker alone, but for the times of timers; how cores interleave does not repeat.
@@ -10,6 +11,8 @@
 
 #[cfg(target_os = "none")]
 mod calls;
+#[cfg(target_os = "none")]
+mod canary;
 #[cfg(target_os = "none")]
 mod coordinator;
 #[cfg(target_os = "none")]

@@ -3,6 +3,7 @@
 use abi::{DecoupledFrame, Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_ALL, VcpuState};
 use rt::{invoke, retype};
 
+use crate::coordinator::Plan;
 use crate::random::Random;
 
 /// Slots of the playground's CSpace; each kind of object has its region, which only the first capabilities keep to.
@@ -273,7 +274,8 @@ impl Batch {
 }
 
 /// Make the objects of a batch. Endpoints and Notifications that the coordinator can serve: their slots.
-pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
+pub fn set_up(random: &mut Random, plan: &Plan) -> Result<Meeting, Error> {
+    let cores = plan.play_cores();
     // SAFETY: mapped for ever; all threads that used the pages are gone.
     unsafe { core::ptr::write_bytes(SHARED_AT as *mut u8, 0, (SHARED_PAGES * 4096) as usize) };
     let mut batch = Batch { next: BATCH, filled: [0; REGIONS.len()], toys: Toys { list: [(0, 0); 64], count: 0 } };
@@ -308,7 +310,7 @@ pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
     b.put(abi::KIND_RANGE, CODE_RANGE, RIGHT_ALL, 0)?;
     // Core 0 is the coordinator's: a decoupled thread there would have it for itself.
     for core in 1..cores.min(5) {
-        b.put(abi::KIND_CPU, abi::ROOT_CAP_CPU + core, RIGHT_ALL, 0)?;
+        b.put(abi::KIND_CPU, abi::ROOT_CAP_CPU + plan.core(core), RIGHT_ALL, 0)?;
     }
     b.put(abi::KIND_MACHINE, abi::ROOT_CAP_MACHINE, RIGHT_ALL, 0)?;
     b.put(abi::KIND_LOG, abi::ROOT_CAP_LOG, RIGHT_ALL, 0)?;
@@ -334,7 +336,7 @@ pub fn set_up(random: &mut Random, cores: u64) -> Result<Meeting, Error> {
             _ if i < VCPUS + DECOUPLED => cores - 1,
             _ => 1 + random.below(cores - 1),
         };
-        invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, priority(random)])?;
+        invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + plan.core(core), priority(random)])?;
         if i < VCPUS {
             vcpu(random, i, tasks[(i % 3) as usize].1);
             invoke(thread, abi::THREAD_VCPU, &[SHARED, i * 4096])?;

@@ -11,8 +11,8 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// The last core is for decoupled threads, so that two make calls.
-const CORES: u32 = 3;
+/// The last core is for decoupled threads, and two before it are the canary's, so that two make calls.
+const CORES: u32 = 5;
 /// Time for a thousand calls that no machine needs: one that takes longer hangs.
 const PATIENCE_PER_1000: Duration = Duration::from_secs(10);
 
@@ -20,6 +20,9 @@ const PATIENCE_PER_1000: Duration = Duration::from_secs(10);
 const LEAST_SHARE: u64 = 6;
 /// Calls of which every method succeeds at least once. (Measured: the rarest, 20 times.)
 const ENOUGH: u64 = 200_000;
+
+/// How the lines begin that tell how often memory was taken from the canary, one for each way.
+const CANARY: &str = "kfuzz: the canary's memory was ";
 
 /// Makes `calls` random calls.
 pub fn run(builder: &Builder, calls: u64, seed: u64, tally: &mut Tally) -> Result<()> {
@@ -77,9 +80,12 @@ fn judge(log: &str) -> Result<()> {
             "only {succeeded} of {made} calls succeeded, at least one in {LEAST_SHARE} should: the fuzzer tests little"
         );
     }
-    let never: Vec<&str> = log.lines().filter(|line| line.ends_with(" succeeded 0 times")).collect();
+    let never: Vec<&str> = log.lines().filter(|line| line.ends_with(" 0 times")).collect();
     if made >= ENOUGH && !never.is_empty() {
         bail!("the fuzzer tests little:\n{}", never.join("\n"));
+    }
+    if made >= ENOUGH && !log.contains(CANARY) {
+        bail!("the fuzzer had no canary");
     }
     Ok(())
 }
@@ -92,7 +98,7 @@ fn made(log: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{judge, made};
+    use super::{CANARY, judge, made};
 
     #[test]
     fn the_last_count_is_read() {
@@ -112,5 +118,9 @@ mod tests {
         let never = "kfuzz: method 1 of kind 2 succeeded 0 times\n";
         assert!(judge(&log(20, 100, never)).is_ok());
         assert!(judge(&log(100_000, 300_000, never)).is_err());
+        let taken = |times: u64| format!("{CANARY}unmapped {times} times\n");
+        assert!(judge(&log(100_000, 300_000, &taken(20))).is_ok());
+        assert!(judge(&log(100_000, 300_000, &taken(0))).is_err());
+        assert!(judge(&log(100_000, 300_000, "")).is_err());
     }
 }
