@@ -574,6 +574,32 @@ static void test_memory(void)
 	check((uintptr_t)&i > 0x100000000000, "addresses of 47 bits");
 }
 
+static uintptr_t low(uintptr_t hint, size_t bytes, int flags)
+{
+	void *p = mmap((void *)hint, bytes, PROT_READ,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT | flags, -1, 0);
+
+	return (uintptr_t)p;
+}
+
+static bool is_low(uintptr_t address)
+{
+	return address >= 0x40000000 && address < 0x80000000;
+}
+
+static void test_map_32bit(void)
+{
+	uintptr_t first = low(0, PAGE, 0), hinted = low(0x50000000, PAGE, 0);
+
+	check(is_low(first), "MAP_32BIT gives an address in the second GiB");
+	check(hinted == 0x50000000, "or where it is asked for");
+	check(is_low(low(0x50000000, PAGE, 0)) && is_low(low(0x200000000, PAGE, 0)),
+	      "not where something is, nor above");
+	check(low(0, 0x40000000, 0) == (uintptr_t)MAP_FAILED && errno == ENOMEM,
+	      "and no more than there is room for");
+	check(low(0x200000000, PAGE, MAP_FIXED) == 0x200000000, "MAP_FIXED goes anywhere");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "--exit"))
@@ -585,6 +611,7 @@ int main(int argc, char **argv)
 	test_faults();
 	test_user_copies();
 	test_memory();
+	test_map_32bit();
 	test_fork();
 	test_threads();
 	test_signals();

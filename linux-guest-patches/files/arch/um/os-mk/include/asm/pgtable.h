@@ -221,6 +221,10 @@ void mk_note_fault(struct mm_struct *mm, unsigned long address, unsigned int pag
  */
 #define arch_keeps_pages(mm)	(atomic_read(&(mm)->context.decoupled) > 0)
 
+/* MAP_32BIT (mmap.c) */
+#define HAVE_ARCH_UNMAPPED_AREA
+#define HAVE_ARCH_UNMAPPED_AREA_TOPDOWN
+
 #define __HAVE_ARCH_PTEP_CLEAR_YOUNG_FLUSH
 int ptep_clear_flush_young(struct vm_area_struct *vma, unsigned long address,
 			   pte_t *ptep);
