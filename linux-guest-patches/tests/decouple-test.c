@@ -196,6 +196,31 @@ static void test_traps(int fd, int core)
 	check(becomes_idle(core), "the core is free after both");
 }
 
+/* How often memory that is only read faults again when its process forked. */
+static long long faults_after_fork(int core)
+{
+	const size_t apart = 2 << 20, count = 256;
+	volatile char *p = mmap(NULL, count * apart, PROT_READ,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	long long before = 0;
+	int sum = 0, round;
+	size_t i;
+	pid_t pid;
+
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < count; i++)
+			sum += p[i * apart];
+		if (round)
+			break;
+		before = core_number(core, "faults");
+		pid = fork();
+		if (!pid)
+			_exit(sum);
+		waitpid(pid, NULL, 0);
+	}
+	return core_number(core, "faults") - before;
+}
+
 static void test_fork_exec(int fd, int core)
 {
 	int status, inner;
@@ -212,6 +237,14 @@ static void test_fork_exec(int fd, int core)
 	}
 	check(ends(pid, &status) && WEXITSTATUS(status) == 7,
 	      "a decoupled thread forks; the child is not decoupled");
+
+	pid = fork();
+	if (!pid) {
+		attach(fd, 0, 0, core);
+		_exit(faults_after_fork(core) < 32 ? 7 : 8);
+	}
+	check(ends(pid, &status) && WEXITSTATUS(status) == 7,
+	      "fork takes only what is copied on write from its tables");
 
 	pid = fork();
 	if (!pid) {

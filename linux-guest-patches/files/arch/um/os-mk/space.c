@@ -227,8 +227,29 @@ void mk_flush_mm(struct mm_struct *mm, unsigned long start, unsigned long end)
 }
 EXPORT_SYMBOL_GPL(mk_flush_mm);
 
+/*
+ * fork() takes the right to write away from private memory, and then flushes
+ * all of the parent. But what leaves the parent's Task must come back by
+ * faults; so what fork() has changed is flushed here, and the rest stays.
+ */
+int arch_dup_mmap(struct mm_struct *oldmm, struct mm_struct *mm)
+{
+	VMA_ITERATOR(vmi, oldmm, 0);
+	struct vm_area_struct *vma;
+
+	for_each_vma(vmi, vma)
+		if (vma->vm_flags & VM_WRITE && is_cow_mapping(vma->vm_flags))
+			mk_flush_mm(oldmm, vma->vm_start, vma->vm_end);
+	current->thread.forked = oldmm;
+	return 0;
+}
+
 void flush_tlb_mm(struct mm_struct *mm)
 {
+	if (current->thread.forked == mm) {
+		current->thread.forked = NULL;
+		return;
+	}
 	mk_flush_mm(mm, 0, TASK_SIZE);
 }
 

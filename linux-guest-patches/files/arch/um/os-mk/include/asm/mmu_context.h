@@ -7,13 +7,24 @@
 #include <linux/smp.h>
 
 #include <asm/decouple.h>
-#include <asm/mm_hooks.h>
 #include <asm/mmu.h>
 
 int init_new_context(struct task_struct *task, struct mm_struct *mm);
 #define init_new_context init_new_context
 void destroy_context(struct mm_struct *mm);
 #define destroy_context destroy_context
+
+int arch_dup_mmap(struct mm_struct *oldmm, struct mm_struct *mm);
+
+static inline void arch_exit_mmap(struct mm_struct *mm)
+{
+}
+
+static inline bool arch_vma_access_permitted(struct vm_area_struct *vma,
+					     bool write, bool execute, bool foreign)
+{
+	return true;
+}
 
 /* A thread that leaves its mm also leaves its compute core. */
 #define deactivate_mm(task, mm) decouple_leave_mm(task)

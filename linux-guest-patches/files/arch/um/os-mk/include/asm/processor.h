@@ -10,6 +10,7 @@
 #include <asm/fpu-home.h>
 #include <asm/ptrace.h>
 
+struct mm_struct;
 struct task_struct;
 
 /* Largest extended state: what a decoupled thread's frame has room for. */
@@ -41,6 +42,8 @@ struct thread_struct {
 	unsigned long address;
 	unsigned int noted_count;
 	struct mk_noted noted[MK_NOTED_FAULTS];
+	/* What fork() flushes next was flushed already. */
+	struct mm_struct *forked;
 	struct pt_regs regs;
 	/* Compute core that runs this thread's user context. */
 	struct decouple_core *decoupled;
