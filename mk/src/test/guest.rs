@@ -60,6 +60,9 @@ const SUITES: &[(&str, &str, bool)] = &[
     ("decouple-test", "decouple", true),
     ("decouple-quiet", "decouple", true),
     ("stress", "decouple", false),
+    ("tables-test", "tables", true),
+    ("tables-test-decoupled", "tables, decoupled", true),
+    ("tables-test-crowd", "tables", true),
     ("tools", "decouple", false),
     ("modes", "modes", false),
 ];
@@ -210,6 +213,9 @@ fn first_script(port: u16, modes: &str) -> String {
          (timeout 300 bin/decouple-quiet; echo status $?) >results/decouple-quiet 2>&1\n\
          (timeout 300 bin/decouple-stress 8; s=$?; [ $s = 0 ] || printf 'not '; echo 'ok random attaches, detaches, signals and kills'; echo status $s) >results/stress 2>&1\n\
          (timeout 900 sh decouple/run.sh bin; echo status $?) >results/tools 2>&1\n\
+         (timeout 300 bin/tables-test; echo status $?) >results/tables-test 2>&1\n\
+         (timeout 300 decouple bin/tables-test; echo status $?) >results/tables-test-decoupled 2>&1\n\
+         (timeout 300 bin/tables-test crowd; echo status $?) >results/tables-test-crowd 2>&1\n\
          check() { if sh -c \"$2\" >/tmp/check.out 2>&1; then echo \"ok $1\"; else cat /tmp/check.out; echo \"not ok $1\"; fi; }\n\
          {\n",
     );
@@ -231,7 +237,7 @@ fn compile(builder: &Builder, folder: &Path) -> Result<()> {
     let bin = folder.join("bin");
     fs::create_dir_all(&bin)?;
     let tests = root.join("linux-guest-patches/tests");
-    for name in ["os-test", "decouple-test", "decouple-quiet", "decouple-stress"] {
+    for name in ["os-test", "decouple-test", "decouple-quiet", "decouple-stress", "tables-test"] {
         let mut command = Command::new("gcc");
         command.args(["-static", "-O2", "-pthread", "-I"]).arg(root.join("linux-guest-patches/files/include/uapi"));
         command.arg("-o").arg(bin.join(name)).arg(tests.join(format!("{name}.c")));

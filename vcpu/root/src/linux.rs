@@ -45,7 +45,9 @@ pub fn start(boot: &RootBoot, options: &Options) -> Result<Watched, Reason> {
     let (memory, quota) = divide_memory(options)?;
     retype("Linux's memory", abi::KIND_RANGE, memory / PAGE, slots::LINUX_MEMORY)?;
     retype("Linux's quota", abi::KIND_UNTYPED, quota / PAGE, slots::LINUX_UNTYPED)?;
-    retype("Linux's Task", abi::KIND_TASK, 0, slots::LINUX_TASK)?;
+    // Of Linux's own quota: where it is used up, Linux drops other tables for those of its own memory.
+    let task = rt::retype(slots::LINUX_UNTYPED, abi::KIND_TASK, 0, slots::LINUX_TASK);
+    task.map_err(|error| Reason::Kernel("Linux's Task", error))?;
     retype("Linux's CSpace", abi::KIND_CSPACE, abi::LINUX_CSPACE_SLOTS, slots::LINUX_CSPACE)?;
     retype("an endpoint", abi::KIND_ENDPOINT, 0, slots::ENDPOINT)?;
     retype("a reply object", abi::KIND_REPLY, 0, slots::REPLY)?;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Calls on the microkernel's objects, and Linux's capability space. */
 
+#include <linux/bitmap.h>
 #include <linux/export.h>
-#include <linux/idr.h>
 #include <linux/irqflags.h>
 #include <linux/smp.h>
+#include <linux/spinlock.h>
 #include <asm/mk.h>
 
 #define TAG(label, words)	((u64)(label) | (u64)(words) << 32)
@@ -82,10 +83,9 @@ long mk_invoke5(u64 cap, u64 label, u64 w0, u64 w1, u64 w2, u64 w3, u64 w4)
 }
 EXPORT_SYMBOL_GPL(mk_invoke5);
 
-long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 *r0, u64 *r1)
+long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 w1, u64 *r0, u64 *r1)
 {
-	u64 w1 = 0;
-	long status = call(cap, TAG(label, 1), &w0, &w1, 0, 0);
+	long status = call(cap, TAG(label, 2), &w0, &w1, 0, 0);
 
 	*r0 = w0;
 	if (r1)
@@ -94,17 +94,29 @@ long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 *r0, u64 *r1)
 }
 EXPORT_SYMBOL_GPL(mk_invoke_out);
 
-static DEFINE_IDA(slots);
+/* Address spaces come and go where nobody may sleep: no memory is needed here. */
+static DECLARE_BITMAP(slots, MK_LINUX_CSPACE_SLOTS);
+static DEFINE_SPINLOCK(slots_lock);
 
 int mk_slot_alloc(void)
 {
-	return ida_alloc_range(&slots, MK_LINUX_CAP_FREE,
-			       MK_LINUX_CSPACE_SLOTS - 1, GFP_KERNEL);
+	unsigned long flags, slot;
+
+	spin_lock_irqsave(&slots_lock, flags);
+	slot = find_next_zero_bit(slots, MK_LINUX_CSPACE_SLOTS, MK_LINUX_CAP_FREE);
+	if (slot < MK_LINUX_CSPACE_SLOTS)
+		__set_bit(slot, slots);
+	spin_unlock_irqrestore(&slots_lock, flags);
+	return slot < MK_LINUX_CSPACE_SLOTS ? slot : -ENOSPC;
 }
 EXPORT_SYMBOL_GPL(mk_slot_alloc);
 
 void mk_slot_free(int slot)
 {
-	ida_free(&slots, slot);
+	unsigned long flags;
+
+	spin_lock_irqsave(&slots_lock, flags);
+	__clear_bit(slot, slots);
+	spin_unlock_irqrestore(&slots_lock, flags);
 }
 EXPORT_SYMBOL_GPL(mk_slot_free);

@@ -74,9 +74,14 @@ static unsigned int kernel_rights(pte_t pte)
 
 static int map_run(unsigned long address, pte_t first, unsigned long size)
 {
-	return mk_invoke5(MK_LINUX_CAP_TASK, MK_TASK_MAP, MK_LINUX_CAP_MEMORY,
-			  (u64)pte_pfn(first) << PAGE_SHIFT, address, size,
-			  kernel_rights(first));
+	int err;
+
+	do {
+		err = mk_invoke5(MK_LINUX_CAP_TASK, MK_TASK_MAP, MK_LINUX_CAP_MEMORY,
+				 (u64)pte_pfn(first) << PAGE_SHIFT, address, size,
+				 kernel_rights(first));
+	} while (err == -ENOMEM && mk_drop_tables());
+	return err;
 }
 
 /* Device memory is entered by whoever maps it (ioremap.c). */

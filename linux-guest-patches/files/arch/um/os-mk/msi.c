@@ -72,7 +72,7 @@ static int vector_prepare(unsigned int i)
 	if (err)
 		goto out_cap;
 
-	err = mk_invoke_out(MK_LINUX_CAP_MSI + i, MK_IRQ_MSI, 0, &address,
+	err = mk_invoke_out(MK_LINUX_CAP_MSI + i, MK_IRQ_MSI, 0, 0, &address,
 			    &data);
 	if (err)
 		goto out_cap;

@@ -54,6 +54,20 @@ pte_t *mk_find_pte(struct mm_struct *mm, unsigned long address);
 /* Enter a page of vmalloc memory that grants the MK_MAP_* right @need. */
 bool mk_map_kernel_page(unsigned long address, unsigned int need);
 
+/* page tables */
+void mk_tables_init(void);
+/* Items near @address are being made for @task. */
+void mk_items_taken(struct task_struct *task, unsigned long address);
+/* A Task's end, for the microkernel: its last page is not for programs. */
+#define MK_USER_END	(1UL << 47)
+/* Take a range out of the Task, if @mm has one. The microkernel's status. */
+long mk_space_unmap(struct mm_struct *mm, unsigned long start, unsigned long end);
+/*
+ * The microkernel has no memory for page tables: take some from address spaces
+ * that need them least. False: nothing is left. In any context.
+ */
+bool mk_drop_tables(void);
+
 /* extended state */
 void mk_fpu_load(void);
 void mk_fpu_switch_out(struct task_struct *task);

@@ -62,6 +62,7 @@ int copy_thread(struct task_struct *p, const struct kernel_clone_args *args)
 	struct pt_regs *regs = task_pt_regs(p);
 
 	p->thread.noted_count = 0;
+	p->thread.grown = 0;
 	p->thread.kthread_fn = args->fn;
 	p->thread.kthread_arg = args->fn_arg;
 	prepare_stack(p);
@@ -94,6 +95,7 @@ void flush_thread(void)
 	init_regs(current_pt_regs());
 	mk_fpu_reset(current);
 	current->thread.noted_count = 0;
+	current->thread.grown = 0;
 }
 
 void start_thread(struct pt_regs *regs, unsigned long ip, unsigned long sp)

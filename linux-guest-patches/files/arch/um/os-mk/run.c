@@ -45,11 +45,13 @@ static void run_on_vcpu(struct pt_regs *regs)
 	memcpy(&vcpu->frame.regs, regs->regs.gp, sizeof(vcpu->frame.regs));
 	if (step)
 		vcpu->frame.regs.rflags |= EFLAGS_TF;
-	vcpu->user_task = current->mm->context.task;
-	vcpu->item_count = mk_take_items(fl, current, vcpu->items);
-	mk_inflight_publish(fl);
-
-	status = mk_resume_user();
+	status = mk_space_open(current->mm);
+	if (likely(!status)) {
+		vcpu->user_task = current->mm->context.task;
+		vcpu->item_count = mk_take_items(fl, current, vcpu->items);
+		mk_inflight_publish(fl);
+		status = mk_resume_user();
+	}
 
 	memcpy(&regs->regs, &vcpu->frame, sizeof(vcpu->frame));
 	regs->regs.is_user = 1;
@@ -62,7 +64,9 @@ static void run_on_vcpu(struct pt_regs *regs)
 	if (unlikely(status)) {
 		regs->regs.trapno = MK_TRAP_REFUSED;
 		regs->regs.error = -status;
+		return;
 	}
+	mk_items_applied(current);
 }
 
 /* As the microkernel has them, too. Debuggers tell 64 bit by these. */

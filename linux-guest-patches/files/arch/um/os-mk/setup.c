@@ -80,6 +80,7 @@ void __init setup_arch(char **cmdline_p)
 
 	mk_cpuinfo_init();
 	mk_paging_init();
+	mk_tables_init();
 }
 
 void __init arch_cpu_finalize_init(void)

@@ -24,32 +24,6 @@
 static struct mk_inflight *inflights;
 static DEFINE_SPINLOCK(inflight_lock);
 
-int init_new_context(struct task_struct *task, struct mm_struct *mm)
-{
-	int slot = mk_slot_alloc();
-	int err;
-
-	mm->context = (mm_context_t) { };
-	if (slot < 0)
-		return slot;
-	err = mk_invoke(MK_LINUX_CAP_UNTYPED, MK_UNTYPED_RETYPE, MK_KIND_TASK, 0, slot, 0);
-	if (err) {
-		mk_slot_free(slot);
-		return err;
-	}
-	mm->context.task = slot;
-	return 0;
-}
-
-void destroy_context(struct mm_struct *mm)
-{
-	if (!mm->context.task)
-		return;
-	WARN_ON(mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_DELETE, mm->context.task, 0, 0, 0));
-	mk_slot_free(mm->context.task);
-	mm->context.task = 0;
-}
-
 void mk_inflight_register(struct mk_inflight *fl)
 {
 	spin_lock(&inflight_lock);
@@ -171,7 +145,7 @@ unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 
 	WRITE_ONCE(fl->busy, 1);
 	WRITE_ONCE(fl->mm, mm);
-	WRITE_ONCE(mm->context.mapped, true);
+	WRITE_ONCE(mm->context.used, jiffies);
 	/* Against mk_flush_mm(): it sees us, or we see the entry gone. */
 	mb();
 	/* The last fault first: it is what the thread waits for. */
@@ -180,6 +154,7 @@ unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 		unsigned long start = noted->address & ~(NEAR - 1);
 		unsigned long end = start + NEAR;
 
+		mk_items_taken(task, start);
 		if (noted->pages > 1) {
 			start = noted->address;
 			end = min(start + noted->pages * PAGE_SIZE, (start | ~PMD_MASK) + 1);
@@ -212,17 +187,16 @@ static void wait_for_items(struct mm_struct *mm)
 
 void mk_flush_mm(struct mm_struct *mm, unsigned long start, unsigned long end)
 {
-	end = min(PAGE_ALIGN(end), TASK_SIZE);
+	end = min(PAGE_ALIGN(end), MK_USER_END);
 	start &= PAGE_MASK;
-	/* Nobody runs in an mm without users, and its Task goes with it. */
-	if (!mm->context.task || start >= end || !atomic_read(&mm->mm_users))
+	if (start >= end)
 		return;
 	/* The entries are gone; only then look for items made from them. */
 	mb();
-	if (!READ_ONCE(mm->context.mapped))
+	if (!READ_ONCE(mm->context.task))
 		return;
 	wait_for_items(mm);
-	if (mk_invoke_status(mm->context.task, MK_TASK_UNMAP, start, end - start, 0, 0))
+	if (mk_space_unmap(mm, start, end))
 		panic("cannot unmap %lx..%lx", start, end);
 }
 EXPORT_SYMBOL_GPL(mk_flush_mm);
@@ -250,7 +224,7 @@ void flush_tlb_mm(struct mm_struct *mm)
 		current->thread.forked = NULL;
 		return;
 	}
-	mk_flush_mm(mm, 0, TASK_SIZE);
+	mk_flush_mm(mm, 0, MK_USER_END);
 }
 
 /* A page that stays whatever its age is not asked for it: that takes a flush. */

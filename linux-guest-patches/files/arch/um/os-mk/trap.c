@@ -261,6 +261,10 @@ void mk_user_trap(struct pt_regs *regs)
 		send_fault(regs, SIGBUS, SI_KERNEL, 0);
 		break;
 	case MK_TRAP_REFUSED:
+		current->thread.grown = 0;
+		/* It faults again for what was not mapped. */
+		if (regs->regs.error == MK_ERROR_NO_MEMORY && mk_drop_tables())
+			break;
 		pr_err_ratelimited("%s[%d]: the microkernel refused to run it: error %lu, ip %lx\n",
 				   current->comm, task_pid_nr(current),
 				   regs->regs.error, ip);

@@ -321,6 +321,12 @@ void decouple_run(struct uml_pt_regs *regs)
 	unsigned long flags;
 	long err;
 
+	if (mk_space_open(current->mm)) {
+		regs->trapno = MK_TRAP_REFUSED;
+		regs->error = MK_ERROR_NO_MEMORY;
+		return;
+	}
+
 	/* Not decoupled any more: as if nothing had happened. */
 	if (!enter(core)) {
 		regs->trapno = MK_TRAP_STOP;
@@ -357,6 +363,8 @@ void decouple_run(struct uml_pt_regs *regs)
 	regs->is_user = 1;
 	if (regs->trapno == MK_TRAP_REFUSED)
 		refused(todo);
+	else
+		mk_items_applied(current);
 	/* From here on others may take the context away. */
 	decouple_charge_stop(core);
 }

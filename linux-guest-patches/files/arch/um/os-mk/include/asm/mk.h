@@ -35,7 +35,7 @@ struct mk_message_page *mk_message_of(unsigned int cpu);
 long mk_invoke_status(u64 cap, u64 label, u64 w0, u64 w1, u64 w2, u64 w3);
 long mk_invoke(u64 cap, u64 label, u64 w0, u64 w1, u64 w2, u64 w3);
 long mk_invoke5(u64 cap, u64 label, u64 w0, u64 w1, u64 w2, u64 w3, u64 w4);
-long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 *r0, u64 *r1);
+long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 w1, u64 *r0, u64 *r1);
 int mk_errno(long status);
 
 /* Wait until an interrupt is pending on this vCPU. */
@@ -76,6 +76,14 @@ void mk_inflight_register(struct mk_inflight *fl);
 unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 			   struct mk_map_item *items);
 void mk_inflight_publish(struct mk_inflight *fl);
+
+/*
+ * See that @mm, in which current is about to run, has a Task. Returns 0, or
+ * the microkernel's status.
+ */
+long mk_space_open(struct mm_struct *mm);
+/* The items that @task last took have been applied. */
+void mk_items_applied(struct task_struct *task);
 
 /* The extended state in task->thread.fpu.xsave is the newest after this. */
 void mk_fpu_save(struct task_struct *task);

@@ -2,13 +2,25 @@
 #ifndef __UM_MMU_H
 #define __UM_MMU_H
 
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 
 typedef struct mm_context {
-	/* Slot of the Task that is this address space; 0 for init_mm. */
+	/*
+	 * Slot of the Task that is this address space; 0 while there is none.
+	 * It is a cache (tables.c): made before a thread runs in it, dropped
+	 * while none does.
+	 */
 	int task;
-	/* Something was mapped into the Task since it was made. */
-	bool mapped;
+	/* Held to drop the Task, and to use it where nobody runs in it. */
+	spinlock_t lock;
+	/* Among all that have a Task. */
+	struct list_head spaces;
+	/* Page tables of the Task, and where they were counted last. */
+	unsigned long tables;
+	unsigned long counted;
+	/* When somebody last ran or faulted here, in jiffies. */
+	unsigned long used;
 	/* Threads whose user context is on a compute core. */
 	atomic_t decoupled;
 	/* Address of the vDSO's code. */

@@ -42,6 +42,8 @@ struct thread_struct {
 	unsigned long address;
 	unsigned int noted_count;
 	struct mk_noted noted[MK_NOTED_FAULTS];
+	/* Where page tables are perhaps made with what is mapped next; or 0. */
+	unsigned long grown;
 	/* What fork() flushes next was flushed already. */
 	struct mm_struct *forked;
 	struct pt_regs regs;
