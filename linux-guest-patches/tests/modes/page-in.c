@@ -46,7 +46,8 @@ int main(void)
 			_exit(0);
 		sched_yield();
 	}
-	for (turn = 0; turn < 3; turn++) {
+	/* Until there were signals enough: how many come depends on the disk. */
+	for (turn = 0; turn < 3 || (signals <= 100 && turn < 100); turn++) {
 		madvise(mem, PAGES * PAGE, MADV_DONTNEED);
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 		for (i = 0; i < PAGES; i++) {
@@ -57,7 +58,7 @@ int main(void)
 	}
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	EXPECT(!bad, "%lu of %lu transfers failed: %s", bad, 3 * PAGES, strerror(errno));
+	EXPECT(!bad, "%lu of %lu transfers failed: %s", bad, turn * PAGES, strerror(errno));
 	EXPECT(signals > 100, "%d signals only", signals);
 	return wrong;
 }
