@@ -168,7 +168,8 @@ pub fn read_lines(text: &str, title: &str, wanted: &dyn Fn(&str) -> bool, tally:
             if wanted(&name) {
                 // What a program said lies between its neighbours' results, before its own or after it.
                 let from = all[..at].iter().rposition(|line| is_result(line)).map_or(0, |before| before + 1);
-                let to = all[at + 1..].iter().position(|line| is_result(line)).map_or(all.len(), |after| at + 1 + after);
+                let to =
+                    all[at + 1..].iter().position(|line| is_result(line)).map_or(all.len(), |after| at + 1 + after);
                 tally.fail(&name, &tail::lines(&all[from..to].join("\n"), 12));
             }
         } else if let Some(rest) = line.strip_prefix("ok ") {

@@ -60,9 +60,17 @@ pub fn job_parts(
         if modes.is_empty() {
             continue;
         }
-        if let Some(content) = program(root, &path, &bin)? {
-            script.extend(modes.iter().map(|mode| format!("in_mode '{name}' {mode}\n")));
-            files.push((format!("modes/programs/{name}"), content));
+        match program(root, &path, &bin) {
+            Ok(None) => {}
+            Ok(Some(content)) => {
+                script.extend(modes.iter().map(|mode| format!("in_mode '{name}' {mode}\n")));
+                files.push((format!("modes/programs/{name}"), content));
+            }
+            // The others of the folder still have their turn.
+            Err(error) => {
+                eprintln!("mk: {error:#}");
+                script.extend(modes.iter().map(|mode| format!("echo 'not ok {name} {mode}: it does not compile'\n")));
+            }
         }
     }
     Ok((files, script))
