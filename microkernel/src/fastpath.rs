@@ -120,7 +120,7 @@ fn deliver<'a>(
     if !would_run_next(core, receiver) {
         return None;
     }
-    let mut waiting = receiver.waiting.lock();
+    let mut waiting = receiver.rest.waiting.lock();
     let Waiting::Receive { reply: Some(reply), .. } = &*waiting else { return None };
     // SAFETY: counted by what the receiver waits at, then by what the caller waits at until the lock is given back.
     let reply = unsafe { detached(&**reply) };
@@ -134,7 +134,7 @@ fn deliver<'a>(
     // SAFETY: looked at above.
     let reply = unsafe { waiting.take_receive() };
     drop(waiting);
-    caller.waiting.lock().begin(Waiting::Reply { reply });
+    caller.rest.waiting.lock().begin(Waiting::Reply { reply });
     // SAFETY: it is the first, since the lock was held all the time.
     let receiver = unsafe { waiters.receivers.pop_known(receiver) };
     drop(waiters);
@@ -152,7 +152,7 @@ fn deliver<'a>(
 /// and sends an interrupt, with which the scheduler will put the thread to rest.
 #[cold]
 fn end(thread: Ref<Thread>) {
-    *thread.waiting.lock() = Waiting::Nothing;
+    *thread.rest.waiting.lock() = Waiting::Nothing;
     sched::wake(thread);
 }
 
@@ -172,7 +172,7 @@ fn reply_receive(core: &Core, server: &Thread, regs: &Regs, transfer: impl Fn(&T
     if !would_run_next(core, caller) {
         return None;
     }
-    let waiting = caller.waiting.lock();
+    let waiting = caller.rest.waiting.lock();
     if !matches!(*waiting, Waiting::Reply { .. }) {
         return None;
     }
@@ -208,7 +208,7 @@ fn answer<'a>(
     // SAFETY: the caller waits for its answer.
     let reply = unsafe { waiting.take_reply() };
     drop(waiting);
-    server.waiting.lock().begin(Waiting::Receive { endpoint: Ref::of(endpoint), reply: Some(reply) });
+    server.rest.waiting.lock().begin(Waiting::Receive { endpoint: Ref::of(endpoint), reply: Some(reply) });
     // SAFETY: the count of `caller` that `bound` held goes on.
     let next = unsafe {
         core::mem::forget(bound.take());

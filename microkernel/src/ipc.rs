@@ -4,10 +4,9 @@
 //! sender to receiver, by whoever brings the two together.
 
 use abi::{Error, MSG_WORDS, TAG_POLL};
-use kcore::handshake::StateWord;
 
 pub use kobj::ipc::{call, receive, reply, send};
-use kobj::{Links, Sleeper, SpinLock, Waiting};
+use kobj::{Rest, Sleeper};
 
 use crate::object::{Ref, Thread};
 use crate::sched;
@@ -15,18 +14,8 @@ use crate::sched;
 // SAFETY: the kernel has one type of threads, and each of these is one field.
 unsafe impl Sleeper for Thread {
     #[inline]
-    fn links(&self) -> &Links<Self> {
-        &self.links
-    }
-
-    #[inline]
-    fn waiting(&self) -> &SpinLock<Waiting<Self>> {
-        &self.waiting
-    }
-
-    #[inline]
-    fn state_word(&self) -> &StateWord {
-        Thread::state_word(self)
+    fn rest(&self) -> &Rest<Self> {
+        &self.rest
     }
 
     #[inline]

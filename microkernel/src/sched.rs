@@ -121,7 +121,7 @@ pub fn kill(thread: &Thread, reason: &str) {
     if thread.mark_dead() {
         klog!("thread {} ends: {reason}", thread.name());
     }
-    *thread.waiting.lock() = Waiting::Nothing;
+    *thread.rest.waiting.lock() = Waiting::Nothing;
     thread.set_state(State::Dead);
 }
 

@@ -317,12 +317,6 @@ fn tell(others: u64, cores: &impl Cores) {
     }
 }
 
-impl Default for Presence {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Shootdowns asked of a core, and done by it.
 #[inline]
 pub fn ask(requested: &AtomicU64) -> u64 {

@@ -4,6 +4,7 @@
 //! arrays in the tests.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+#![allow(clippy::new_without_default, reason = "nobody asks for defaults here")]
 
 pub mod acpi;
 pub mod check;

@@ -178,9 +178,3 @@ impl Audit {
         self.foreign_count += 1;
     }
 }
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self::new()
-    }
-}

@@ -12,7 +12,7 @@ use core::ptr::{NonNull, null, null_mut};
 
 use abi::Error;
 
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, Ordering, statics};
 use crate::platform::to_virtual;
 use crate::sync::{FairGuard, FairLock, Guard, SpinLock};
 use crate::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
@@ -136,13 +136,15 @@ unsafe impl Object for CSpace {
 /// Capabilities that are deleted in one step of a destruction.
 const SLOTS_OF_STEP: u64 = 16;
 
-/// Orders changes of the derivation list.
-static DERIVATION: FairLock = FairLock::new();
-/// Held by who revokes, for all of its call: while something is being revoked, nothing is added to it. It is taken before
-/// `DERIVATION`. Deleting does not take it: the end of objects, which comes with revocation, deletes.
-static GROWTH: FairLock = FairLock::new();
-/// Somebody revokes. Set and cleared under both locks.
-static REVOKING: AtomicU32 = AtomicU32::new(0);
+statics! {
+    /// Orders changes of the derivation list.
+    static DERIVATION: FairLock = FairLock::new();
+    /// Held by who revokes, for all of its call: while something is being revoked, nothing is added to it. It is taken before
+    /// `DERIVATION`. Deleting does not take it: the end of objects, which comes with revocation, deletes.
+    static GROWTH: FairLock = FairLock::new();
+    /// Somebody revokes. Set and cleared under both locks.
+    static REVOKING: AtomicU32 = AtomicU32::new(0);
+}
 
 /// The lock of who adds to the derivation list: none while somebody revokes. Who finds that so waits in turn with those who
 /// revoke, so that these cannot keep it waiting either.
@@ -410,12 +412,6 @@ impl Lease {
     }
 }
 
-impl Default for Lease {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Who has a slot as a lease, if it is one, and its holder has not ended.
 ///
 /// # Safety
@@ -600,9 +596,7 @@ impl CSpace {
 unsafe fn take(slot: *mut Slot) -> Option<Ref<Header>> {
     // SAFETY: by the caller's promise; the slot's CSpace lives as long as the slot.
     unsafe {
-        if (*slot).object.is_none() {
-            return None;
-        }
+        (*slot).object.as_ref()?;
         let object = {
             let _guard = (*slot).space.as_ref().map(|space| space.lock.lock());
             (*slot).object.take()

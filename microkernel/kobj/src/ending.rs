@@ -148,15 +148,3 @@ impl Work {
         self.own.audit(audit);
     }
 }
-
-impl Default for Work {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Default for Ending {
-    fn default() -> Self {
-        Self::new()
-    }
-}

@@ -34,7 +34,7 @@ fn deliver<T: Sleeper>(
     let mut waiters = endpoint.waiters.lock();
     if let Some(receiver) = waiters.receivers.pop() {
         drop(waiters);
-        let waiting = core::mem::take(&mut *receiver.waiting().lock());
+        let waiting = core::mem::take(&mut *receiver.rest().waiting.lock());
         thread.transfer(&receiver, badge, rights);
         if reply_expected {
             let Waiting::Receive { reply: Some(reply), .. } = waiting else {
@@ -95,7 +95,7 @@ pub fn receive<T: Sleeper>(
             return Ok(());
         };
         drop(waiters);
-        let waiting = core::mem::take(&mut *sender.waiting().lock());
+        let waiting = core::mem::take(&mut *sender.rest().waiting.lock());
         let Waiting::Send { badge, rights, reply_expected, .. } = waiting else {
             unreachable!("a thread in the queue of senders sends");
         };
@@ -118,7 +118,7 @@ pub fn receive<T: Sleeper>(
 /// Answer the caller that waits at `reply` with the message of `thread`. Without a caller nothing happens.
 pub fn reply<T: Sleeper>(thread: &T, reply: &Reply<T>) {
     let Some(caller) = reply.take() else { return };
-    *caller.waiting().lock() = Waiting::Nothing;
+    *caller.rest().waiting.lock() = Waiting::Nothing;
     thread.answer(&caller);
     T::wake(caller);
 }

@@ -7,6 +7,7 @@
 //!    ([`Work`]), and is taken apart in steps of bounded length.
 //! 4. **A count cannot wrap.** Whatever is counted takes memory, and there is less of it than 64 bits count.
 #![no_std]
+#![allow(clippy::new_without_default, reason = "nobody asks for defaults here")]
 
 #[cfg(test)]
 extern crate std;
@@ -34,7 +35,7 @@ use kcore::handshake;
 
 pub use header::{Header, Kind, Name, Object, Ref, Remains};
 pub use meeting::{Endpoint, Notification, Reply, Waiters};
-pub use queue::{Links, Queue};
+pub use queue::Queue;
 pub use sync::{Guard, SpinLock};
 pub use untyped::{Pages, Untyped, create, create_child, create_with};
-pub use waiting::{Sleeper, Waiting};
+pub use waiting::{Rest, Sleeper, Waiting};

@@ -67,7 +67,7 @@ impl<T: Sleeper> Endpoint<T> {
             count[0] += 1;
             holds!(
                 thread.header(),
-                thread.waiting().lock().is_at(&self.header),
+                thread.rest().waiting.lock().is_at(&self.header),
                 "queued at an Endpoint that it does not wait at"
             );
         });
@@ -75,7 +75,7 @@ impl<T: Sleeper> Endpoint<T> {
             count[1] += 1;
             holds!(
                 thread.header(),
-                thread.waiting().lock().is_at(&self.header),
+                thread.rest().waiting.lock().is_at(&self.header),
                 "queued at an Endpoint that it does not wait at"
             );
         });
@@ -157,10 +157,10 @@ impl<T: Sleeper> Reply<T> {
 impl<T: Sleeper> Reply<T> {
     fn tell(&self, audit: &mut crate::check::Audit) {
         if let Some(caller) = self.caller.lock().as_ref() {
-            audit.queued(&**caller, caller.state_word().get(), State::WaitReply);
+            audit.queued(&**caller, caller.rest().state.get(), State::WaitReply);
             crate::holds!(
                 caller.header(),
-                caller.waiting().lock().is_at(&self.header),
+                caller.rest().waiting.lock().is_at(&self.header),
                 "bound to a Reply that it does not wait at"
             );
             crate::holds!(&self.header, self.header.counts().1 > 0, "deleted, but {} waits", caller.header().name());
@@ -204,7 +204,7 @@ impl<T: Sleeper> Notification<T> {
             return;
         };
         drop(waiters);
-        *thread.waiting().lock() = Waiting::Nothing;
+        *thread.rest().waiting.lock() = Waiting::Nothing;
         thread.set_result(0, bits, 0);
         T::wake(thread);
     }
@@ -251,7 +251,7 @@ impl<T: Sleeper> Notification<T> {
             count += 1;
             holds!(
                 thread.header(),
-                thread.waiting().lock().is_at(&self.header),
+                thread.rest().waiting.lock().is_at(&self.header),
                 "queued at a Notification that it does not wait at"
             );
         });

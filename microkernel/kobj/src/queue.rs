@@ -18,12 +18,6 @@ impl<T> Links<T> {
     }
 }
 
-impl<T> Default for Links<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Threads that wait, first come first served within a priority. Each is counted.
 pub struct Queue<T: Sleeper> {
     first: *const T,
@@ -57,8 +51,8 @@ impl<T: Sleeper> Queue<T> {
         if !self.last.is_null() {
             return self.push_behind(thread);
         }
-        thread.links().previous.set(null());
-        thread.links().next.set(null());
+        thread.rest().links.previous.set(null());
+        thread.rest().links.next.set(null());
         self.first = thread.into_raw();
         self.last = self.first;
     }
@@ -71,17 +65,17 @@ impl<T: Sleeper> Queue<T> {
         unsafe {
             let mut after = self.last;
             while !after.is_null() && (*after).priority() < priority {
-                after = (*after).links().previous.get();
+                after = (*after).rest().links.previous.get();
             }
-            let before = if after.is_null() { self.first } else { (*after).links().next.get() };
-            (*thread).links().previous.set(after);
-            (*thread).links().next.set(before);
+            let before = if after.is_null() { self.first } else { (*after).rest().links.next.get() };
+            (*thread).rest().links.previous.set(after);
+            (*thread).rest().links.next.set(before);
             match after.as_ref() {
-                Some(after) => after.links().next.set(thread),
+                Some(after) => after.rest().links.next.set(thread),
                 None => self.first = thread,
             }
             match before.as_ref() {
-                Some(before) => before.links().previous.set(thread),
+                Some(before) => before.rest().links.previous.set(thread),
                 None => self.last = thread,
             }
         }
@@ -99,12 +93,12 @@ impl<T: Sleeper> Queue<T> {
     /// `first` is the first thread.
     #[inline]
     pub unsafe fn pop_known(&mut self, first: &T) -> Ref<T> {
-        let next = first.links().next.get();
+        let next = first.rest().links.next.get();
         self.first = next;
         // SAFETY: as in `push_behind`; the count that `push` took goes to the caller.
         unsafe {
             match next.as_ref() {
-                Some(next) => next.links().previous.set(null()),
+                Some(next) => next.rest().links.previous.set(null()),
                 None => self.last = null(),
             }
             Ref::from_raw(first)
@@ -119,21 +113,21 @@ impl<T: Sleeper> Queue<T> {
             if core::ptr::eq(candidate, thread) {
                 return Some(self.unlink(candidate));
             }
-            at = candidate.links().next.get();
+            at = candidate.rest().links.next.get();
         }
         None
     }
 
     fn unlink(&mut self, thread: &T) -> Ref<T> {
-        let (previous, next) = (thread.links().previous.get(), thread.links().next.get());
+        let (previous, next) = (thread.rest().links.previous.get(), thread.rest().links.next.get());
         // SAFETY: as in `pop`; the count that `push` took goes to the caller.
         unsafe {
             match previous.as_ref() {
-                Some(previous) => previous.links().next.set(next),
+                Some(previous) => previous.rest().links.next.set(next),
                 None => self.first = next,
             }
             match next.as_ref() {
-                Some(next) => next.links().previous.set(previous),
+                Some(next) => next.rest().links.previous.set(previous),
                 None => self.last = previous,
             }
             Ref::from_raw(thread)
@@ -149,12 +143,12 @@ impl<T: Sleeper> Queue<T> {
         let mut priority = u8::MAX;
         // SAFETY: threads in the queue are counted by it.
         while let Some(thread) = unsafe { at.as_ref() } {
-            audit.queued(thread, thread.state_word().get(), state);
-            crate::holds!(thread.header(), thread.links().previous.get() == previous, "its queue is broken");
+            audit.queued(thread, thread.rest().state.get(), state);
+            crate::holds!(thread.header(), thread.rest().links.previous.get() == previous, "its queue is broken");
             crate::holds!(thread.header(), thread.priority() <= priority, "queued before a thread of lower priority");
             each(thread);
             (priority, previous) = (thread.priority(), at);
-            at = thread.links().next.get();
+            at = thread.rest().links.next.get();
         }
         assert!(self.last == previous, "self-check: a queue of {state:?} ends at {:p}, not at {previous:p}", self.last);
     }

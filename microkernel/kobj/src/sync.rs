@@ -3,13 +3,13 @@
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
-use crate::atomic::{AtomicU32, Ordering, const_fn};
+use crate::atomic::{AtomicU32, LockWord, Ordering, const_fn};
 use crate::platform;
 
 /// A spin lock. Whoever waits for one does the shootdowns that other cores ask for meanwhile, so a holder may wait for
 /// other cores' acknowledgements.
 pub struct SpinLock<T> {
-    locked: AtomicU32,
+    locked: LockWord,
     value: UnsafeCell<T>,
 }
 
@@ -21,7 +21,7 @@ unsafe impl<T: Send> Send for SpinLock<T> {}
 impl<T> SpinLock<T> {
     const_fn! {
         pub fn new(value: T) -> Self {
-            Self { locked: AtomicU32::new(0), value: UnsafeCell::new(value) }
+            Self { locked: LockWord::new(0), value: UnsafeCell::new(value) }
         }
     }
 
@@ -44,7 +44,7 @@ impl<T> SpinLock<T> {
 }
 
 #[cold]
-fn wait(locked: &AtomicU32) {
+fn wait(locked: &LockWord) {
     loop {
         while locked.load(Ordering::Relaxed) != 0 {
             platform::spin();

@@ -11,12 +11,10 @@ use crate::{Object, Ref};
 /// A thread, as far as this layer needs to know it.
 ///
 /// # Safety
-/// There is one such type in a program (the kinds of objects do not tell queues of different types apart). `links`, `waiting`
-/// and `state` are always the same fields.
+/// There is one such type in a program (the kinds of objects do not tell queues of different types apart). `rest` is always
+/// the same field.
 pub unsafe trait Sleeper: Object {
-    fn links(&self) -> &Links<Self>;
-    fn waiting(&self) -> &SpinLock<Waiting<Self>>;
-    fn state_word(&self) -> &StateWord;
+    fn rest(&self) -> &Rest<Self>;
     fn priority(&self) -> u8;
     /// It will not run any more.
     fn is_dead(&self) -> bool;
@@ -34,7 +32,7 @@ pub unsafe trait Sleeper: Object {
     /// End the wait of a thread that was just taken out of its queue, with an error. (A fault that nobody will answer
     /// kills the thread.)
     fn fail(&self, error: Error) {
-        *self.waiting().lock() = Waiting::Nothing;
+        *self.rest().waiting.lock() = Waiting::Nothing;
         if !self.end_fault() {
             self.set_result(error.status(), 0, 0);
             Self::wake(Ref::of(self));
@@ -45,7 +43,7 @@ pub unsafe trait Sleeper: Object {
     ///
     /// Whoever takes a thread out of its queue decides how its wait ends; so the queue is asked, not `waiting`.
     fn cancel(&self, error: Error) -> bool {
-        let waiting = self.waiting().lock().clone();
+        let waiting = self.rest().waiting.lock().clone();
         let taken = match &waiting {
             Waiting::Nothing => None,
             Waiting::Send { endpoint, .. } => endpoint.waiters.lock().senders.remove(self),
@@ -62,8 +60,23 @@ pub unsafe trait Sleeper: Object {
     /// The thread is about to wait: its state, and what it waits at. The lock of the queue that it goes into is held.
     #[inline]
     fn begin_to_wait(&self, state: State, at: Waiting<Self>) {
-        self.state_word().set(state);
-        *self.waiting().lock() = at;
+        self.rest().state.set(state);
+        *self.rest().waiting.lock() = at;
+    }
+}
+
+/// What a thread has for its waits.
+pub struct Rest<T: Sleeper> {
+    /// Its place in the queue that it is in.
+    pub(crate) links: Links<T>,
+    pub waiting: SpinLock<Waiting<T>>,
+    pub state: StateWord,
+}
+
+impl<T: Sleeper> Rest<T> {
+    /// Of a thread that waits for nothing.
+    pub fn new(state: State) -> Self {
+        Self { links: Links::new(), waiting: SpinLock::new(Waiting::Nothing), state: StateWord::new(state) }
     }
 }
 

@@ -6,6 +6,14 @@ macro_rules! const_fn {
 }
 pub(crate) use const_fn;
 
+/// ... and are gone after each run of a model.
+macro_rules! statics {
+    ($($(#[$about:meta])* static $name:ident: $kind:ty = $value:expr;)*) => {
+        loom::lazy_static! { $($(#[$about])* static ref $name: $kind = $value;)* }
+    };
+}
+pub(crate) use statics;
+
 /// Reference counts are exact whatever happens: nothing branches at them.
 pub use core::sync::atomic::AtomicU64 as Count;
 pub use loom::sync::atomic::Ordering;
@@ -74,6 +82,32 @@ atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
 arithmetic!(AtomicU32, u32);
 arithmetic!(AtomicU64, u64);
+
+/// The word of a spin lock: all its changes are in one order, as those of every word are on hardware. (loom knows no order
+/// between the exchange of who waits and the store of who unlocks, and would let a loop read the first for ever.)
+pub struct LockWord(AtomicU32);
+
+impl LockWord {
+    pub fn new(value: u32) -> Self {
+        Self(AtomicU32::new(value))
+    }
+
+    pub fn load(&self, order: Ordering) -> u32 {
+        self.0.load(order)
+    }
+
+    pub fn store(&self, value: u32, _: Ordering) {
+        self.0.0.swap(value, Ordering::Release);
+    }
+
+    pub fn swap(&self, value: u32, order: Ordering) -> u32 {
+        self.0.swap(value, order)
+    }
+
+    pub fn fetch_or(&self, value: u32, order: Ordering) -> u32 {
+        self.0.fetch_or(value, order)
+    }
+}
 
 fn locked<T>(instruction: impl FnOnce() -> T) -> T {
     fence(Ordering::SeqCst);

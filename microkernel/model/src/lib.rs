@@ -16,6 +16,9 @@ mod handshake;
 
 // The object layer.
 #[allow(dead_code, reason = "each model uses its part")]
+#[path = "../../kobj/src/cspace.rs"]
+mod cspace;
+#[allow(dead_code, reason = "each model uses its part")]
 #[path = "../../kobj/src/header.rs"]
 mod header;
 #[path = "../../kobj/src/ipc.rs"]
@@ -36,9 +39,10 @@ mod untyped;
 mod waiting;
 
 use header::{Header, Kind, Object, Ref, Remains};
-use untyped::Untyped;
+use untyped::{Pages, Untyped, create_with};
 
 mod decoupled;
+mod derivation;
 mod locks;
 mod shootdown;
 mod stop;

@@ -1,5 +1,4 @@
-//! The fair lock, by its text: one holder at a time, who sees what the one before did. (loom cannot follow the waiting of the
-//! spin lock: after an exchange that changed nothing it lets the loop read the old value for ever.)
+//! The locks, by their text: one holder at a time, who sees what the one before did.
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -11,7 +10,7 @@ use crate::{fails, with_few_preemptions};
 #[path = "../../kobj/src/sync.rs"]
 mod text;
 
-use text::FairLock;
+use text::{FairLock, SpinLock};
 
 /// Two cores add to a number under a lock. (loom's cell panics when it is used by two at once.)
 fn counts(lock: impl Fn(&dyn Fn()) + Clone + Send + Sync + 'static) {
@@ -35,6 +34,17 @@ fn counts(lock: impl Fn(&dyn Fn()) + Clone + Send + Sync + 'static) {
 fn a_fair_lock_admits_one_at_a_time() {
     with_few_preemptions(|| {
         let lock = Arc::new(FairLock::new());
+        counts(move |work| {
+            let _guard = lock.lock();
+            work();
+        });
+    });
+}
+
+#[test]
+fn a_spin_lock_admits_one_at_a_time() {
+    with_few_preemptions(|| {
+        let lock = Arc::new(SpinLock::new(()));
         counts(move |work| {
             let _guard = lock.lock();
             work();

@@ -23,6 +23,21 @@ impl<T> SpinLock<T> {
 
 pub struct Guard<'a, T>(MutexGuard<'a, T>);
 
+/// A lock that is given in turn is, to those who hold it, a lock.
+pub struct FairLock(SpinLock<()>);
+
+pub type FairGuard<'a> = Guard<'a, ()>;
+
+impl FairLock {
+    pub fn new() -> Self {
+        Self(SpinLock::new(()))
+    }
+
+    pub fn lock(&self) -> FairGuard<'_> {
+        self.0.lock()
+    }
+}
+
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {

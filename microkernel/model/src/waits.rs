@@ -10,20 +10,17 @@ use loom::sync::atomic::fence;
 use loom::thread;
 
 use crate::atomic::{AtomicU64, Ordering};
-use crate::handshake::{self, State, StateWord};
+use crate::handshake::{self, State};
 use crate::header::{Header, Kind, Object, Ref};
 use crate::meeting::{Endpoint, Notification, Reply};
-use crate::queue::Links;
 use crate::sync::SpinLock;
-use crate::waiting::{Sleeper, Waiting};
+use crate::waiting::{Rest, Sleeper, Waiting};
 use crate::{fails, ipc, until, with_few_preemptions};
 
 #[repr(C)]
 struct Thread {
     header: Header,
-    links: Links<Thread>,
-    waiting: SpinLock<Waiting<Thread>>,
-    state: StateWord,
+    rest: Rest<Thread>,
     requests: AtomicU64,
     /// It is in its core's run queue.
     ready: SpinLock<bool>,
@@ -41,16 +38,8 @@ unsafe impl Object for Thread {
 
 // SAFETY: the models have one type of threads, and each of these is one field.
 unsafe impl Sleeper for Thread {
-    fn links(&self) -> &Links<Self> {
-        &self.links
-    }
-
-    fn waiting(&self) -> &SpinLock<Waiting<Self>> {
-        &self.waiting
-    }
-
-    fn state_word(&self) -> &StateWord {
-        &self.state
+    fn rest(&self) -> &Rest<Self> {
+        &self.rest
     }
 
     fn priority(&self) -> u8 {
@@ -67,7 +56,7 @@ unsafe impl Sleeper for Thread {
 
     /// `sched::wake`.
     fn wake(thread: Ref<Self>) {
-        thread.state.set(State::Ready);
+        thread.rest.state.set(State::Ready);
         assert!(!core::mem::replace(&mut *thread.ready.lock(), true), "ready twice");
         thread.woken.fetch_add(1, Ordering::SeqCst);
         thread.pokes.fetch_add(1, Ordering::SeqCst);
@@ -88,7 +77,7 @@ impl Thread {
         handshake::mark_dead(&self.requests);
         self.cancel(Error::Cancelled);
         if core::mem::take(&mut *self.ready.lock()) {
-            self.state.set(State::Dead);
+            self.rest.state.set(State::Dead);
         }
         self.pokes.fetch_add(1, Ordering::SeqCst);
     }
@@ -111,9 +100,7 @@ fn make<T: Object>(make: impl FnOnce(Header) -> T) -> Ref<T> {
 fn make_thread() -> Ref<Thread> {
     make(|header| Thread {
         header,
-        links: Links::new(),
-        waiting: SpinLock::new(Waiting::Nothing),
-        state: StateWord::new(State::Running),
+        rest: Rest::new(State::Running),
         requests: AtomicU64::new(0),
         ready: SpinLock::new(false),
         woken: AtomicU64::new(0),
@@ -175,10 +162,10 @@ impl Machine {
         let receiver = self.endpoint.waiters.lock().receivers.pop().unwrap();
         let mut bound = self.reply.hold();
         self.thread.begin_to_wait(State::WaitReply, Waiting::Reply { reply: self.reply.clone() });
-        *receiver.waiting.lock() = Waiting::Nothing;
+        *receiver.rest.waiting.lock() = Waiting::Nothing;
         if self.thread.is_dead() {
             drop(bound);
-            *self.thread.waiting.lock() = Waiting::Nothing;
+            *self.thread.rest.waiting.lock() = Waiting::Nothing;
             Thread::wake(self.thread.clone());
         } else {
             *bound = Some(self.thread.clone());
@@ -222,11 +209,11 @@ impl Machine {
             let pokes = thread.pokes.load(Ordering::SeqCst);
             if core::mem::replace(&mut seen, pokes) != pokes && core::mem::take(&mut *thread.ready.lock()) {
                 // `retire`, or it runs until the next interrupt.
-                thread.state.set(if thread.is_dead() { State::Dead } else { State::Running });
-            } else if thread.state.is(State::Running) && thread.is_dead() {
-                thread.state.set(State::Dead);
+                thread.rest.state.set(if thread.is_dead() { State::Dead } else { State::Running });
+            } else if thread.rest.state.is(State::Running) && thread.is_dead() {
+                thread.rest.state.set(State::Dead);
             }
-            thread.state.is(State::Dead)
+            thread.rest.state.is(State::Dead)
         });
     }
 
@@ -239,7 +226,7 @@ impl Machine {
         let waits = queued || self.reply.take_if(thread).is_some();
         let waits = waits || self.notification.waiters.lock().remove(thread).is_some();
         assert!(!waits, "it waits for ever");
-        assert!(matches!(*thread.waiting.lock(), Waiting::Nothing), "it waits in no queue");
+        assert!(matches!(*thread.rest.waiting.lock(), Waiting::Nothing), "it waits in no queue");
         assert_eq!(thread.woken.load(Ordering::SeqCst), times, "made ready");
     }
 }
@@ -296,7 +283,7 @@ fn a_cancellation_that_asks_the_thread_and_not_its_queue_is_found() {
         let machine = Machine::queued();
         let other = beside(&machine, Machine::deliver);
         let thread = &machine.thread;
-        if matches!(core::mem::take(&mut *thread.waiting.lock()), Waiting::Receive { .. }) {
+        if matches!(core::mem::take(&mut *thread.rest.waiting.lock()), Waiting::Receive { .. }) {
             machine.endpoint.waiters.lock().receivers.remove(thread);
             thread.fail(Error::Cancelled);
         }
@@ -397,8 +384,8 @@ fn an_end_without_an_interrupt_is_found() {
         let machine = Machine::queued();
         let sender = beside(&machine, |machine| {
             if let Some(thread) = machine.endpoint.waiters.lock().receivers.pop() {
-                *thread.waiting.lock() = Waiting::Nothing;
-                thread.state.set(State::Ready);
+                *thread.rest.waiting.lock() = Waiting::Nothing;
+                thread.rest.state.set(State::Ready);
                 *thread.ready.lock() = true;
             }
         });
@@ -442,7 +429,7 @@ fn signals_that_pass_through_the_word_are_found_to_wake_for_nothing() {
             if let Some(thread) = waiters.pop() {
                 let word = notification.word.swap(0, Ordering::Acquire);
                 drop(waiters);
-                *thread.waiting.lock() = Waiting::Nothing;
+                *thread.rest.waiting.lock() = Waiting::Nothing;
                 thread.set_result(0, word, 0);
                 Thread::wake(thread);
             }

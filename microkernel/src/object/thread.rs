@@ -3,11 +3,11 @@
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use kcore::handshake::{self, Signalled, State, StateWord};
+use kcore::handshake::{self, Signalled, State};
 
 use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
 
-use kobj::{Ending, Links, Waiting};
+use kobj::{Ending, Rest};
 
 use super::{CSpace, Endpoint, Header, Lease, Object, Parent, Range, Ref, Target, Task};
 use crate::arch;
@@ -65,15 +65,13 @@ pub struct Thread {
     header: Header,
     registers: Home,
     kind: AtomicU8,
-    state: StateWord,
     priority: AtomicU32,
     /// Index of the home core ([`UNBOUND`] without one) from bit [`HOME_SHIFT`] up, and the HINDERED_* bits: one word, so
     /// that the fast path asks once whether it may switch to the thread.
     home: AtomicU64,
     /// The Cpu capability that it was bound by.
     lease: Lease,
-    pub links: Links<Thread>,
-    pub waiting: SpinLock<Waiting<Thread>>,
+    pub rest: Rest<Thread>,
     cspace: Fixed<CSpace>,
     task: Fixed<Task>,
     fault_endpoint: Fixed<Endpoint>,
@@ -121,12 +119,10 @@ impl Thread {
             header,
             registers: Home { pad: 0, regs: UnsafeCell::new(Regs::default()) },
             kind: AtomicU8::new(Kind::Ordinary as u8),
-            state: StateWord::new(State::Inactive),
             priority: AtomicU32::new(0),
             home: AtomicU64::new(UNBOUND << HOME_SHIFT),
             lease: Lease::new(),
-            links: Links::new(),
-            waiting: SpinLock::new(Waiting::Nothing),
+            rest: Rest::new(State::Inactive),
             cspace: Fixed::new(),
             task: Fixed::new(),
             fault_endpoint: Fixed::new(),
@@ -157,49 +153,44 @@ impl Thread {
         unsafe { core::mem::transmute::<u8, Kind>(self.kind.load(Ordering::Relaxed)) }
     }
 
-    #[inline]
-    pub fn state_word(&self) -> &StateWord {
-        &self.state
-    }
-
     pub fn state(&self) -> State {
-        self.state.get()
+        self.rest.state.get()
     }
 
     #[inline]
     pub fn is_running(&self) -> bool {
-        self.state.is(State::Running)
+        self.rest.state.is(State::Running)
     }
 
     #[inline]
     pub fn set_state(&self, state: State) {
-        self.state.set(state);
+        self.rest.state.set(state);
     }
 
     /// Change the state if it is `from`.
     pub fn change_state(&self, from: State, to: State) -> bool {
-        self.state.change(from, to)
+        self.rest.state.change(from, to)
     }
 
     /// See [`StateWord::sleep`].
     pub fn sleep(&self, pending: &AtomicU64) -> bool {
-        self.state.sleep(pending)
+        self.rest.state.sleep(pending)
     }
 
     /// See [`StateWord::signal`].
     #[inline]
     pub fn signal(&self, pending: &AtomicU64, bits: u64) -> Signalled {
-        self.state.signal(pending, bits)
+        self.rest.state.signal(pending, bits)
     }
 
     /// Home core: come to rest, as was requested. True: it must not run.
     pub fn stop(&self) -> bool {
-        self.state.stop(&self.home)
+        self.rest.state.stop(&self.home)
     }
 
     /// THREAD_RESUME. True: it was stopped, and has to be made ready.
     pub fn go_on(&self) -> bool {
-        self.state.go_on(&self.home)
+        self.rest.state.go_on(&self.home)
     }
 
     /// Number of the home core, once bound.
@@ -483,7 +474,7 @@ impl Thread {
             audit.reference(task);
         }
         self.user_task.set(user_task);
-        self.waiting.lock().audit(audit);
+        self.rest.waiting.lock().audit(audit);
         if let Some(doorbell) = self.doorbell.lock().as_ref() {
             doorbell.audit(audit);
         }

@@ -3,14 +3,12 @@
 use core::cell::Cell;
 
 use super::*;
-use crate::handshake::{State, StateWord};
+use crate::handshake::State;
 
 #[repr(C)]
 struct Thread {
     header: Header,
-    links: Links<Thread>,
-    waiting: SpinLock<Waiting<Thread>>,
-    state: StateWord,
+    rest: Rest<Thread>,
     priority: u8,
     dead: Cell<bool>,
     /// It waits for the answer to a fault.
@@ -30,16 +28,8 @@ unsafe impl Object for Thread {
 
 // SAFETY: the tests have one type of threads, and each of these is one field.
 unsafe impl Sleeper for Thread {
-    fn links(&self) -> &Links<Self> {
-        &self.links
-    }
-
-    fn waiting(&self) -> &SpinLock<Waiting<Self>> {
-        &self.waiting
-    }
-
-    fn state_word(&self) -> &StateWord {
-        &self.state
+    fn rest(&self) -> &Rest<Self> {
+        &self.rest
     }
 
     fn priority(&self) -> u8 {
@@ -55,14 +45,14 @@ unsafe impl Sleeper for Thread {
     }
 
     fn wake(thread: Ref<Self>) {
-        thread.state.set(State::Ready);
+        thread.rest.state.set(State::Ready);
         thread.woken.set(thread.woken.get() + 1);
     }
 
     fn end_fault(&self) -> bool {
         let fault = self.fault.replace(false);
         if fault {
-            self.state.set(State::Dead);
+            self.rest.state.set(State::Dead);
         }
         fault
     }
@@ -81,9 +71,7 @@ unsafe impl Sleeper for Thread {
 fn make(payer: &Ref<Untyped>, priority: u8, says: u64) -> Ref<Thread> {
     let thread = |header| Thread {
         header,
-        links: Links::new(),
-        waiting: SpinLock::new(Waiting::Nothing),
-        state: StateWord::new(State::Running),
+        rest: Rest::new(State::Running),
         priority,
         dead: Cell::new(false),
         fault: Cell::new(false),
@@ -117,7 +105,7 @@ impl Place {
 }
 
 fn state(thread: &Thread) -> State {
-    thread.state.get()
+    thread.rest.state.get()
 }
 
 /// Against a sorted list.
