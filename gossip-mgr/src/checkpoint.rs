@@ -9,9 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use gossip_checkpoint::agent::wire::LevelSettings;
 use gossip_checkpoint::agent::{Agent, Health, Peer, Settings, StartError, default_socket};
 use gossip_checkpoint::id::{Level, Name};
-use gossip_checkpoint::policy::Fixed;
+use gossip_checkpoint::policy::Policy;
 use gossip_checkpoint::topology::Host;
+use gossip_checkpoint_model::Failures;
+use gossip_core::seal::Key;
 use serde::Deserialize;
+
+use crate::coordinate::{Address, Link};
+use crate::policy::{Choice, Coordinated, MachineSection, Model, Own};
 
 /// Checkpoints of jobs.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +38,20 @@ pub struct CheckpointSection {
     /// Levels in use, from cheap to safe, the same on each.
     #[serde(default = "default_levels")]
     pub levels: Vec<LevelEntry>,
+    /// Who decides when a level is due.
+    #[serde(default)]
+    pub policy: Choice,
+    /// What fails how often, for the model and the coordinator.
+    #[serde(default)]
+    pub failures: Failures,
+    /// What writing takes, before it is measured.
+    #[serde(default)]
+    pub machine: MachineSection,
+    /// For how long a job works, in hours.
+    #[serde(default = "day")]
+    pub work_hours: f64,
+    /// Who is asked before something is written to shared storage.
+    pub coordinator: Option<Address>,
 }
 
 /// A node.
@@ -85,6 +104,10 @@ fn eight() -> usize {
     8
 }
 
+fn day() -> f64 {
+    24.0
+}
+
 fn default_levels() -> Vec<LevelEntry> {
     let level = |kind, interval_s| LevelEntry { kind, group: eight(), parities: two(), interval_s };
     vec![level(Level::Local, 60.0), level(Level::Partner, 600.0)]
@@ -99,7 +122,33 @@ impl CheckpointSection {
         let small = self.levels.iter().filter(parity).find(|level| level.group <= level.own_parities());
         let hasty = self.levels.iter().find(|level| !(level.interval_s > 0.0 && level.interval_s.is_finite()));
         let is_shared = kinds.contains(&Level::Shared);
+        let wrong = self.failures.check().err().map(|error| error.to_string());
+        let is_remote = matches!(self.coordinator, Some(Address::Tcp(_)));
         vec![
+            (
+                wrong.is_none(),
+                &["checkpoint.failures"],
+                format!("such that {}", wrong.unwrap_or_default()),
+                "hours above 0 (inf for never) and seconds of at least 0 are allowed",
+            ),
+            (
+                self.machine.makes_sense(),
+                &["checkpoint.machine"],
+                format!("{:?}", self.machine),
+                "gigabytes a second above 0 are allowed",
+            ),
+            (
+                self.work_hours > 0.0 && self.work_hours.is_finite(),
+                &["checkpoint.work_hours"],
+                self.work_hours.to_string(),
+                "a positive number of hours is needed",
+            ),
+            (
+                has_key || !is_remote,
+                &["checkpoint.coordinator", "node.key_file"],
+                self.coordinator.as_ref().map_or(String::new(), Address::to_string),
+                "a key in node.key_file is needed, as the coordinator and the nodes prove to each other that they have it",
+            ),
             (
                 names.contains(&self.node),
                 &["checkpoint.node"],
@@ -149,7 +198,7 @@ impl CheckpointSection {
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn start(&self, key: [u8; 32], is_failing: Arc<AtomicBool>) -> Result<Agent, StartError> {
+    pub fn start(&self, key: &Key, is_failing: Arc<AtomicBool>) -> Result<Agent, StartError> {
         let peer = |node: &NodeEntry| Peer {
             host: Host { name: node.name.clone(), shares: node.shares.clone() },
             address: node.address,
@@ -172,18 +221,28 @@ impl CheckpointSection {
             socket: self.socket.clone(),
             nodes: self.nodes.iter().map(peer).collect(),
             levels: self.levels.iter().map(level).collect(),
-            key,
+            key: key.of_checkpoints(),
             health,
-            policy: Box::new(Fixed {
-                intervals: self.levels.iter().map(|level| (level.kind, level.interval_s)).collect(),
-            }),
+            policy: self.policy(key),
         })
+    }
+
+    /// Who decides, as configured.
+    fn policy(&self, key: &Key) -> Box<dyn Policy> {
+        let own = match self.policy {
+            Choice::Fixed => Own::fixed(&self.levels, &self.failures),
+            Choice::Model => Own::Model(Model::new(&self.levels, &self.failures, self.machine, self.work_hours)),
+        };
+        match &self.coordinator {
+            Some(address) => Box::new(Coordinated::new(own, Link::new(address.clone(), key.of_coordinators()))),
+            None => Box::new(own),
+        }
     }
 }
 
 impl LevelEntry {
     /// An exclusive or is one parity, whatever else is said.
-    fn own_parities(&self) -> usize {
+    pub fn own_parities(&self) -> usize {
         if self.kind == Level::Xor { 1 } else { self.parities }
     }
 }

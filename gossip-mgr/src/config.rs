@@ -529,6 +529,15 @@ mod tests {
         let keyless = error(&begin.replace(nodes, two));
         assert!(keyless.contains("a key in node.key_file is needed"), "{keyless}");
         assert!(error(&begin.replace("'n0'\n", "'../n0'\n")).contains("is no name"));
+        Config::parse(&format!("{begin}policy = 'model'\n"), Path::new("g.toml")).unwrap();
+        assert!(with("policy = 'guess'\n").contains("line 5"));
+        let rate = with("[checkpoint.failures]\nnode_mtbf_hours = 0.0\n");
+        assert!(rate.contains("checkpoint.failures is such that the mean time to a node's failure is 0;"), "{rate}");
+        assert!(with("[checkpoint.machine]\nshared = 0.0\n").contains("gigabytes a second above 0"));
+        assert!(with("work_hours = nan\n").contains("a positive number of hours"));
+        assert!(with("coordinator = 'there'\n").contains("`there` is no coordinator's address"));
+        assert!(with("coordinator = '10.0.0.1:7800'\n").contains("the coordinator and the nodes prove to each other"));
+        Config::parse(&format!("{begin}coordinator = '/run/c'\n"), Path::new("g.toml")).unwrap();
     }
 
     #[test]

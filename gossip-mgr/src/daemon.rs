@@ -86,7 +86,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     // Its threads end with the process; the socket goes with it.
     let is_failing = Arc::<AtomicBool>::default();
     let section = config.checkpoint.as_ref();
-    let _agent = section.map(|section| section.start(key.of_checkpoints(), Arc::clone(&is_failing))).transpose()?;
+    let _agent = section.map(|section| section.start(&key, Arc::clone(&is_failing))).transpose()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let local = tokio::task::LocalSet::new();

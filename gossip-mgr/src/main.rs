@@ -16,7 +16,7 @@ use gossip_mgr::daemon::{RunError, run};
 use gossip_mgr::interruption::{self, Interrupted};
 use gossip_mgr::output::OutputError;
 use gossip_mgr::view::{Explained, Status};
-use gossip_mgr::{job_run, jobs, simulate};
+use gossip_mgr::{coordinate, job_run, jobs, simulate};
 
 const FAILED: u8 = 1;
 const CONFIGURATION: u8 = 3;
@@ -78,6 +78,8 @@ enum Command {
     /// Run a job that survives failures, or forget its checkpoints.
     #[command(subcommand)]
     Job(JobCommand),
+    /// Let jobs write their checkpoints to shared storage one after the other, until SIGTERM or Ctrl-C.
+    Coordinate(coordinate::Args),
     /// Experiments in the simulator.
     Simulate(simulate::Args),
 }
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
             Ok(config) => done(jobs::forget(&checkpoint_socket(&config), &name)),
             Err(status) => status,
         },
+        Command::Coordinate(args) => run_coordinator(&args),
         Command::Simulate(args) => run_experiment(&args),
     }
 }
@@ -166,6 +169,18 @@ fn run_job(args: &job_run::RunArgs) -> ExitCode {
     }
 }
 
+fn run_coordinator(args: &coordinate::Args) -> ExitCode {
+    if !args.show {
+        log(false);
+    }
+    match coordinate::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(coordinate::CoordinateError::Other(error)) => fail(&error, FAILED),
+        Err(error @ coordinate::CoordinateError::Silent { .. }) => fail(&error.into(), NO_DAEMON),
+        Err(error) => fail(&error.into(), CONFIGURATION),
+    }
+}
+
 fn run_experiment(args: &simulate::Args) -> ExitCode {
     match simulate::run(args) {
         Ok(true) => ExitCode::SUCCESS,
@@ -190,16 +205,20 @@ fn load(path: Option<&PathBuf>) -> Result<Config, ExitCode> {
     }
 }
 
-fn run_daemon(config: Option<PathBuf>, log_json: bool) -> ExitCode {
+fn log(as_json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     // A log that cannot be written, as on a full disk, must not end the daemon; there is nowhere to tell of it.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
-    if log_json {
+    if as_json {
         log.json().init();
     } else {
         log.init();
     }
+}
+
+fn run_daemon(config: Option<PathBuf>, log_json: bool) -> ExitCode {
+    log(log_json);
     let config = match load(config.as_ref()) {
         Ok(config) => config,
         Err(status) => return status,

@@ -22,7 +22,7 @@ const RANKS: usize = 8;
 const NODES: usize = 10;
 /// The node that starts the job.
 const HEAD: usize = NODES;
-const FAULTS_OF_A_RUN: usize = 10;
+const FAULTS_OF_A_RUN: usize = 11;
 const INSIDE: &str = "FAULTS_INSIDE";
 
 struct Random(u64);
@@ -48,9 +48,10 @@ enum Fault {
     Daemon,
     Head,
     Launcher,
+    Coordinator,
 }
 
-const ALL: [Fault; 10] = [
+const ALL: [Fault; 11] = [
     Fault::Rank,
     Fault::BitFlip,
     Fault::DiskFull,
@@ -59,6 +60,7 @@ const ALL: [Fault; 10] = [
     Fault::TornWrite,
     Fault::Partners,
     Fault::Head,
+    Fault::Coordinator,
     Fault::Minority,
     Fault::Launcher,
 ];
@@ -66,6 +68,7 @@ const ALL: [Fault; 10] = [
 struct Cluster {
     dir: tempfile::TempDir,
     daemons: Vec<Option<Child>>,
+    coordinator: Option<Child>,
     is_small: bool,
     job: Option<Child>,
 }
@@ -76,7 +79,7 @@ impl Drop for Cluster {
             let _ = kill(Pid::from_raw(job.id() as i32), Signal::SIGTERM);
             let _ = job.wait();
         }
-        for daemon in self.daemons.iter_mut().flatten() {
+        for daemon in self.daemons.iter_mut().chain([&mut self.coordinator]).flatten() {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
@@ -130,7 +133,7 @@ impl Cluster {
             let config = format!(
                 "[node]\nlisten = '{}'\nseeds = ['{}', '{}']\nkey_file = '{}'\nstate_dir = '{}'\n\
                  [detection]\n{}\n[control]\nsocket = '{}'\n\
-                 [checkpoint]\nnode = 'n{node}'\nstore = '{}'\nshared = '{}'\nsocket = '{}'\nfailing_file = '{}'\n\
+                 [checkpoint]\nnode = 'n{node}'\nstore = '{}'\nshared = '{}'\nsocket = '{}'\nfailing_file = '{}'\ncoordinator = '{}'\n\
                  nodes = [\n{nodes}]\nlevels = [\n\
                  {{ kind = 'local', interval_s = 0.15 }},\n{{ kind = 'xor', group = 4, interval_s = 0.4 }},\n\
                  {{ kind = 'partner', interval_s = 0.7 }},\n\
@@ -147,12 +150,15 @@ impl Cluster {
                 at("shared").display(),
                 path("agent"),
                 path("failing"),
+                at("coordinator").display(),
             );
             fs::write(at(&format!("{node}.toml")), config).unwrap();
             fs::create_dir(at(&format!("store{node}"))).unwrap();
         }
         drop(held);
-        let mut cluster = Self { dir, daemons: (0..=NODES).map(|_| None).collect(), is_small: true, job: None };
+        let mut cluster =
+            Self { dir, daemons: (0..=NODES).map(|_| None).collect(), coordinator: None, is_small: true, job: None };
+        cluster.start_coordinator();
         for node in 0..=NODES {
             cluster.is_small &= cluster.mount(node);
             cluster.start(node);
@@ -183,6 +189,12 @@ impl Cluster {
         let mut command = Command::new(BINARY);
         command.args(["run", "--config"]).arg(self.at(&format!("{node}.toml"))).stdin(Stdio::null()).stderr(log);
         self.daemons[node] = Some(command.spawn().unwrap());
+    }
+
+    fn start_coordinator(&mut self) {
+        let mut command = Command::new(BINARY);
+        command.args(["coordinate", "--listen"]).arg(self.at("coordinator")).stdin(Stdio::null()).stderr(Stdio::null());
+        self.coordinator = Some(command.spawn().unwrap());
     }
 
     fn kill_daemon(&mut self, node: usize) {
@@ -343,6 +355,13 @@ impl Cluster {
                 self.kill_daemon(chosen);
                 std::thread::sleep(Duration::from_millis(300));
                 self.start(chosen);
+            }
+            Fault::Coordinator => {
+                let mut coordinator = self.coordinator.take().unwrap();
+                coordinator.kill().unwrap();
+                coordinator.wait().unwrap();
+                kill_a_rank(self);
+                self.start_coordinator();
             }
             Fault::Head => {
                 self.kill_daemon(HEAD);

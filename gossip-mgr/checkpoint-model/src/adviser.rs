@@ -74,14 +74,34 @@ impl Adviser {
     /// The level at which a checkpoint is due, if one is: the highest whose time comes before half of the lowest
     /// interval is over, as checkpoints are nested. None that is not complete is begun again.
     pub fn wanted(&self, now: f64) -> Option<LevelKind> {
+        self.wanted_among(now, |_| true)
+    }
+
+    /// The same with only those levels that may be written now.
+    pub fn wanted_among(&self, now: f64, may: impl Fn(LevelKind) -> bool) -> Option<LevelKind> {
         let lowest = self.plan.levels.first()?;
         if now - self.newest_of(lowest.kind, true) < lowest.interval_s {
             return None;
         }
         let due = |kind, interval: f64| now - self.newest_of(kind, true) >= interval - lowest.interval_s / 2.0;
-        let free = |kind| self.level(kind).is_some_and(|level| level.under_way.is_none());
+        let free = |kind| may(kind) && self.level(kind).is_some_and(|level| level.under_way.is_none());
         let mut levels = self.plan.levels.iter().rev();
         levels.find(|level| due(level.kind, level.interval_s) && free(level.kind)).map(|level| level.kind)
+    }
+
+    /// What a level costs is guessed anew, if nothing was measured.
+    pub fn guess(&mut self, kind: LevelKind, cost: Cost) {
+        if let Some(level) = self.levels.iter_mut().find(|level| level.kind == kind && !level.measured) {
+            level.cost = cost;
+            self.plan_anew();
+        }
+    }
+
+    /// The newest checkpoint of this level was begun then.
+    pub fn newest_is_from(&mut self, kind: LevelKind, begun: f64) {
+        if let Some(level) = self.levels.iter_mut().find(|level| level.kind == kind) {
+            level.newest = begun;
+        }
     }
 
     /// A checkpoint of this level was begun.

@@ -68,7 +68,11 @@ impl Job {
 }
 
 impl Failures {
-    pub(crate) fn check(&self) -> Result<(), ModelError> {
+    /// Whether all numbers make sense.
+    ///
+    /// # Errors
+    /// With the first one that does not.
+    pub fn check(&self) -> Result<(), ModelError> {
         positive("the mean time to a rank's failure", self.rank_mtbf_hours)?;
         positive("the mean time to a node's failure", self.node_mtbf_hours)?;
         positive("the mean time to a burst buffer's failure", self.burst_buffer_mtbf_hours)?;

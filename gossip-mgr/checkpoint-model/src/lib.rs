@@ -9,10 +9,12 @@
 
 pub mod adviser;
 pub mod choice;
+pub mod coordinator;
 pub mod failures;
 pub mod level;
 pub mod lifetime;
 pub mod published;
+pub mod slots;
 
 pub use adviser::{Adviser, FailureKind};
 pub use choice::{Plan, choose};

@@ -115,16 +115,16 @@ impl From<CheckpointId> for String {
     }
 }
 
-/// Where a checkpoint is. Each is on the nodes of its ranks, and may be at one further level.
+/// Where a checkpoint is. Each is on the nodes of its ranks, and may be at one further level. Later ones survive more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// On the node itself alone.
     Local,
-    /// A copy on another node, another one each turn.
-    Partner,
     /// Parity over a group of nodes, of which one may be lost.
     Xor,
+    /// A copy on another node, another one each turn.
+    Partner,
     /// Reed-Solomon parity over a group of nodes, of which several may be lost.
     ReedSolomon,
     /// A copy on storage that all nodes share.
@@ -133,7 +133,7 @@ pub enum Level {
 
 impl Level {
     /// All, from the cheapest.
-    pub const ALL: [Self; 5] = [Self::Local, Self::Partner, Self::Xor, Self::ReedSolomon, Self::Shared];
+    pub const ALL: [Self; 5] = [Self::Local, Self::Xor, Self::Partner, Self::ReedSolomon, Self::Shared];
 
     /// Its place in [`Level::ALL`].
     pub fn index(self) -> usize {

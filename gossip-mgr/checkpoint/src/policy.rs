@@ -9,7 +9,7 @@ use crate::id::Level;
 pub struct Facts {
     /// Seconds since the job's processes were started.
     pub elapsed_s: f64,
-    /// Seconds since the last checkpoint of each level was begun; none if there is none since the start.
+    /// Seconds of work since the last checkpoint of each level was begun, be it before a restart; none if there is none.
     pub since_s: [Option<f64>; 5],
     /// For how long the program last waited for a checkpoint of each level.
     pub blocking_s: [Option<f64>; 5],
@@ -21,6 +21,12 @@ pub struct Facts {
     pub ranks: u32,
     /// Nodes of the job.
     pub nodes: u32,
+    /// How often the job has been started.
+    pub attempt: u32,
+    /// Whether a node did not answer when it was started.
+    pub lost_a_node: bool,
+    /// Levels at which none may be written now.
+    pub withheld: [bool; 5],
 }
 
 /// Decides.
@@ -28,8 +34,14 @@ pub trait Policy: Send {
     /// The level of the checkpoint that `job` should write now, none if it should go on computing.
     fn decide(&mut self, job: &str, facts: &Facts) -> Option<Level>;
 
-    /// A checkpoint is complete at its level, `seconds` after it was begun.
-    fn finished(&mut self, _job: &str, _level: Level, _seconds: f64) {}
+    /// A checkpoint is complete at its level: the program waited for it, and then it was written in the background.
+    fn measured(&mut self, _job: &str, _level: Level, _blocking_s: f64, _background_s: f64) {}
+
+    /// One did not come to its level.
+    fn gave_up(&mut self, _job: &str, _level: Level) {}
+
+    /// The job's processes begin or end: nothing of theirs is under way.
+    fn ended(&mut self, _job: &str) {}
 }
 
 /// A fixed interval for each level.
@@ -49,7 +61,7 @@ impl Policy for Fixed {
                 Level::Local => facts.since_s.iter().flatten().fold(own, |least, &since| least.min(since)),
                 _ => own,
             };
-            since >= interval
+            since >= interval && !facts.withheld[level.index()]
         };
         self.intervals.iter().rev().find(is_due).map(|&(level, _)| level)
     }
@@ -72,5 +84,7 @@ mod tests {
         assert_eq!(policy.decide("j", &facts), Some(Level::Local));
         facts.elapsed_s = 700.0;
         assert_eq!(policy.decide("j", &facts), Some(Level::Shared));
+        facts.withheld[Level::Shared.index()] = true;
+        assert_eq!(policy.decide("j", &facts), Some(Level::Local));
     }
 }

@@ -32,6 +32,11 @@ impl Key {
         *blake3::keyed_hash(&self.0, b"tacet gossip-mgr checkpoint agents v1").as_bytes()
     }
 
+    /// The key with which a coordinator of checkpoints and those who ask it know each other.
+    pub fn of_coordinators(&self) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, b"tacet gossip-mgr checkpoint coordinator v1").as_bytes()
+    }
+
     fn tag(&self, to: SocketAddr, body: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         let to = to.to_string();

@@ -9,6 +9,7 @@ pub mod broadcast;
 pub mod checkpoints;
 pub mod cluster;
 pub mod colonies;
+pub mod coordinator;
 pub mod detection;
 pub mod experiments;
 pub mod fail_proof;

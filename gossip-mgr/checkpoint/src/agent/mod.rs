@@ -321,8 +321,12 @@ impl Shared {
             }
             Ask::AllJobs => Answer::Jobs(self.all_jobs()),
             Ask::Decide { job, facts } => Answer::Decided(locked(&self.policy).decide(job.name.as_str(), &facts)),
-            Ask::Finished { job, level, seconds } => {
-                locked(&self.policy).finished(job.name.as_str(), level, seconds);
+            Ask::Finished { job, level, took_s } => {
+                let mut policy = locked(&self.policy);
+                match took_s {
+                    Some((blocking, background)) => policy.measured(job.name.as_str(), level, blocking, background),
+                    None => policy.gave_up(job.name.as_str(), level),
+                }
                 Answer::Done
             }
             Ask::Health => Answer::Health((self.own.health)()),
@@ -334,6 +338,7 @@ impl Shared {
             }
             Ask::Restore { job, manifest, source } => done(self.restore(&job, &manifest, source)),
             Ask::Ending { job, attempt, ended } => {
+                locked(&self.policy).ended(job.name.as_str());
                 locked(&self.jobs).entry(job).or_default().ended = Some((attempt, ended));
                 Answer::Done
             }

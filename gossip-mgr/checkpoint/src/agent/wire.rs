@@ -181,14 +181,14 @@ pub enum Ask {
         /// From what.
         source: Source,
     },
-    /// A checkpoint is complete at its level.
+    /// A checkpoint is complete at its level, or will not be.
     Finished {
         /// Whose.
         job: Job,
         /// Its level.
         level: Level,
-        /// How long it took.
-        seconds: f64,
+        /// For how many seconds the program waited and it was then written in the background; none if it was given up.
+        took_s: Option<(f64, f64)>,
     },
     /// The job's processes begin or end.
     Ending {

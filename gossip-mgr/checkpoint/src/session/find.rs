@@ -29,6 +29,9 @@ struct Restart {
     /// The checkpoint and those that it refers to, with the source of each rank's piece.
     pieces: Vec<(CheckpointId, Vec<(Manifest, Source)>)>,
     history: Vec<(CheckpointId, Level, bool, Vec<CheckpointId>)>,
+    /// How much older than what is restarted from the newest complete checkpoint of each level is, in seconds.
+    older_s: [Option<f64>; 5],
+    lost_a_node: bool,
     /// Whether something of it is lost or elsewhere, so that its level is to be made anew.
     is_worn: bool,
 }
@@ -140,7 +143,14 @@ impl<C: Comm> Session<C> {
             };
             (candidate.id, manifest.level, complete, manifest.needs.clone())
         };
-        Restart { pieces, history: chosen.iter().rev().map(kept).collect(), is_worn }
+        let history: Vec<_> = chosen.iter().rev().map(kept).collect();
+        let mut older_s = [None; 5];
+        for candidate in chosen.iter().filter(|c| history.iter().any(|(id, _, complete, _)| *id == c.id && *complete)) {
+            // The newest come first.
+            let older = first.manifest().written_at.saturating_sub(candidate.manifest().written_at) as f64;
+            older_s[candidate.manifest().level.index()].get_or_insert(older);
+        }
+        Restart { pieces, history, older_s, is_worn, lost_a_node: !all.silent.is_empty() }
     }
 
     fn survives_any_node(&self, held: &[Held], id: CheckpointId) -> bool {
@@ -177,6 +187,9 @@ impl<C: Comm> Session<C> {
         let needed = pieces.collect();
         let kept = |(id, level, is_complete, needs)| Kept { id, level, is_complete, needs };
         self.history = restart.history.into_iter().map(kept).collect();
+        let now = self.elapsed_s();
+        self.begun = restart.older_s.map(|older| older.map(|older| now - older));
+        self.lost_a_node = restart.lost_a_node;
         if restart.is_worn && own[0].level != Level::Local {
             // Its level is made anew for the nodes that there are now.
             let id = own[0].id;

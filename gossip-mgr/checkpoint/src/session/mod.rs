@@ -187,7 +187,11 @@ pub struct Session<C> {
     leaving: Leaving,
     swept: bool,
     started: Instant,
-    begun: [Option<Instant>; 5],
+    /// Seconds after `started`; before it for those of earlier attempts.
+    begun: [Option<f64>; 5],
+    lost_a_node: bool,
+    /// When the agent was last asked whether something is written in the background, and what it said.
+    followed: (Instant, bool),
     blocking_s: [Option<f64>; 5],
     background_s: [Option<f64>; 5],
     bytes: u64,
@@ -263,6 +267,8 @@ impl<C: Comm> Session<C> {
             swept: false,
             started: Instant::now(),
             begun: [None; 5],
+            lost_a_node: false,
+            followed: (Instant::now(), false),
             blocking_s: [None; 5],
             background_s: [None; 5],
             bytes: 0,
@@ -397,17 +403,41 @@ impl<C: Comm> Session<C> {
 
     /// Whether a checkpoint should be written now.
     pub fn need_checkpoint(&mut self) -> bool {
-        let mut values = [0, u64::from(self.is_failing())];
+        let mut values = [0, u64::from(self.is_failing()), u64::from(self.is_working())];
         if self.comm.rank() == 0 && self.due.is_none() && self.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
             self.asked = Some(Instant::now());
             values[0] = self.decided().map_or(0, |level| 1 + level.index() as u64);
         }
         self.comm.max(&mut values);
         self.note_health(values[1] != 0);
+        if values[2] == 0 && self.has_open() {
+            self.follow();
+        }
         if let Some(level) = values[0].checked_sub(1) {
             self.due = Some(Level::ALL[level as usize]);
         }
         self.due.is_some()
+    }
+
+    /// Whether some checkpoint is on its way to its level.
+    fn has_open(&self) -> bool {
+        self.history.iter().any(|kept| !kept.is_complete && !self.given_up.contains(&kept.id))
+    }
+
+    /// Whether this node writes in the background, as its agent last said.
+    fn is_working(&mut self) -> bool {
+        if self.leads && self.followed.1 && self.followed.0.elapsed() >= LOOK_AGAIN {
+            let is_running = match self.agent.ask(&Ask::Progress { job: self.job.clone() }) {
+                Ok(Answer::Progress(work)) => work.iter().any(|(_, _, progress)| *progress == Progress::Running),
+                _ => false,
+            };
+            self.followed = (Instant::now(), is_running);
+        }
+        self.followed.1
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
     }
 
     fn is_failing(&mut self) -> bool {
@@ -435,14 +465,18 @@ impl<C: Comm> Session<C> {
 
     /// Asks what is due. Without an agent nothing is, so a program whose agent is down goes on computing.
     fn decided(&mut self) -> Option<Level> {
+        let now = self.elapsed_s();
         let facts = Facts {
-            elapsed_s: self.started.elapsed().as_secs_f64(),
-            since_s: self.begun.map(|at| at.map(|at| at.elapsed().as_secs_f64())),
+            elapsed_s: now,
+            since_s: self.begun.map(|at| at.map(|at| now - at)),
             blocking_s: self.blocking_s,
             background_s: self.background_s,
             bytes_per_rank: self.bytes,
             ranks: self.comm.size(),
             nodes: Layout { hosts: &self.welcome.hosts, of_rank: &self.of_rank }.used().len() as u32,
+            attempt: self.attempt,
+            lost_a_node: self.lost_a_node,
+            withheld: [false; 5],
         };
         match self.agent.ask(&Ask::Decide { job: self.job.clone(), facts }) {
             Ok(Answer::Decided(level)) => level,
@@ -486,7 +520,7 @@ impl<C: Comm> Session<C> {
         let id = CheckpointId { attempt: self.attempt, number: self.number, nonce: self.nonce };
         let name = name.map_or_else(|| format!("checkpoint.{}", id.number), str::to_owned);
         self.needs.clear();
-        self.begun[level.index()] = Some(begin);
+        self.begun[level.index()] = Some(begin.duration_since(self.started).as_secs_f64());
         self.state = State::Writing(Writing { id, name, level, is_output, files: Vec::new(), begin });
         Ok(())
     }
@@ -520,8 +554,9 @@ impl<C: Comm> Session<C> {
 
     /// Looks at what goes on in the background: notes what is complete, and gives the levels that are under way.
     fn follow(&mut self) -> BTreeSet<Level> {
+        let is_open = |kept: &&Kept| !kept.is_complete && !self.given_up.contains(&kept.id);
         let open: Vec<(CheckpointId, Level)> =
-            self.history.iter().filter(|kept| !kept.is_complete).map(|kept| (kept.id, kept.level)).collect();
+            self.history.iter().filter(is_open).map(|kept| (kept.id, kept.level)).collect();
         // For each 0 done, 1 running, 2 failed; then the same for the seconds it took, in milliseconds.
         let mut values = vec![0; 5 + 2 * open.len()];
         if self.leads {
@@ -549,7 +584,10 @@ impl<C: Comm> Session<C> {
             let (code, seconds) = (values[5 + 2 * at], values[6 + 2 * at] as f64 / 1e3);
             match code {
                 0 => self.completed(id, level, seconds),
-                2 => drop(self.given_up.insert(id)),
+                2 => {
+                    self.given_up.insert(id);
+                    self.tell_policy(level, None);
+                }
                 _ => {}
             }
             match self.leaving {
@@ -567,8 +605,12 @@ impl<C: Comm> Session<C> {
             kept.is_complete = true;
         }
         self.background_s[level.index()] = Some(seconds);
+        self.tell_policy(level, Some((self.blocking_s[level.index()].unwrap_or(0.0), seconds)));
+    }
+
+    fn tell_policy(&mut self, level: Level, took_s: Option<(f64, f64)>) {
         if self.comm.rank() == 0 {
-            let _ = self.agent.ask(&Ask::Finished { job: self.job.clone(), level, seconds });
+            let _ = self.agent.ask(&Ask::Finished { job: self.job.clone(), level, took_s });
         }
     }
 
@@ -671,6 +713,7 @@ impl<C: Comm> Session<C> {
         if !self.leads {
             return;
         }
+        self.followed = (Instant::now(), true);
         let Some(settings) = self.levels.iter().find(|settings| settings.level == level) else {
             self.failed.insert(id);
             return;
