@@ -3,7 +3,6 @@
 mod common;
 
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -91,6 +90,11 @@ fn coordinate(args: &[&str]) -> Output {
     Command::new(BINARY).arg("coordinate").args(args).stdin(Stdio::null()).output().unwrap()
 }
 
+/// The answer; on a busy machine it may come too late at first.
+fn asked(link: &mut Link, job: &str, work_since_s: f64) -> Permit {
+    wait_for("the coordinator answers", || link.ask(job, hello(job), work_since_s))
+}
+
 fn hello(job: &str) -> Hello {
     Hello { job: job.into(), nodes: 4, bytes: 1 << 30, interval_s: 100.0, mtbf_s: 10_000.0 }
 }
@@ -99,16 +103,17 @@ fn hello(job: &str) -> Hello {
 fn one_job_writes_at_a_time() {
     let coordinator = Coordinator::new();
     let (mut a, mut b) = (coordinator.link(), coordinator.link());
-    assert_eq!(a.ask("a", hello("a"), 120.0), Some(Permit::Write));
-    assert!(matches!(b.ask("b", hello("b"), 120.0), Some(Permit::Wait { .. })));
-    assert!(matches!(b.ask("c", hello("c"), 120.0), Some(Permit::Wait { .. })), "another job of the same daemon");
-    let states: Vec<(String, bool, bool)> =
-        coordinator.standings().into_iter().map(|s| (s.hello.job, s.writes, s.waits)).collect();
-    let expected = [("a", true, false), ("b", false, true), ("c", false, true)];
-    assert_eq!(states, expected.map(|(job, writes, waits)| (job.to_owned(), writes, waits)));
+    assert_eq!(asked(&mut a, "a", 120.0), Permit::Write);
+    assert!(matches!(asked(&mut b, "b", 120.0), Permit::Wait { .. }));
+    assert!(matches!(asked(&mut b, "c", 120.0), Permit::Wait { .. }), "another job of the same daemon");
+    let states: Vec<(String, bool)> = coordinator.standings().into_iter().map(|s| (s.hello.job, s.writes)).collect();
+    assert_eq!(states, [("a", true), ("b", false), ("c", false)].map(|(job, writes)| (job.to_owned(), writes)));
     a.done("a", Some(2.0));
-    let next = ["b", "c"].map(|job| b.ask(job, hello(job), 121.0));
-    assert_eq!(next.iter().filter(|permit| **permit == Some(Permit::Write)).count(), 1, "{next:?}");
+    wait_for("one of the others writes", || {
+        let next = ["b", "c"].map(|job| asked(&mut b, job, 121.0));
+        assert!(next.iter().filter(|permit| **permit == Permit::Write).count() <= 1, "{next:?}");
+        next.contains(&Permit::Write).then_some(())
+    });
     let table = coordinate(&["--show", "--config", coordinator.config("node").to_str().unwrap()]);
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.contains("STATE") && table.contains("writes") && table.contains("2.0 s"), "{table}");
@@ -118,8 +123,8 @@ fn one_job_writes_at_a_time() {
 fn a_daemon_that_dies_gives_its_jobs_slots_back() {
     let coordinator = Coordinator::new();
     let (mut a, mut b) = (coordinator.link(), coordinator.link());
-    assert_eq!(a.ask("a", hello("a"), 120.0), Some(Permit::Write));
-    assert!(matches!(b.ask("b", hello("b"), 120.0), Some(Permit::Wait { .. })));
+    assert_eq!(asked(&mut a, "a", 120.0), Permit::Write);
+    assert!(matches!(asked(&mut b, "b", 120.0), Permit::Wait { .. }));
     drop(a);
     wait_for("the slot is free", || (b.ask("b", hello("b"), 121.0) == Some(Permit::Write)).then_some(()));
 }
@@ -128,14 +133,14 @@ fn a_daemon_that_dies_gives_its_jobs_slots_back() {
 fn without_the_coordinator_everybody_writes_and_with_a_new_one_all_is_as_before() {
     let mut coordinator = Coordinator::new();
     let (mut a, mut b) = (coordinator.link(), coordinator.link());
-    assert_eq!(a.ask("a", hello("a"), 120.0), Some(Permit::Write));
+    assert_eq!(asked(&mut a, "a", 120.0), Permit::Write);
     coordinator.kill();
     assert_eq!(b.ask("b", hello("b"), 120.0), None);
     assert_eq!(a.ask("a", hello("a"), 120.0), None);
     a.done("a", Some(1.0));
     coordinator.start();
     wait_for("a is heard again", || (a.ask("a", hello("a"), 120.0) == Some(Permit::Write)).then_some(()));
-    wait_for("b is heard again", || b.ask("b", hello("b"), 120.0).map(|p| assert!(matches!(p, Permit::Wait { .. }))));
+    assert!(matches!(asked(&mut b, "b", 120.0), Permit::Wait { .. }));
 }
 
 #[test]
@@ -193,6 +198,15 @@ fn the_socket_of_one_that_was_killed_is_taken_over_and_that_of_one_that_runs_is_
     third.wait().unwrap();
 }
 
+/// Makes a file when it goes, also if the test fails.
+struct MakesFile<'a>(&'a Path);
+
+impl Drop for MakesFile<'_> {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0, "");
+    }
+}
+
 /// A job of one rank under its own agent: how many checkpoints it wrote until `end` says so.
 fn job(coordinator: &Coordinator, name: &str, end: &Path) -> u32 {
     let config = Config::load(&coordinator.config(name)).unwrap();
@@ -248,7 +262,6 @@ fn jobs_go_on_when_the_coordinator_is_killed_and_when_it_comes_back() {
         let before = names.map(newest);
         wait_for("all write", || names.iter().zip(before).all(|(name, old)| newest(name) >= old + by).then_some(()));
     };
-    let address = coordinator.address.parse::<SocketAddr>().unwrap();
     let standings = || coordinator.standings().len();
     std::thread::scope(|scope| {
         let jobs = names.map(|name| {
@@ -256,18 +269,19 @@ fn jobs_go_on_when_the_coordinator_is_killed_and_when_it_comes_back() {
             let end = &end;
             scope.spawn(move || job(coordinator, name, end))
         });
+        let all_end = MakesFile(&end);
         all_go_on(2);
-        assert_eq!(standings(), 3, "{address}");
+        wait_for("all have asked", || (standings() == 3).then_some(()));
         kill(&coordinator);
         all_go_on(2);
-        let again = restart(&coordinator);
+        let _again = restart(&coordinator);
+        wait_for("the coordinator answers", || coordinator.show().status.success().then_some(()));
         wait_for("all ask again", || (standings() == 3).then_some(()));
         all_go_on(2);
-        fs::write(&end, "").unwrap();
+        drop(all_end);
         for job in jobs {
             assert!(job.join().unwrap() >= 6);
         }
-        end_it(again);
     });
     coordinator.kill();
 }
@@ -277,13 +291,18 @@ fn kill(coordinator: &Coordinator) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
-fn restart(coordinator: &Coordinator) -> Child {
-    let mut command = Command::new(BINARY);
-    command.args(["coordinate", "--config"]).arg(coordinator.config("node")).stdin(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
+/// Ends with the test.
+struct Again(Child);
+
+impl Drop for Again {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
-fn end_it(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+fn restart(coordinator: &Coordinator) -> Again {
+    let mut command = Command::new(BINARY);
+    command.args(["coordinate", "--config"]).arg(coordinator.config("node")).stdin(Stdio::null()).stderr(Stdio::null());
+    Again(command.spawn().unwrap())
 }
