@@ -167,8 +167,10 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     crate::attack::run(boot.command_line, task.root(), entry);
     thread.set_spaces(Some(space), task, Some((message, 0)), None).expect("not started");
     thread.bind(percore::core().index, ROOT_PRIORITY, None).expect("not started");
-    let regs = thread.regs_mut();
-    (regs.rip, regs.rsp, regs.rdi, regs.rsi) = (entry, ROOT_STACK_TOP - 8, ROOT_BOOT, ROOT_MESSAGE);
+    let regs = thread.regs();
+    regs.set_result(0, ROOT_BOOT, ROOT_MESSAGE);
+    regs.rip.set(entry);
+    regs.rsp.set(ROOT_STACK_TOP - 8);
     sched::wake(thread);
 }
 

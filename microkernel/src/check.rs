@@ -14,9 +14,9 @@ pub use kobj::check::{Audit, Use};
 
 use crate::arch::memory::to_physical;
 use crate::object::{Kind, Object, Ref, State, Task, Thread, ThreadKind, Untyped};
-use crate::percore::{self, Core, core_at, core_count};
+use crate::percore::{self, Core, Peer, core_count, cores};
 use crate::sync::SpinLock;
-use crate::{holds, reserve, shootdown};
+use crate::{get, holds, reserve, shootdown, word};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
@@ -38,7 +38,7 @@ pub fn park(core: &Core) {
 pub fn run(list: bool) -> [u64; 2] {
     let own = percore::core();
     ASKED.store(true, Ordering::SeqCst);
-    for other in (0..core_count()).filter(|&i| i != own.index).filter_map(core_at) {
+    for other in cores().filter(|core| core.index != own.index) {
         percore::poke(other);
     }
     while PARKED.load(Ordering::SeqCst) + 1 < core_count() {
@@ -62,7 +62,7 @@ static AUDIT: SpinLock<Audit> = SpinLock::new(Audit::new());
 trait Judge {
     fn everything(&mut self) -> [u64; 2];
     fn list(&self);
-    fn core(&mut self, core: &Core);
+    fn core(&mut self, core: &Peer);
     fn judge(&self, entry: Entry, reserve: &Ref<Untyped>);
     fn judge_thread(&self, thread: &Thread, queued: u32);
     fn judge_task(&self, task: &Task);
@@ -73,7 +73,7 @@ impl Judge for Audit {
         self.clear();
         let reserve = reserve::reserve().expect("made at boot");
         self.reference(reserve);
-        for core in (0..core_count()).filter_map(core_at) {
+        for core in cores() {
             self.core(core);
         }
         let mut next = 0;
@@ -123,7 +123,9 @@ impl Judge for Audit {
     }
 
     /// What a core refers to.
-    fn core(&mut self, core: &Core) {
+    fn core(&mut self, core: &Peer) {
+        // SAFETY: it stands still, or runs this.
+        let core = unsafe { core.whole() };
         // SAFETY: these pointers are counted, and nothing changes meanwhile.
         let (current, task, owner) =
             unsafe { (core.current.get().as_ref(), core.task().as_ref(), core.fpu_owner.get().as_ref()) };
@@ -203,8 +205,8 @@ impl Judge for Audit {
             State::Ready | State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification
         );
         holds!(thread.header(), queued == u32::from(in_queue), "in {queued} queues, though its state is {state:?}");
-        let current =
-            (0..core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.current.get(), thread)).count();
+        // SAFETY: all cores stand still but the one that runs this.
+        let current = cores().filter(|core| core::ptr::eq(unsafe { core.whole() }.current.get(), thread)).count();
         holds!(
             thread.header(),
             current == usize::from(state == State::Running),
@@ -212,11 +214,9 @@ impl Judge for Audit {
         );
         holds!(thread.header(), state != State::Configuring, "left in configuration");
         if state == State::WaitVcpu {
-            // SAFETY: a vCPU's page lives as long as the vCPU.
-            let (private, pending) = unsafe {
-                let page = thread.vcpu_page();
-                ((*page).linux[0] == PRIVATE, (*page).pending.load(Ordering::SeqCst))
-            };
+            let page = thread.vcpu_page().expect("waits as a vCPU");
+            let pending = word!(page.pending).load(Ordering::SeqCst);
+            let private = get!(page.linux[0]) == PRIVATE;
             holds!(thread.header(), pending == 0 || !private, "sleeps with signals {pending:#x}");
         }
         holds!(
@@ -236,7 +236,7 @@ impl Judge for Audit {
                 || (physical..physical + bytes).step_by(4096).all(owned);
             holds!(task.header(), mapped, "{address:#x} is mapped to {physical:#x}, which is no Range's");
         });
-        for core in (0..core_count()).filter_map(core_at) {
+        for core in cores() {
             let active = task.presence.active() >> core.index & 1 != 0;
             let loaded = core::ptr::eq(core.task(), task);
             holds!(task.header(), loaded || !active, "active on core {}, which has another Task", core.index);

@@ -11,11 +11,11 @@ use kcore::handshake::{self, Frame, Next};
 
 use crate::arch::{self, fpu, time};
 use crate::dispatch;
-use crate::object::{Ref, State, Task, Thread};
+use crate::object::{Ref, State, Task, Thread, ThreadKind};
 use crate::percore::Core;
 use crate::shared::Shared;
-use crate::vcpu::{Trap, apply};
-use crate::{get, sched, set, shootdown, word};
+use crate::vcpu::{self, Trap, apply};
+use crate::{get, part, sched, set, shootdown, word};
 
 const _: () = assert!(FRAME_IDLE == handshake::FRAME_IDLE && FRAME_RUNNING == handshake::FRAME_RUNNING);
 const _: () = assert!(FRAME_TRAPPED == handshake::FRAME_TRAPPED && FRAME_ANSWERED == handshake::FRAME_ANSWERED);
@@ -35,17 +35,14 @@ fn words(page: Shared<'_, DecoupledFrame>) -> Frame<'_> {
 
 /// Where the frame's extended state lies, 64-byte aligned as the processor asks.
 fn xsave(page: Shared<DecoupledFrame>) -> *mut u8 {
-    // SAFETY: only computes an address inside the page.
-    unsafe { (&raw mut (*page.as_ptr()).xsave).cast() }
+    part!(page.xsave).as_ptr().cast()
 }
 
 /// The user context trapped; its general registers are in the frame already, and its extended state stays in the core. (It
 /// returns, as `leave` does, so that any number of traps and answers without user mode between them takes no stack.)
 pub fn trap(core: &Core, thread: &Thread, trap: Trap) {
     let page = page(thread);
-    let (fs, gs) = arch::user_bases();
-    set!(page.frame.regs.fs_base = fs);
-    set!(page.frame.regs.gs_base = gs);
+    vcpu::save_bases(part!(page.frame.regs));
     set!(page.frame.trapno = trap.number);
     set!(page.frame.error = trap.error);
     set!(page.frame.address = trap.address);
@@ -114,7 +111,8 @@ fn answer(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
     // another context left.
     let answer = if thread.begins.replace(false) { ANSWER_XSTATE } else { get!(page.answer) };
     if answer & ANSWER_SAVE != 0 {
-        fpu::save(xsave(page));
+        // SAFETY: the frame's area is large enough and aligned (`abi`); Linux leaves it alone until the core gives the frame again.
+        unsafe { fpu::save(xsave(page)) };
         if answer & ANSWER_DETACH == 0 {
             return words(page).give_again();
         }
@@ -136,7 +134,8 @@ fn answer(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
     if let Some(task) = task {
         shootdown::activate(core, task);
     }
-    let accepted = answer & ANSWER_XSTATE == 0 || fpu::load(xsave(page));
+    // SAFETY: the frame has such an area; whatever is in it, the CPU checks.
+    let accepted = answer & ANSWER_XSTATE == 0 || unsafe { fpu::load(xsave(page)) };
     if !accepted {
         fpu::reset(); // the next answer need not bring any: what another context left must not be seen
     }
@@ -146,9 +145,7 @@ fn answer(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
         set!(page.frame.error = error as u64);
         return publish(core, thread, page);
     }
-    // SAFETY: only computes an address inside the page.
-    core.set_frame(unsafe { &raw mut (*page.as_ptr()).frame.regs });
-    arch::set_user_bases(get!(page.frame.regs.fs_base), get!(page.frame.regs.gs_base));
+    vcpu::load_regs(core, part!(page.frame.regs));
     word!(page.state).store(FRAME_RUNNING, Ordering::SeqCst);
     thread.in_user.set(true);
 }
@@ -167,7 +164,7 @@ fn detach(core: &Core, thread: &Thread, state: State) {
 
 /// THREAD_RUN: bind a user context to the thread's core.
 pub fn run(thread: &Ref<Thread>, task: Ref<Task>) -> Result<(), Error> {
-    if thread.frame_page().is_null() {
+    if thread.kind() != ThreadKind::Decoupled {
         return Err(Error::BadState);
     }
     thread.claim()?;

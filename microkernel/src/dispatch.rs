@@ -128,18 +128,10 @@ pub fn unload(core: &Core) {
     }
     // SAFETY: `current` held a count.
     let old = unsafe { Ref::from_raw(old) };
-    save_bases(&old);
-}
-
-fn save_bases(thread: &Thread) {
-    let (fs, gs) = arch::user_bases();
-    let regs = if thread.in_user.get() { vcpu::user_regs(thread) } else { thread.regs() };
-    if thread.kind() != ThreadKind::Decoupled {
-        // SAFETY: the registers of a thread that was current on this core belong to it.
-        unsafe {
-            (&raw mut (*regs).fs_base).write(fs);
-            (&raw mut (*regs).gs_base).write(gs);
-        }
+    match old.kind() {
+        ThreadKind::Decoupled => {}
+        ThreadKind::Vcpu if old.in_user.get() => vcpu::unload_user(&old),
+        _ => old.save_bases(),
     }
 }
 
@@ -152,7 +144,7 @@ fn switch_to(core: &Core, thread: Ref<Thread>) {
     let thread = unsafe { &*thread };
     match thread.kind() {
         ThreadKind::Ordinary => {
-            load(core, thread, thread.regs());
+            load(core, thread);
             arch::fpu::set_enabled(false);
         }
         ThreadKind::Vcpu => {
@@ -160,7 +152,7 @@ fn switch_to(core: &Core, thread: Ref<Thread>) {
             if thread.in_user.get() {
                 vcpu::load_user(core, thread);
             } else {
-                load(core, thread, thread.regs());
+                load(core, thread);
             }
         }
         ThreadKind::Decoupled => {
@@ -170,14 +162,12 @@ fn switch_to(core: &Core, thread: Ref<Thread>) {
     }
 }
 
-fn load(core: &Core, thread: &Thread, regs: *mut abi::Regs) {
-    core.set_frame(regs);
+fn load(core: &Core, thread: &Thread) {
+    core.set_frame(thread.regs());
     if let Some(task) = thread.task() {
         shootdown::activate(core, task);
     }
-    // SAFETY: the thread is current here.
-    let (fs, gs) = unsafe { ((*regs).fs_base, (*regs).gs_base) };
-    arch::set_user_bases(fs, gs);
+    thread.load_bases();
 }
 
 /// The extended registers become this thread's.

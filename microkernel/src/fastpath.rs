@@ -9,9 +9,9 @@
 //!
 //! Lock order: CSpace, Endpoint or Notification, Reply, `Thread::waiting`.
 
-use abi::{MSG_WORDS, RIGHT_READ, RIGHT_WRITE, Regs};
+use abi::{MSG_WORDS, RIGHT_READ, RIGHT_WRITE};
 
-use crate::arch;
+use crate::arch::{self, Registers};
 use crate::object::{Capability, Endpoint, Notification, Object, Ref, Reply, State, Thread, Waiters, Waiting};
 use crate::percore::Core;
 use crate::sync::Guard;
@@ -19,8 +19,8 @@ use crate::{ipc, sched, shootdown, syscall};
 
 /// SYS_CALL of an ordinary thread.
 #[unsafe(no_mangle)]
-extern "C" fn fast_call(core: &Core, thread: &Thread, regs: &mut Regs) {
-    if regs.rsi >> 32 <= SHORTEST {
+extern "C" fn fast_call(core: &Core, thread: &Thread, regs: &Registers) {
+    if regs.rsi.get() >> 32 <= SHORTEST {
         call(core, thread, regs, ipc::transfer_registers);
     } else {
         call_long(core, thread, regs);
@@ -28,16 +28,16 @@ extern "C" fn fast_call(core: &Core, thread: &Thread, regs: &mut Regs) {
 }
 
 #[inline(never)]
-fn call_long(core: &Core, thread: &Thread, regs: &mut Regs) {
-    if regs.rsi >> 32 <= LONGEST {
+fn call_long(core: &Core, thread: &Thread, regs: &Registers) {
+    if regs.rsi.get() >> 32 <= LONGEST {
         call(core, thread, regs, ipc::transfer_words);
     }
 }
 
 /// SYS_REPLY_RECV of an ordinary thread.
 #[unsafe(no_mangle)]
-extern "C" fn fast_reply_receive(core: &Core, thread: &Thread, regs: &Regs) {
-    if regs.rsi >> 32 <= SHORTEST {
+extern "C" fn fast_reply_receive(core: &Core, thread: &Thread, regs: &Registers) {
+    if regs.rsi.get() >> 32 <= SHORTEST {
         reply_receive(core, thread, regs, ipc::transfer_registers);
     } else {
         reply_receive_long(core, thread, regs);
@@ -45,21 +45,21 @@ extern "C" fn fast_reply_receive(core: &Core, thread: &Thread, regs: &Regs) {
 }
 
 #[inline(never)]
-fn reply_receive_long(core: &Core, thread: &Thread, regs: &Regs) {
-    if regs.rsi >> 32 <= LONGEST {
+fn reply_receive_long(core: &Core, thread: &Thread, regs: &Registers) {
+    if regs.rsi.get() >> 32 <= LONGEST {
         reply_receive(core, thread, regs, ipc::transfer_words);
     }
 }
 
 /// SYS_SEND of an ordinary thread.
 #[unsafe(no_mangle)]
-extern "C" fn fast_send(_: &Core, thread: &Thread, regs: &mut Regs) {
+extern "C" fn fast_send(_: &Core, thread: &Thread, regs: &Registers) {
     signal(thread, regs);
 }
 
 /// SYS_RECV of an ordinary thread.
 #[unsafe(no_mangle)]
-extern "C" fn fast_receive(_: &Core, thread: &Thread, regs: &mut Regs) {
+extern "C" fn fast_receive(_: &Core, thread: &Thread, regs: &Registers) {
     take_signals(thread, regs);
 }
 
@@ -81,9 +81,9 @@ fn would_run_next(core: &Core, thread: &Thread) -> bool {
 
 /// `transfer` copies the message.
 #[inline(always)]
-fn call(core: &Core, caller: &Thread, regs: &mut Regs, transfer: impl Fn(&Thread, &Thread, u64)) -> Option<Never> {
+fn call(core: &Core, caller: &Thread, regs: &Registers, transfer: impl Fn(&Thread, &Thread, u64)) -> Option<Never> {
     let space = caller.cspace().ok()?.hold();
-    let (object, badge, rights) = space.get(regs.rdi)?;
+    let (object, badge, rights) = space.get(regs.rdi.get())?;
     if rights & RIGHT_WRITE == 0 {
         return None;
     }
@@ -158,10 +158,15 @@ fn end(thread: Ref<Thread>) {
 
 /// `transfer` copies the answer.
 #[inline(always)]
-fn reply_receive(core: &Core, server: &Thread, regs: &Regs, transfer: impl Fn(&Thread, &Thread, u64)) -> Option<Never> {
+fn reply_receive(
+    core: &Core,
+    server: &Thread,
+    regs: &Registers,
+    transfer: impl Fn(&Thread, &Thread, u64),
+) -> Option<Never> {
     let space = server.cspace().ok()?.hold();
-    let (endpoint, _) = space.find::<Endpoint>(regs.rdi, RIGHT_READ)?;
-    let (reply, _) = space.find::<Reply>(regs.rbx, RIGHT_WRITE)?;
+    let (endpoint, _) = space.find::<Endpoint>(regs.rdi.get(), RIGHT_READ)?;
+    let (reply, _) = space.find::<Reply>(regs.rbx.get(), RIGHT_WRITE)?;
     let waiters = endpoint.waiters.lock();
     if waiters.senders.first().is_some() {
         return None;
@@ -254,30 +259,30 @@ fn switch<'a>(core: &Core, next: Ref<Thread>) -> (&'a Thread, Ref<Thread>) {
 
 /// Signal a Notification that nobody waits for.
 #[inline(always)]
-fn signal(thread: &Thread, regs: &mut Regs) -> Option<Never> {
-    if regs.rsi >> 32 > LONGEST {
+fn signal(thread: &Thread, regs: &Registers) -> Option<Never> {
+    if regs.rsi.get() >> 32 > LONGEST {
         return None;
     }
     let space = thread.cspace().ok()?.hold();
-    let (notification, badge) = space.find::<Notification>(regs.rdi, RIGHT_WRITE)?;
+    let (notification, badge) = space.find::<Notification>(regs.rdi.get(), RIGHT_WRITE)?;
     if !notification.signal_unless_awaited(badge) {
         return None;
     }
     drop(space);
-    regs.rax = 0;
+    regs.rax.set(0);
     arch::return_from_current_syscall(regs)
 }
 
 /// Take signals that are there.
 #[inline(always)]
-fn take_signals(thread: &Thread, regs: &mut Regs) -> Option<Never> {
+fn take_signals(thread: &Thread, regs: &Registers) -> Option<Never> {
     let space = thread.cspace().ok()?.hold();
-    let (notification, _) = space.find::<Notification>(regs.rdi, RIGHT_READ)?;
+    let (notification, _) = space.find::<Notification>(regs.rdi.get(), RIGHT_READ)?;
     let word = notification.take();
     if word == 0 {
         return None;
     }
     drop(space);
-    (regs.rax, regs.rdi, regs.rsi) = (0, word, 0);
+    regs.set_result(0, word, 0);
     arch::return_from_current_syscall(regs)
 }

@@ -8,8 +8,9 @@ use crate::arch::{self, apic};
 use crate::dispatch;
 use crate::object::{Ref, Thread, ThreadKind};
 use crate::percore::{self, Core, DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
+use crate::shared::Shared;
 use crate::vcpu::{self, Trap};
-use crate::{decoupled, fastpath, ipc, klog, sched, shootdown, storm};
+use crate::{decoupled, fastpath, get, ipc, klog, sched, set, shootdown, storm};
 
 const PAGE_FAULT: u64 = 14;
 const GENERAL_PROTECTION: u64 = 13;
@@ -22,8 +23,10 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
         interrupt(core, vector as u8);
         dispatch::leave();
     }
-    // SAFETY: the frame of the thread that was interrupted on this core.
-    let error = unsafe { (&raw mut (*frame).orig_rax).replace(u64::MAX) };
+    // SAFETY: the frame of the thread that was interrupted on this core; it may lie in a page shared with Linux.
+    let regs = unsafe { Shared::new(frame) };
+    let error = get!(regs.orig_rax);
+    set!(regs.orig_rax = u64::MAX);
     let trap = Trap {
         number: vector,
         error: if matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30) { error } else { 0 },
@@ -45,10 +48,10 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
 
 /// Make a call to the thread's fault endpoint; without one, the thread ends.
 fn report(thread: &Thread, trap: Trap) -> ! {
-    let regs = thread.regs_mut();
+    let (rip, rsp) = (thread.regs().rip.get(), thread.regs().rsp.get());
     match thread.fault_endpoint() {
         Some((endpoint, badge)) => {
-            thread.fault.set([trap.number, trap.error, trap.address, regs.rip, regs.rsp]);
+            thread.fault.set([trap.number, trap.error, trap.address, rip, rsp]);
             thread.fault_pending.set(true);
             fastpath::report_fault(percore::core(), thread, endpoint, badge);
             ipc::call(&Ref::of(thread), Ref::of(endpoint), badge, 0);
@@ -60,8 +63,8 @@ fn report(thread: &Thread, trap: Trap) -> ! {
                 trap.number,
                 trap.error,
                 trap.address,
-                regs.rip,
-                regs.rsp
+                rip,
+                rsp
             );
             sched::kill(thread, "nobody handles its fault");
         }

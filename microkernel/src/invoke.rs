@@ -6,15 +6,15 @@
 
 mod thread;
 
-use abi::{Error, Regs};
+use abi::Error;
 
-use crate::arch::{ioapic, memory};
+use crate::arch::{Registers, ioapic, memory};
 use crate::object::{
     CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Notification, Object, Parent, Range,
     Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
 };
 use crate::percore::{core_at, core_count};
-use crate::{boot, log, panic, reserve};
+use crate::{boot, get, log, panic, reserve, set};
 
 /// MACHINE_GSI flags.
 const IRQ_LEVEL: u64 = 1;
@@ -51,7 +51,7 @@ impl<T> Argument<T> for Result<T, Error> {
 struct Call<'a> {
     thread: &'a Thread,
     invoked: &'a Capability,
-    regs: &'a mut Regs,
+    regs: &'a Registers,
 }
 
 /// The answer is in the caller's registers.
@@ -59,16 +59,18 @@ pub struct Answered(());
 
 impl<'a> Call<'a> {
     fn method(&self) -> u64 {
-        self.regs.rsi & 0xffff_ffff
+        self.regs.rsi.get() & 0xffff_ffff
     }
 
     fn words(&self) -> [u64; 4] {
-        [self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9]
+        self.regs.words()
     }
 
     /// The method is done: words 0 and 1 of the answer. (A refusal leaves the arguments as they are: `trace` tells of them.)
-    fn answer(&mut self, words: [u64; 2]) -> Result<Answered, Refusal> {
-        (self.regs.rax, [self.regs.rdx, self.regs.r10]) = (0, words);
+    fn answer(&self, [first, second]: [u64; 2]) -> Result<Answered, Refusal> {
+        self.regs.rax.set(0);
+        self.regs.rdx.set(first);
+        self.regs.r10.set(second);
         Ok(Answered(()))
     }
 
@@ -83,13 +85,13 @@ impl<'a> Call<'a> {
 
     /// What a new object is derived from: the invoked capability.
     fn parent(&self) -> Result<Parent<'a>, Error> {
-        Ok(self.invoked.parent(self.cspace()?, self.regs.rdi))
+        Ok(self.invoked.parent(self.cspace()?, self.regs.rdi.get()))
     }
 }
 
 /// Invoke a capability.
-pub fn invoke(thread: &Thread, invoked: &Capability, regs: &mut Regs) -> Result<Answered, Refusal> {
-    let mut call = Call { thread, invoked, regs };
+pub fn invoke(thread: &Thread, invoked: &Capability, regs: &Registers) -> Result<Answered, Refusal> {
+    let call = Call { thread, invoked, regs };
     let object = &invoked.object;
     let kind = object.kind();
     if kind == Kind::Thread && invoked.rights & abi::RIGHT_CONTROL == 0 {
@@ -115,7 +117,7 @@ pub fn invoke(thread: &Thread, invoked: &Capability, regs: &mut Regs) -> Result<
 }
 
 #[inline(never)] // what it needs of the stack, the others' calls do without
-fn thread_method(mut call: Call, thread: &Ref<Thread>) -> Result<Answered, Refusal> {
+fn thread_method(call: Call, thread: &Ref<Thread>) -> Result<Answered, Refusal> {
     thread::Method::decode(&call)?.perform(thread)?;
     call.answer([0; 2])
 }
@@ -125,7 +127,7 @@ fn known<T: Object>(object: &Ref<Header>) -> Result<&Ref<T>, Error> {
     object.downcast_ref().ok_or(Error::WrongType)
 }
 
-fn untyped(mut call: Call, untyped: &Ref<Untyped>) -> Result<Answered, Refusal> {
+fn untyped(call: Call, untyped: &Ref<Untyped>) -> Result<Answered, Refusal> {
     match call.method() {
         abi::UNTYPED_FREE => call.answer([untyped.free_bytes(), 0]),
         abi::UNTYPED_RETYPE => {
@@ -155,7 +157,7 @@ fn make(payer: &Ref<Untyped>, kind: u64, size: u64) -> Result<Ref<Header>, Refus
     })
 }
 
-fn cspace(mut call: Call, space: &CSpace) -> Result<Answered, Refusal> {
+fn cspace(call: Call, space: &CSpace) -> Result<Answered, Refusal> {
     let [a, b, rights, badge] = call.words();
     match call.method() {
         abi::CSPACE_COPY => space.copy_from(space, a, b, rights, badge).map_err(of_copy)?,
@@ -183,7 +185,7 @@ fn of_copy(error: Error) -> Refusal {
     Refusal { error, argument }
 }
 
-fn task(mut call: Call, task: &Task) -> Result<Answered, Refusal> {
+fn task(call: Call, task: &Task) -> Result<Answered, Refusal> {
     let [a, b, c, d] = call.words();
     match call.method() {
         abi::TASK_MAP => {
@@ -221,7 +223,7 @@ fn rights_to_map(flags: u64) -> u64 {
     needs.iter().filter(|(flag, _)| flags & flag != 0).fold(abi::RIGHT_READ, |rights, (_, right)| rights | right)
 }
 
-fn irq(mut call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
+fn irq(call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
     match call.method() {
         abi::IRQ_BIND => {
             let target = call.operands()?.take_any(call.words()[0]);
@@ -237,7 +239,7 @@ fn irq(mut call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
     call.answer([0; 2])
 }
 
-fn machine(mut call: Call) -> Result<Answered, Refusal> {
+fn machine(call: Call) -> Result<Answered, Refusal> {
     let [a, b, c, d] = call.words();
     let space = call.cspace()?;
     // What the machine makes is small and made at boot: the kernel's own reserve pays.
@@ -300,27 +302,24 @@ fn insert_handler(call: &Call, slot: u64, handler: Ref<IrqHandler>) -> Result<()
     inserted
 }
 
-fn log_method(mut call: Call) -> Result<Answered, Refusal> {
-    let page = call.thread.message();
-    if page.is_null() {
-        return Err(Error::BadState.into());
-    }
+fn log_method(call: Call) -> Result<Answered, Refusal> {
+    let page = call.thread.message().ok_or(Error::BadState)?;
     let mut bytes = [0u8; abi::LOG_BYTES];
-    // SAFETY: the message page lives as long as the thread; LOG_BYTES fit behind word 4.
-    let text = unsafe { (&raw mut (*page).words).cast::<u8>().add(4 * 8) };
     match call.method() {
         abi::LOG_WRITE => {
             let length = call.words()[0] as usize;
             let target = bytes.get_mut(..length).ok_or(Error::TooLong).argument(0)?;
-            // SAFETY: as above; user level may write the page meanwhile, which only changes what is copied.
-            unsafe { core::ptr::copy_nonoverlapping(text, target.as_mut_ptr(), length) };
+            for (i, part) in target.chunks_mut(8).enumerate() {
+                part.copy_from_slice(&get!(page.words[4 + i]).to_le_bytes()[..part.len()]);
+            }
             log::write(target);
             call.answer([0; 2])
         }
         abi::LOG_READ => {
             let (length, position) = log::read(call.words()[0], &mut bytes);
-            // SAFETY: as above.
-            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), text, length) };
+            for (i, part) in bytes[..length.next_multiple_of(8)].chunks_exact(8).enumerate() {
+                set!(page.words[4 + i] = u64::from_le_bytes(part.try_into().expect("8 bytes")));
+            }
             call.answer([length as u64, position])
         }
         _ => Err(Error::BadMethod.into()),

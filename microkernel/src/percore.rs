@@ -1,18 +1,20 @@
 //! What each core has for itself, reached through GS.
 
-use core::cell::Cell;
+use core::cell::{Cell, UnsafeCell};
 use core::mem::offset_of;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kobj::Work;
 
 use crate::object::{Cpu, IrqHandler, Ref, Task, Thread};
 use crate::run_queue::RunQueue;
+use crate::shared::Shared;
 use crate::storm::Storm;
 use crate::sync::SpinLock;
 
 use crate::arch::descriptors::Tables;
-use crate::arch::{self, apic, memory};
+use crate::arch::{self, Registers, apic, memory};
 
 pub const MAX_CORES: usize = abi::MAX_CORES;
 const STACK: usize = memory::STACK_PAGES as usize * 4096;
@@ -21,38 +23,24 @@ const STACK: usize = memory::STACK_PAGES as usize * 4096;
 pub const FIRST_DEVICE_VECTOR: u8 = 0x30;
 pub const DEVICE_VECTORS: usize = 0xa0;
 
-/// One core. `Cell` fields belong to that core alone; all else is atomic or locked.
+/// The core that runs this code: what it alone may touch. Code on another core has its [`Peer`] only.
 #[repr(C)]
 pub struct Core {
     this: *const Core,
     /// Just behind `Regs::ss` of the frame into which the next entry from user mode saves (also TSS.RSP0).
     frame_top: Cell<u64>,
     kernel_stack: u64,
-    scratch: u64,
+    scratch: Cell<u64>,
     /// The thread whose context is loaded; null while idle.
     pub current: Cell<*const Thread>,
-    pub index: usize,
-    /// `1 << index`.
-    pub bit: u64,
-    apic_id: Cell<u32>,
-    task: AtomicPtr<Task>,
+    peer: Peer,
     /// `Task::generation` when CR3 was last loaded.
     pub task_generation: Cell<u64>,
     /// The thread whose extended state is in the registers.
     pub fpu_owner: Cell<*const Thread>,
-    pub run_queue: SpinLock<RunQueue>,
-    /// A thread of at least this priority would be the next to run: one more than the highest that is ready, 0 if none is.
-    pub ready_above: AtomicU32,
     /// `Thread::home` of the threads that the fast path may switch to; [`NO_HOME`] while a time slice runs, whose end the
     /// scheduler has to see to.
     fast_home: Cell<u64>,
-    /// Something changed that the core must look at before it returns to user mode.
-    pub reschedule: AtomicBool,
-    /// Shootdowns asked of and done by this core.
-    pub shoot_requested: AtomicU64,
-    pub shoot_done: AtomicU64,
-    /// What each device vector signals.
-    pub irqs: [SpinLock<Option<Ref<IrqHandler>>>; DEVICE_VECTORS],
     /// TSC at which the current thread has had its share, where another of its priority waits.
     slice_end: Cell<u64>,
     pub storm: Storm,
@@ -63,12 +51,39 @@ pub struct Core {
     stack: Stack,
 }
 
+/// What any core may touch of a core.
+pub struct Peer {
+    pub index: usize,
+    /// `1 << index`.
+    pub bit: u64,
+    apic_id: AtomicU32,
+    task: AtomicPtr<Task>,
+    pub run_queue: SpinLock<RunQueue>,
+    /// A thread of at least this priority would be the next to run: one more than the highest that is ready, 0 if none is.
+    pub ready_above: AtomicU32,
+    /// Something changed that the core must look at before it returns to user mode.
+    pub reschedule: AtomicBool,
+    /// Shootdowns asked of and done by this core.
+    pub shoot_requested: AtomicU64,
+    pub shoot_done: AtomicU64,
+    /// What each device vector signals.
+    pub irqs: [SpinLock<Option<Ref<IrqHandler>>>; DEVICE_VECTORS],
+}
+
+const fn shared<T: Sync>() {}
+const _: () = shared::<Peer>();
+
+impl Deref for Core {
+    type Target = Peer;
+    #[inline(always)]
+    fn deref(&self) -> &Peer {
+        &self.peer
+    }
+}
+
 /// Used through a mapping of its own, above a guard.
 #[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-
-// SAFETY: see the rule for `Cell` fields; raw pointers are only followed under the rules of object::Ref.
-unsafe impl Sync for Core {}
+struct Stack(UnsafeCell<[u8; STACK]>);
 
 const _: () = assert!(offset_of!(Core, frame_top) == 8);
 const _: () = assert!(offset_of!(Core, kernel_stack) == 16);
@@ -84,21 +99,23 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of memory that a Core takes, in pages.
 pub const CORE_PAGES: usize = size_of::<Core>().div_ceil(4096);
 
-/// Make the core with the next free index in `memory` ([`CORE_PAGES`] zeroed pages).
-pub fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
+/// Make the core with the next free index in `memory`.
+///
+/// # Safety
+/// The memory is [`CORE_PAGES`] zeroed pages, handed over for ever. The result is for the core itself, or until it runs.
+pub unsafe fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
     let core = memory.cast::<Core>();
     let index = COUNT.load(Ordering::Relaxed);
-    // SAFETY: the memory is zeroed, page aligned, large enough and handed over for ever; all-zero is a valid Core but
-    // for the fields set here.
+    // SAFETY: by the caller's promise; all-zero is a valid Core but for the fields set here.
     unsafe {
         (*core).this = core;
         (*core).tables.map_stacks(index);
         (*core).kernel_stack = memory::map_stack(index, memory::to_physical(&raw const (*core).stack));
-        (*core).index = index;
-        (*core).bit = 1 << index;
+        (*core).peer.index = index;
+        (*core).peer.bit = 1 << index;
+        (*core).peer.apic_id = AtomicU32::new(apic_id);
         (*core).fast_home = Cell::new(Thread::home_on(index));
-        (*core).apic_id = Cell::new(apic_id);
-        (&raw mut (*core).run_queue).write(SpinLock::new(RunQueue::new()));
+        (&raw mut (*core).peer.run_queue).write(SpinLock::new(RunQueue::new()));
         CORES[index].store(core, Ordering::Release);
         COUNT.store(index + 1, Ordering::Release);
         &*core
@@ -110,10 +127,41 @@ pub fn core_count() -> usize {
 }
 
 /// The core with this index, if there is one.
-pub fn core_at(index: usize) -> Option<&'static Core> {
+pub fn core_at(index: usize) -> Option<&'static Peer> {
     let core = CORES.get(index)?.load(Ordering::Acquire);
-    // SAFETY: cores live for ever once stored.
-    unsafe { core.as_ref() }
+    // SAFETY: cores live for ever once stored, and this part of them is everybody's.
+    (!core.is_null()).then(|| unsafe { &(*core).peer })
+}
+
+/// All cores.
+pub fn cores() -> impl Iterator<Item = &'static Peer> {
+    (0..core_count()).filter_map(core_at)
+}
+
+impl Peer {
+    /// What belongs to the core alone.
+    ///
+    /// # Safety
+    /// It is the core that runs this, or stands still as long as the result is used.
+    pub unsafe fn whole(&self) -> &'static Core {
+        // SAFETY: cores live for ever once stored.
+        unsafe { &*CORES[self.index].load(Ordering::Acquire) }
+    }
+
+    /// The Task in CR3; null for the kernel's own tables. (Other cores only compare it.)
+    #[inline]
+    pub fn task(&self) -> *const Task {
+        self.task.load(Ordering::Relaxed)
+    }
+
+    pub fn apic_id(&self) -> u32 {
+        self.apic_id.load(Ordering::Relaxed)
+    }
+
+    /// The boot core learns its id only once its APIC is up.
+    pub fn set_apic_id(&self, id: u32) {
+        self.apic_id.store(id, Ordering::Relaxed);
+    }
 }
 
 /// The core that runs this code.
@@ -124,12 +172,6 @@ pub fn core() -> &'static Core {
 }
 
 impl Core {
-    /// The Task in CR3; null for the kernel's own tables. (Other cores only compare it.)
-    #[inline]
-    pub fn task(&self) -> *const Task {
-        self.task.load(Ordering::Relaxed)
-    }
-
     #[inline]
     pub fn set_task(&self, task: *const Task) {
         self.task.store(task.cast_mut(), Ordering::Relaxed);
@@ -163,23 +205,25 @@ impl Core {
         self.fast_home.get()
     }
 
-    pub fn apic_id(&self) -> u32 {
-        self.apic_id.get()
-    }
-
-    /// The boot core learns its id only once its APIC is up.
-    pub fn set_apic_id(&self, id: u32) {
-        self.apic_id.set(id);
-    }
-
     pub fn kernel_stack(&self) -> u64 {
         self.kernel_stack
     }
 
     /// From now on, entries from user mode save into `frame`.
     #[inline]
-    pub fn set_frame(&self, frame: *mut abi::Regs) {
-        let top = frame as u64 + offset_of!(abi::Regs, fs_base) as u64;
+    pub fn set_frame(&self, frame: &Registers) {
+        self.enter_into(&raw const *frame as u64);
+    }
+
+    /// The same for registers in a page shared with Linux.
+    #[inline]
+    pub fn set_shared_frame(&self, frame: Shared<abi::Regs>) {
+        self.enter_into(frame.as_ptr() as u64);
+    }
+
+    #[inline(always)]
+    fn enter_into(&self, frame: u64) {
+        let top = frame + offset_of!(abi::Regs, fs_base) as u64;
         self.frame_top.set(top);
         self.tables.set_entry_stack(top);
     }
@@ -194,7 +238,7 @@ fn poke_boot_core() {
 }
 
 /// Have a core look at its run queue and at its thread's flags.
-pub fn poke(target: &Core) {
+pub fn poke(target: &Peer) {
     target.reschedule.store(true, Ordering::SeqCst);
     if target.index != core().index {
         apic::send(target.apic_id(), apic::VECTOR_POKE);
@@ -204,7 +248,7 @@ pub fn poke(target: &Core) {
 impl Thread {
     /// Home core, once bound.
     #[inline]
-    pub fn core(&self) -> Option<&'static Core> {
+    pub fn core(&self) -> Option<&'static Peer> {
         core_at(self.home_index()?)
     }
 
@@ -217,13 +261,13 @@ impl Thread {
 
     /// Whether the thread would be the next to run on a core if it became ready.
     #[inline]
-    pub fn comes_first_on(&self, core: &Core) -> bool {
+    pub fn comes_first_on(&self, core: &Peer) -> bool {
         self.priority_word() >= core.ready_above.load(Ordering::Relaxed)
     }
 }
 
 impl Cpu {
-    pub fn core(&self) -> &'static Core {
+    pub fn core(&self) -> &'static Peer {
         core_at(self.index).expect("a Cpu object names an existing core")
     }
 }

@@ -1,6 +1,5 @@
 //! What is ready on a core.
 
-use core::ptr::null;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::object::{Queue, Ref, Thread};
@@ -10,15 +9,15 @@ use crate::object::{State, ThreadKind};
 /// vCPUs that can have their home on one core.
 pub const MAX_VCPUS: usize = 4;
 
-/// What is ready on a core, and whose timers it serves. (The vCPU pointers are counted.)
+/// What is ready on a core, and whose timers it serves.
 pub struct RunQueue {
     pub ready: Queue,
-    pub vcpus: [*const Thread; MAX_VCPUS],
+    pub vcpus: [Option<Ref<Thread>>; MAX_VCPUS],
 }
 
 impl RunQueue {
     pub const fn new() -> Self {
-        Self { ready: Queue::new(), vcpus: [null(); MAX_VCPUS] }
+        Self { ready: Queue::new(), vcpus: [const { None }; MAX_VCPUS] }
     }
 
     /// Make a thread wait for its turn; but give one back that was deleted, since `forget`, which comes after the deletion,
@@ -52,11 +51,10 @@ impl RunQueue {
         self.ready.audit(audit, State::Ready, |thread| {
             crate::holds!(thread, thread.home_index() == Some(core), "ready on core {}, not its own", core);
         });
-        // SAFETY: the run queue counts its vCPUs.
-        for thread in self.vcpus.iter().filter_map(|v| unsafe { v.as_ref() }) {
-            audit.reference_to(thread);
+        for thread in self.vcpus.iter().flatten() {
+            audit.reference(thread);
             let at_home = thread.kind() == ThreadKind::Vcpu && thread.home_index() == Some(core);
-            crate::holds!(thread, at_home, "core {} serves its timer, but it is no vCPU of that core", core);
+            crate::holds!(&**thread, at_home, "core {} serves its timer, but it is no vCPU of that core", core);
         }
     }
 }

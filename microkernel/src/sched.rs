@@ -1,7 +1,6 @@
 //! Which thread a core runs: strict priority, first come first served within one, and a time slice only where another
 //! thread of the same priority waits.
 
-use core::ptr::null;
 use core::sync::atomic::Ordering;
 
 use abi::Error;
@@ -10,7 +9,7 @@ use crate::arch::{apic, time};
 use kobj::Sleeper;
 
 use crate::object::{Kind, Object, Ref, State, Thread, ThreadKind, Waiting};
-use crate::percore::{Core, poke};
+use crate::percore::{Core, Peer, poke};
 use crate::run_queue::MAX_VCPUS;
 use crate::{destroy, klog, log, signal, storm};
 
@@ -27,7 +26,7 @@ pub fn wake(thread: Ref<Thread>) {
 }
 
 /// A deleted thread that is ready does not wait for its turn to end.
-pub fn forget(core: &Core, thread: &Thread) {
+pub fn forget(core: &Peer, thread: &Thread) {
     let mut queue = core.run_queue.lock();
     let ready = queue.ready.remove(thread);
     queue.publish(&core.ready_above);
@@ -36,23 +35,20 @@ pub fn forget(core: &Core, thread: &Thread) {
 }
 
 /// Serve a vCPU's timer on its home core. False: the core has too many.
-pub fn add_vcpu(core: &Core, thread: &Ref<Thread>) -> bool {
+pub fn add_vcpu(core: &Peer, thread: &Ref<Thread>) -> bool {
     let mut queue = core.run_queue.lock();
-    let Some(place) = queue.vcpus.iter_mut().find(|p| p.is_null()) else { return false };
-    *place = thread.clone().into_raw();
+    let Some(place) = queue.vcpus.iter_mut().find(|place| place.is_none()) else { return false };
+    *place = Some(thread.clone());
     true
 }
 
 /// A vCPU ends: its place is free again.
-pub fn remove_vcpu(core: &Core, thread: &Thread) {
+pub fn remove_vcpu(core: &Peer, thread: &Thread) {
     let mut queue = core.run_queue.lock();
-    let place = queue.vcpus.iter_mut().find(|p| core::ptr::eq(**p, thread));
-    let count = place.map(|p| core::mem::replace(p, null()));
+    let place = queue.vcpus.iter_mut().find(|place| place.as_ref().is_some_and(|vcpu| vcpu.is(thread)));
+    let vcpu = place.and_then(Option::take);
     drop(queue);
-    if let Some(thread) = count {
-        // SAFETY: `add_vcpu` counted it.
-        drop(unsafe { Ref::from_raw(thread) });
-    }
+    drop(vcpu);
 }
 
 /// The timer interrupt.
@@ -71,10 +67,8 @@ pub fn timer_expired(core: &Core) {
     core.reschedule.store(true, Ordering::Relaxed);
 }
 
-fn vcpus_of(core: &Core) -> [Option<Ref<Thread>>; MAX_VCPUS] {
-    let queue = core.run_queue.lock();
-    // SAFETY: the run queue counts its vCPUs.
-    queue.vcpus.map(|v| unsafe { v.as_ref() }.map(Ref::of))
+fn vcpus_of(core: &Peer) -> [Option<Ref<Thread>>; MAX_VCPUS] {
+    core.run_queue.lock().vcpus.clone()
 }
 
 /// Program the core's timer for the next event it has to serve; none, if there is none.

@@ -5,8 +5,8 @@
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// A page shared with user level, which stays for `'a`. Use it with [`get!`](crate::get), [`set!`](crate::set) and
-/// [`word!`](crate::word).
+/// A page shared with user level, which stays for `'a`. Use it with [`get!`](crate::get), [`set!`](crate::set),
+/// [`word!`](crate::word) and [`part!`](crate::part).
 pub struct Shared<'a, T>(*mut T, PhantomData<&'a ()>);
 
 impl<T> Clone for Shared<'_, T> {
@@ -30,6 +30,13 @@ impl<'a, T> Shared<'a, T> {
     pub unsafe fn word<W: Word>(self, word: *const W) -> &'a W {
         // SAFETY: by the caller's promise; who made the Shared promised that the page lives.
         unsafe { &*word }
+    }
+
+    /// # Safety
+    /// `part` lies in this page.
+    #[inline(always)]
+    pub unsafe fn part<P>(self, part: *mut P) -> Shared<'a, P> {
+        Shared(part, PhantomData)
     }
 
     #[inline]
@@ -85,9 +92,19 @@ macro_rules! get {
 /// Write a field of a [`Shared`] page: `set!(page.frame.trapno = 14)`.
 #[macro_export]
 macro_rules! set {
-    ($page:ident.$($field:ident).+ = $value:expr) => {
+    ($page:ident.$($field:ident).+ $([$index:expr])? = $value:expr) => {{
+        let value = $value;
         // SAFETY: who made the Shared promised that the page lives.
-        unsafe { $crate::shared::copy_in(&raw mut (*$page.as_ptr()).$($field).+, $value) }
+        unsafe { $crate::shared::copy_in(&raw mut (*$page.as_ptr()).$($field).+ $([$index])?, value) }
+    }};
+}
+
+/// A part of a [`Shared`] page, shared likewise: `part!(page.frame.regs)`.
+#[macro_export]
+macro_rules! part {
+    ($page:ident.$($field:ident).+) => {
+        // SAFETY: who made the Shared promised that the page lives.
+        unsafe { $page.part(&raw mut (*$page.as_ptr()).$($field).+) }
     };
 }
 

@@ -90,7 +90,8 @@ pub unsafe fn exchange(core: &Core, task: &Task) {
 fn load(core: &Core, task: &Task) {
     core.task_generation.set(task.presence.enter(core.bit));
     core.set_task(Ref::of(task).into_raw());
-    arch::memory::load_root(task.root());
+    // SAFETY: the Task is the core's from here on, and has its tables until nobody has the Task.
+    unsafe { arch::memory::load_root(task.root()) };
 }
 
 /// This core stops using its Task's translations until it activates the Task again; CR3 stays.
@@ -113,7 +114,7 @@ pub fn rest(core: &Core) {
 /// `task` was deleted: cores that rest in it leave it.
 #[unsafe(no_mangle)]
 fn leave_deleted_task(task: &Task) {
-    for core in (0..percore::core_count()).filter_map(core_at).filter(|core| core::ptr::eq(core.task(), task)) {
+    for core in percore::cores().filter(|core| core::ptr::eq(core.task(), task)) {
         percore::poke(core);
     }
 }
@@ -123,7 +124,8 @@ pub fn deactivate(core: &Core) {
     let old = core.task();
     if !old.is_null() {
         core.set_task(core::ptr::null());
-        arch::memory::load_root(arch::memory::kernel_root());
+        // SAFETY: the kernel's own tables live for ever.
+        unsafe { arch::memory::load_root(arch::memory::kernel_root()) };
         // SAFETY: `load` counted it.
         unsafe { release(old, core.bit) };
     }

@@ -7,14 +7,12 @@ use kcore::handshake::Signalled;
 use crate::arch::{apic, ioapic};
 use crate::object::{IrqHandler, IrqSource, Ref, Target, Thread};
 use crate::percore;
-use crate::sched;
+use crate::{sched, word};
 
 /// OR bits into a vCPU's `pending` word and see to it that the vCPU looks at them.
 pub fn vcpu(thread: &Thread, bits: u64) {
-    let page = thread.vcpu_page();
-    // SAFETY: a vCPU's page lives as long as the vCPU; `pending` is atomic.
-    let pending = unsafe { &(*page).pending };
-    match thread.signal(pending, bits) {
+    let Some(page) = thread.vcpu_page() else { return };
+    match thread.signal(word!(page.pending), bits) {
         Signalled::Woken => sched::wake(Ref::of(thread)),
         // (On the own core, `vcpu::leave` looks before it returns.)
         Signalled::New => {

@@ -21,8 +21,11 @@ unsafe extern "C" {
 fn make_core(free: &mut FreeRegions, apic_id: u32) -> &'static Core {
     let bytes = CORE_PAGES as u64 * 4096;
     let physical = free.take(bytes).expect("no memory for a core's stack and tables");
-    memory::zero(physical, bytes);
-    percore::create(memory::to_virtual(physical), apic_id)
+    // SAFETY: the memory was just taken, for ever; until the core runs, the boot core uses its structure.
+    unsafe {
+        kobj::platform::zero(physical, bytes);
+        percore::create(memory::to_virtual(physical), apic_id)
+    }
 }
 
 /// Make and install the boot core's Core.
@@ -66,12 +69,14 @@ pub fn start_others(free: &mut FreeRegions, apic_ids: &[u32]) {
 #[unsafe(no_mangle)]
 extern "C" fn ap_main() -> ! {
     let index = STARTING.load(Ordering::SeqCst);
-    let core = percore::core_at(index as usize).expect("core not created");
+    // SAFETY: this is the core.
+    let core = unsafe { percore::core_at(index as usize).expect("core not created").whole() };
     core.install();
     core.load_tables();
     arch::init_cpu_features(index as usize);
     apic::init(false);
-    memory::load_root(memory::kernel_root());
+    // SAFETY: the kernel's own tables live for ever.
+    unsafe { memory::load_root(memory::kernel_root()) };
     STARTED.store(index, Ordering::Release);
     dispatch::run()
 }

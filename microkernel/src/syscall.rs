@@ -4,12 +4,13 @@ use core::sync::atomic::Ordering;
 
 use abi::{Error, Regs, TAG_POLL};
 
-use crate::arch;
+use crate::arch::{self, Registers};
 use crate::dispatch;
 use crate::object::{Capability, Endpoint, Held, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind};
 use crate::percore::{self, Core};
+use crate::shared::Shared;
 use crate::vcpu::{self, Trap};
-use crate::{decoupled, destroy, invoke, ipc, trace};
+use crate::{decoupled, destroy, get, invoke, ipc, set, trace};
 
 /// SYSCALL in user mode that the fast path did not do. The registers that a system call preserves are in `frame`, and rip, rflags and rsp.
 #[unsafe(no_mangle)]
@@ -28,8 +29,7 @@ extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
             dispatch::leave()
         }
         _ => {
-            // SAFETY: an ordinary thread's (or a vCPU's kernel-mode) frame is private to the kernel.
-            let regs = unsafe { &mut *frame };
+            let regs = thread.regs();
             dispatch(core, thread, regs);
             leave(core, thread, regs)
         }
@@ -38,7 +38,7 @@ extern "C" fn handle_syscall(frame: *mut Regs) -> ! {
 
 /// The end of a system call: nothing but the thread's registers may have changed, which is the commonest case.
 #[inline(always)]
-fn leave(core: &Core, thread: &Thread, regs: &Regs) -> ! {
+fn leave(core: &Core, thread: &Thread, regs: &Registers) -> ! {
     destroy::finish(core);
     if thread.kind() == ThreadKind::Ordinary && !core.reschedule.load(Ordering::Relaxed) && thread.is_running() {
         arch::return_from_current_syscall(regs);
@@ -47,44 +47,44 @@ fn leave(core: &Core, thread: &Thread, regs: &Regs) -> ! {
 }
 
 /// Invoke a method of a kernel object, and leave the kernel.
-pub fn invoke(core: &Core, thread: &Thread, capability: Capability, regs: &mut Regs) -> ! {
+pub fn invoke(core: &Core, thread: &Thread, capability: Capability, regs: &Registers) -> ! {
     let answer = invoke::invoke(thread, &capability, regs);
     drop(capability); // since `leave` does not come back
     if let Err(refusal) = answer {
         if trace::enabled() {
             trace::refused(thread, regs, refusal.error, refusal.argument);
         }
-        (regs.rax, regs.rdx) = (refusal.error.status() as u64, refusal.argument);
+        regs.rax.set(refusal.error.status() as u64);
+        regs.rdx.set(refusal.argument);
     }
     leave(core, thread, regs)
 }
 
 /// Write what the entry code leaves out into a frame that Linux sees.
 fn complete(frame: *mut Regs) {
-    // SAFETY: the current frame; Linux may write it at any time, which only changes what Linux reads.
-    unsafe {
-        (&raw mut (*frame).orig_rax).write((&raw const (*frame).rax).read());
-        (&raw mut (*frame).rcx).write((&raw const (*frame).rip).read());
-        (&raw mut (*frame).r11).write((&raw const (*frame).rflags).read());
-        (&raw mut (*frame).cs).write(arch::USER_CODE);
-        (&raw mut (*frame).ss).write(arch::USER_DATA);
-    }
+    // SAFETY: the current frame, whose page the current thread keeps.
+    let regs = unsafe { Shared::new(frame) };
+    set!(regs.orig_rax = get!(regs.rax));
+    set!(regs.rcx = get!(regs.rip));
+    set!(regs.r11 = get!(regs.rflags));
+    set!(regs.cs = arch::USER_CODE);
+    set!(regs.ss = arch::USER_DATA);
 }
 
-fn dispatch(core: &Core, thread: &Thread, regs: &mut Regs) {
-    let status = match regs.rax {
+fn dispatch(core: &Core, thread: &Thread, regs: &Registers) {
+    let status = match regs.rax.get() {
         abi::SYS_CALL => call(core, thread, regs),
         abi::SYS_REPLY_RECV => answer_and_receive(thread, regs),
         abi::SYS_SEND => send(thread, regs),
         abi::SYS_RECV => receive(thread, regs),
-        abi::SYS_VCPU_RESUME => Err(vcpu::resume(core, thread, regs.rdi)),
+        abi::SYS_VCPU_RESUME => Err(vcpu::resume(core, thread, regs.rdi.get())),
         _ => Err(Error::BadMethod),
     };
     if let Err(error) = status {
         if trace::enabled() {
             trace::refused(thread, regs, error, abi::NO_ARGUMENT);
         }
-        regs.rax = error.status() as u64;
+        regs.rax.set(error.status() as u64);
     }
 }
 
@@ -93,9 +93,9 @@ fn take(operands: &Held, handle: u64, rights: u64) -> Result<Capability, Error> 
     operands.take_any(handle).and_then(|c| if c.rights & rights == rights { Ok(c) } else { Err(Error::NoRights) })
 }
 
-fn call(core: &Core, thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
-    ipc::check_tag(regs.rsi)?;
-    let capability = take(&thread.cspace()?.hold(), regs.rdi, abi::RIGHT_WRITE)?;
+fn call(core: &Core, thread: &Thread, regs: &Registers) -> Result<(), Error> {
+    ipc::check_tag(regs.rsi.get())?;
+    let capability = take(&thread.cspace()?.hold(), regs.rdi.get(), abi::RIGHT_WRITE)?;
     if capability.object.kind() == Kind::Endpoint {
         let endpoint = capability.object.downcast::<Endpoint>()?;
         ipc::call(&Ref::of(thread), endpoint, capability.badge, capability.rights);
@@ -104,47 +104,47 @@ fn call(core: &Core, thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
     invoke(core, thread, capability, regs)
 }
 
-fn send(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
-    ipc::check_tag(regs.rsi)?;
-    let capability = take(&thread.cspace()?.hold(), regs.rdi, abi::RIGHT_WRITE)?;
+fn send(thread: &Thread, regs: &Registers) -> Result<(), Error> {
+    ipc::check_tag(regs.rsi.get())?;
+    let capability = take(&thread.cspace()?.hold(), regs.rdi.get(), abi::RIGHT_WRITE)?;
     if capability.object.kind() != Kind::Endpoint {
         Target::new(capability)?.signal();
-        regs.rax = 0;
+        regs.rax.set(0);
         return Ok(());
     }
     let (badge, rights) = (capability.badge, capability.rights);
     let endpoint = capability.object.downcast::<Endpoint>()?;
-    if let Some(status) = ipc::send(&Ref::of(thread), endpoint, badge, rights, regs.rsi & TAG_POLL != 0) {
-        regs.rax = 0;
+    if let Some(status) = ipc::send(&Ref::of(thread), endpoint, badge, rights, regs.rsi.get() & TAG_POLL != 0) {
+        regs.rax.set(0);
         return status;
     }
     Ok(())
 }
 
-fn answer_and_receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
-    ipc::check_tag(regs.rsi)?;
+fn answer_and_receive(thread: &Thread, regs: &Registers) -> Result<(), Error> {
+    ipc::check_tag(regs.rsi.get())?;
     let operands = thread.cspace()?.hold();
-    let reply = operands.take::<Reply>(regs.rbx, abi::RIGHT_WRITE)?.object;
-    let endpoint = operands.take::<Endpoint>(regs.rdi, abi::RIGHT_READ)?.object;
+    let reply = operands.take::<Reply>(regs.rbx.get(), abi::RIGHT_WRITE)?.object;
+    let endpoint = operands.take::<Endpoint>(regs.rdi.get(), abi::RIGHT_READ)?.object;
     drop(operands);
     ipc::reply(thread, &reply);
     ipc::receive(&Ref::of(thread), endpoint, Some(reply), false)
 }
 
-fn receive(thread: &Thread, regs: &mut Regs) -> Result<(), Error> {
-    let poll = regs.rsi & TAG_POLL != 0;
+fn receive(thread: &Thread, regs: &Registers) -> Result<(), Error> {
+    let poll = regs.rsi.get() & TAG_POLL != 0;
     let operands = thread.cspace()?.hold();
-    let capability = take(&operands, regs.rdi, abi::RIGHT_READ)?;
+    let capability = take(&operands, regs.rdi.get(), abi::RIGHT_READ)?;
     if capability.object.kind() == Kind::Notification {
         drop(operands);
         let notification = capability.object.downcast::<Notification>()?;
         if let Some(word) = notification.wait(&Ref::of(thread), poll)? {
-            (regs.rax, regs.rdi, regs.rsi) = (0, word, 0);
+            regs.set_result(0, word, 0);
         }
         return Ok(());
     }
     let endpoint = capability.object.downcast::<Endpoint>()?;
-    let reply = match regs.rbx {
+    let reply = match regs.rbx.get() {
         0 => None,
         handle => Some(operands.take(handle, abi::RIGHT_WRITE)?.object),
     };

@@ -4,8 +4,9 @@
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use abi::{Error, Regs};
+use abi::Error;
 
+use crate::arch::Registers;
 use crate::object::{Kind, Thread};
 
 /// The word of the command line that turns it on.
@@ -25,12 +26,12 @@ pub fn enabled() -> bool {
 
 /// Log a refusal. `regs` are still those of the call.
 #[cold]
-pub fn refused(thread: &Thread, regs: &Regs, error: Error, argument: u64) {
-    let words = [regs.rdx, regs.r10, regs.r8, regs.r9, thread.message_word(4)];
-    let object = Named(thread, regs.rdi);
+pub fn refused(thread: &Thread, regs: &Registers, error: Error, argument: u64) {
+    let words = [regs.rdx.get(), regs.r10.get(), regs.r8.get(), regs.r9.get(), thread.message_word(4)];
+    let object = Named(thread, regs.rdi.get());
     let name = thread.name();
-    let method = regs.rsi & 0xffff_ffff;
-    match regs.rax {
+    let method = regs.rsi.get() & 0xffff_ffff;
+    match regs.rax.get() {
         abi::SYS_CALL => {
             let called = Method(method);
             match words.get(argument as usize) {
@@ -41,14 +42,14 @@ pub fn refused(thread: &Thread, regs: &Regs, error: Error, argument: u64) {
             }
         }
         abi::SYS_REPLY_RECV => {
-            crate::klog!("refused: {error:?}: thread {name}: REPLY_RECV on {object}, Reply in slot {}", regs.rbx)
+            crate::klog!("refused: {error:?}: thread {name}: REPLY_RECV on {object}, Reply in slot {}", regs.rbx.get())
         }
-        abi::SYS_SEND => crate::klog!("refused: {error:?}: thread {name}: SEND on {object}, tag {:#x}", regs.rsi),
+        abi::SYS_SEND => crate::klog!("refused: {error:?}: thread {name}: SEND on {object}, tag {:#x}", regs.rsi.get()),
         abi::SYS_RECV => {
-            crate::klog!("refused: {error:?}: thread {name}: RECV on {object}, Reply in slot {}", regs.rbx)
+            crate::klog!("refused: {error:?}: thread {name}: RECV on {object}, Reply in slot {}", regs.rbx.get())
         }
         abi::SYS_VCPU_RESUME => {
-            crate::klog!("refused: {error:?}: thread {name}: VCPU_RESUME, operation {:#x}", regs.rdi)
+            crate::klog!("refused: {error:?}: thread {name}: VCPU_RESUME, operation {:#x}", regs.rdi.get())
         }
         number => crate::klog!("refused: {error:?}: thread {name}: there is no system call {number:#x}"),
     }

@@ -11,7 +11,7 @@ use crate::dispatch;
 use crate::object::{Range, Task, Thread};
 use crate::percore::Core;
 use crate::shared::Shared;
-use crate::{destroy, get, set, shootdown, word};
+use crate::{destroy, get, part, set, shootdown, word};
 
 /// Why a context stopped.
 #[derive(Clone, Copy)]
@@ -38,10 +38,23 @@ pub fn takes_exceptions(thread: &Thread) -> bool {
     word!(page.flags).load(Ordering::Relaxed) & VCPU_EXC != 0
 }
 
-/// Registers of the user context.
-pub fn user_regs(thread: &Thread) -> *mut Regs {
-    // SAFETY: only computes an address inside the page.
-    unsafe { &raw mut (*thread.vcpu_page()).frame.regs }
+/// Keep this core's FS and GS base of user mode in the registers of the user context that runs.
+pub fn save_bases(regs: Shared<Regs>) {
+    let (fs, gs) = arch::user_bases();
+    set!(regs.fs_base = fs);
+    set!(regs.gs_base = gs);
+}
+
+/// The opposite of `save_bases`, and the next entry saves into `regs`.
+pub fn load_regs(core: &Core, regs: Shared<Regs>) {
+    core.set_shared_frame(regs);
+    arch::set_user_bases(get!(regs.fs_base), get!(regs.gs_base));
+}
+
+/// The user context leaves the core.
+pub fn unload_user(thread: &Thread) {
+    let page = page(thread);
+    save_bases(part!(page.frame.regs));
 }
 
 /// Before a vCPU runs on: deliver what is pending, then return to user mode.
@@ -61,9 +74,7 @@ pub fn leave(core: &Core, thread: &Thread) -> ! {
 /// The user context stopped; its registers are in the page already.
 pub fn upcall_from_user(core: &Core, thread: &Thread, trap: Trap) -> ! {
     let page = page(thread);
-    let (fs, gs) = arch::user_bases();
-    set!(page.frame.regs.fs_base = fs);
-    set!(page.frame.regs.gs_base = gs);
+    save_bases(part!(page.frame.regs));
     thread.in_user.set(false);
     core.set_frame(thread.regs());
     shootdown::activate(core, thread.task().expect("a vCPU has a Task"));
@@ -73,7 +84,7 @@ pub fn upcall_from_user(core: &Core, thread: &Thread, trap: Trap) -> ! {
 /// Linux's own code was interrupted or faulted.
 pub fn upcall_from_kernel(thread: &Thread, trap: Trap) -> ! {
     let page = page(thread);
-    let regs = *thread.regs_mut();
+    let regs = thread.regs().copy();
     set!(page.frame = TrapFrame { trapno: trap.number, regs, error: trap.error, address: trap.address });
     let flags = word!(page.flags);
     let old = flags.load(Ordering::Relaxed);
@@ -97,7 +108,7 @@ fn enter_linux(page: Shared<VcpuState>, trap: Trap) -> ! {
 
 /// SYS_VCPU_RESUME. Returns only with an error.
 pub fn resume(core: &Core, thread: &Thread, operation: u64) -> Error {
-    if thread.vcpu_page().is_null() {
+    if thread.vcpu_page().is_none() {
         return Error::BadMethod;
     }
     match operation {
@@ -162,11 +173,10 @@ fn run_user(core: &Core, thread: &Thread) -> ! {
 
 /// Bring the user context onto the core.
 pub fn load_user(core: &Core, thread: &Thread) {
-    core.set_frame(user_regs(thread));
     // SAFETY: on the home core, and nothing here sets another.
     if let Some(task) = unsafe { thread.user_task() } {
         shootdown::activate(core, task);
     }
     let page = page(thread);
-    arch::set_user_bases(get!(page.frame.regs.fs_base), get!(page.frame.regs.gs_base));
+    load_regs(core, part!(page.frame.regs));
 }

@@ -29,7 +29,7 @@ pub struct Tables {
 }
 
 #[repr(C, align(4096))]
-struct IstStack([u8; 4096]);
+struct IstStack(UnsafeCell<[u8; 4096]>);
 
 #[repr(C, packed)]
 struct Pointer {

@@ -44,16 +44,22 @@ pub fn layout() -> (u64, u64) {
     (FEATURES.load(Ordering::Relaxed), u64::from(BYTES.load(Ordering::Relaxed)))
 }
 
-/// Save the registers to `area` (64-byte aligned, at least [`AREA`] bytes).
+/// Save the registers to `area`.
+///
+/// # Safety
+/// It is the caller's, 64-byte aligned, and has [`AREA`] bytes.
 #[inline]
-pub fn save(area: *mut u8) {
-    // SAFETY: callers pass areas of a Thread or a frame page; `init` checked the size.
+pub unsafe fn save(area: *mut u8) {
+    // SAFETY: by the caller's promise; `init` checked the size.
     unsafe { asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack)) };
 }
 
 /// Load the registers from `area`, which user level may have written: false where the CPU refuses it.
+///
+/// # Safety
+/// It is mapped, 64-byte aligned, and has [`AREA`] bytes.
 #[inline]
-pub fn load(area: *const u8) -> bool {
+pub unsafe fn load(area: *const u8) -> bool {
     unsafe extern "C" {
         fn xrstor_checked(area: *const u8, mask: u32) -> u32;
     }
@@ -66,7 +72,8 @@ pub fn reset() {
     #[repr(align(64))]
     struct Area([u8; AREA]);
     static AREA_OF_RESET: Area = Area(INITIAL);
-    let accepted = load(AREA_OF_RESET.0.as_ptr());
+    // SAFETY: an area in the kernel's constants.
+    let accepted = unsafe { load(AREA_OF_RESET.0.as_ptr()) };
     debug_assert!(accepted);
 }
 

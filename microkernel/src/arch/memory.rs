@@ -135,7 +135,8 @@ pub fn init() {
         }
     }
     protect_image();
-    load_root(root);
+    // SAFETY: the boot code's root is the kernel's, which is complete now.
+    unsafe { load_root(root) };
     KERNEL_ROOT.store(root, Ordering::Relaxed);
 }
 
@@ -178,8 +179,10 @@ pub fn kernel_root() -> u64 {
 /// After all cores have started: address 0 and on faults again.
 pub fn drop_identity_map() {
     // SAFETY: nothing refers to low addresses any more.
-    unsafe { to_virtual(kernel_root()).cast::<u64>().write_volatile(0) };
-    load_root(kernel_root());
+    unsafe {
+        to_virtual(kernel_root()).cast::<u64>().write_volatile(0);
+        load_root(kernel_root());
+    }
 }
 
 /// Give a new root table the kernel's half.
@@ -191,9 +194,11 @@ pub fn share_kernel_half(root: u64) {
     }
 }
 
+/// # Safety
+/// The root table has the kernel's half, and it and what it leads to are tables as long as they are loaded.
 #[inline]
-pub fn load_root(root: u64) {
-    // SAFETY: every root table has the kernel's half.
+pub unsafe fn load_root(root: u64) {
+    // SAFETY: by the caller's promise.
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack)) };
 }
 
@@ -202,10 +207,4 @@ pub fn load_root(root: u64) {
 pub fn flush_user() {
     // SAFETY: reloads CR3.
     unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack)) };
-}
-
-/// Zero whole pages.
-pub fn zero(physical: u64, bytes: u64) {
-    // SAFETY: callers own this memory.
-    unsafe { core::ptr::write_bytes(to_virtual(physical), 0, bytes as usize) };
 }

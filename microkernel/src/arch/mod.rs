@@ -7,11 +7,14 @@ pub mod ioapic;
 pub mod loader;
 pub mod memory;
 mod pvh;
+mod registers;
 pub mod serial;
 pub mod time;
 
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, Ordering};
+
+pub use registers::Registers;
 
 global_asm!(include_str!("boot.s"));
 
@@ -24,8 +27,8 @@ pub const USER_DATA: u64 = 0x2b;
 
 unsafe extern "C" {
     fn return_to_user() -> !;
-    fn return_from_syscall(frame: *const abi::Regs) -> !;
-    fn return_from_syscall_of_other(frame: *const abi::Regs) -> !;
+    fn return_from_syscall(frame: &Registers) -> !;
+    fn return_from_syscall_of_other(frame: &Registers) -> !;
     fn enter_upcall(ip: u64, sp: u64) -> !;
     fn halt_until_interrupt();
 }
@@ -39,14 +42,14 @@ pub fn return_to_current() -> ! {
 
 /// Leave the kernel for the current frame, which is private and whose thread is in a system call.
 #[inline]
-pub fn return_from_current_syscall(frame: *const abi::Regs) -> ! {
+pub fn return_from_current_syscall(frame: &Registers) -> ! {
     // SAFETY: as above; registers that a system call destroys need not be in the frame.
     unsafe { return_from_syscall(frame) }
 }
 
 /// As [`return_from_current_syscall`], for a thread that has just become current: with its FS and GS base.
 #[inline]
-pub fn return_from_other_syscall(frame: *const abi::Regs) -> ! {
+pub fn return_from_other_syscall(frame: &Registers) -> ! {
     // SAFETY: as above.
     unsafe { return_from_syscall_of_other(frame) }
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use abi::{Error, Regs};
 
 use super::{Argument, Call, Refusal};
-use crate::percore::{self, Core};
+use crate::percore::{self, Peer};
 use kobj::Sleeper;
 
 use crate::object::{CSpace, Cpu, Endpoint, Parent, Range, Ref, Target, Task, Thread, ThreadKind};
@@ -31,7 +31,7 @@ pub enum Method<'a> {
         fault: Option<(Ref<Endpoint>, u64)>,
     },
     Bind {
-        core: &'static Core,
+        core: &'static Peer,
         priority: u8,
         by: Parent<'a>,
     },
@@ -137,8 +137,9 @@ impl<'a> Method<'a> {
             Self::Timer { deadline } => {
                 let core = thread.core().filter(|_| thread.kind() == ThreadKind::Vcpu).ok_or(Error::BadState)?;
                 thread.deadline.store(deadline, Ordering::Release);
-                if core.index == percore::core().index {
-                    sched::arm_timer(core);
+                let own = percore::core();
+                if core.index == own.index {
+                    sched::arm_timer(own);
                 } else {
                     percore::poke(core);
                 }

@@ -6,8 +6,7 @@ use abi::Error;
 
 use super::{Header, Kind, Object, Ref, Target};
 use crate::arch::{apic, ioapic};
-use crate::percore::Core;
-use crate::percore::{self, FIRST_DEVICE_VECTOR};
+use crate::percore::{self, FIRST_DEVICE_VECTOR, Peer};
 use crate::sync::SpinLock;
 
 /// The right to run threads on one core, with priorities up to a ceiling: the capability's badge, where it has one.
@@ -44,7 +43,7 @@ pub enum IrqSource {
 pub struct IrqHandler {
     header: Header,
     pub source: IrqSource,
-    core: &'static Core,
+    core: &'static Peer,
     vector: u8,
     pub target: SpinLock<Option<Target>>,
     pub count: AtomicU64,
@@ -73,7 +72,7 @@ unsafe impl Object for IrqHandler {
 }
 
 impl IrqHandler {
-    pub fn new(header: Header, source: IrqSource, core: &'static Core, vector: u8) -> Self {
+    pub fn new(header: Header, source: IrqSource, core: &'static Peer, vector: u8) -> Self {
         Self { header, source, core, vector, target: SpinLock::new(None), count: AtomicU64::new(0) }
     }
 
@@ -120,13 +119,13 @@ impl IrqHandler {
 /// Whether an IOAPIC pin has a handler already.
 fn is_claimed(wanted: u32) -> bool {
     let has = |slot: &SpinLock<Option<Ref<IrqHandler>>>| matches!(slot.lock().as_deref(), Some(IrqHandler { source: IrqSource::Pin { gsi, .. }, .. }) if *gsi == wanted);
-    (0..percore::core_count()).filter_map(percore::core_at).any(|core| core.irqs.iter().any(has))
+    percore::cores().any(|core| core.irqs.iter().any(has))
 }
 
 /// Take the first free vector of a core for the handler of `source` that `make` makes. BadArgument: no device
 /// can interrupt that core. Busy: it has no vector left, or the pin has a handler.
 pub fn claim_vector(
-    core: &Core,
+    core: &Peer,
     source: IrqSource,
     make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>,
 ) -> Result<Ref<IrqHandler>, Error> {

@@ -23,11 +23,8 @@ impl Target {
             Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
             Kind::Thread => {
                 let thread = capability.object.downcast::<Thread>()?;
-                if thread.vcpu_page().is_null() {
-                    Err(Error::WrongType)
-                } else {
-                    Ok(Self::Vcpu(thread, capability.badge))
-                }
+                thread.vcpu_page().ok_or(Error::WrongType)?;
+                Ok(Self::Vcpu(thread, capability.badge))
             }
             _ => Err(Error::WrongType),
         }
@@ -41,7 +38,7 @@ impl Target {
             Self::Notification(notification, _) => audit.reference(notification),
             Self::Vcpu(thread, _) => {
                 audit.reference(thread);
-                crate::holds!(thread.header(), !thread.vcpu_page().is_null(), "a signal's target, but no vCPU");
+                crate::holds!(thread.header(), thread.vcpu_page().is_some(), "a signal's target, but no vCPU");
             }
         }
     }

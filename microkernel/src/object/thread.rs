@@ -5,12 +5,14 @@ use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use kcore::handshake::{self, Signalled, State};
 
-use abi::{DecoupledFrame, Error, MessagePage, Regs, VcpuState};
+use abi::{Error, MessagePage, Regs, VcpuState};
 
 use kobj::{Ending, Rest};
 
 use super::{CSpace, Endpoint, Header, Lease, Object, Parent, Range, Ref, Target, Task};
-use crate::arch;
+use crate::arch::{self, Registers};
+use crate::get;
+use crate::shared::Shared;
 use crate::sync::SpinLock;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl<T: Object> Drop for Fixed<T> {
 #[repr(C, align(16))]
 struct Home {
     pad: u64,
-    regs: UnsafeCell<Regs>,
+    regs: Registers,
 }
 
 const HOME_SHIFT: u32 = 8;
@@ -117,7 +119,7 @@ impl Thread {
     pub fn new(header: Header) -> Self {
         Self {
             header,
-            registers: Home { pad: 0, regs: UnsafeCell::new(Regs::default()) },
+            registers: Home { pad: 0, regs: Registers::default() },
             kind: AtomicU8::new(Kind::Ordinary as u8),
             priority: AtomicU32::new(0),
             home: AtomicU64::new(UNBOUND << HOME_SHIFT),
@@ -258,29 +260,21 @@ impl Thread {
     /// Keep this core's FS and GS base of user mode in the private registers.
     #[inline]
     pub fn save_bases(&self) {
-        let regs = self.regs_mut();
-        (regs.fs_base, regs.gs_base) = arch::user_bases();
+        let (fs, gs) = arch::user_bases();
+        self.regs().fs_base.set(fs);
+        self.regs().gs_base.set(gs);
     }
 
     /// The opposite of `save_bases`.
     #[inline]
     pub fn load_bases(&self) {
-        let regs = self.regs_mut();
-        arch::set_user_bases(regs.fs_base, regs.gs_base);
+        arch::set_user_bases(self.regs().fs_base.get(), self.regs().gs_base.get());
     }
 
     /// The private registers. They belong to the home core while the thread runs, else to whoever may change its state.
     #[inline]
-    pub fn regs(&self) -> *mut Regs {
-        self.registers.regs.get()
-    }
-
-    /// Registers of a system call of this thread, which does not run now.
-    #[allow(clippy::mut_from_ref)]
-    #[inline]
-    pub fn regs_mut(&self) -> &mut Regs {
-        // SAFETY: see `regs`.
-        unsafe { &mut *self.regs() }
+    pub fn regs(&self) -> &Registers {
+        &self.registers.regs
     }
 
     pub fn cspace(&self) -> Result<&CSpace, Error> {
@@ -303,30 +297,24 @@ impl Thread {
         self.fault_endpoint.get().map(|endpoint| (endpoint, self.fault_badge.get()))
     }
 
-    /// The message page; null if it has none.
-    pub fn message(&self) -> *mut MessagePage {
-        self.message.load(Ordering::Relaxed)
+    /// The message page, if it has one.
+    #[inline]
+    pub fn message(&self) -> Option<Shared<'_, MessagePage>> {
+        let page = self.message.load(Ordering::Relaxed);
+        // SAFETY: it was a page of `message_range`, which keeps it.
+        (!page.is_null()).then(|| unsafe { Shared::new(page) })
     }
 
     /// Word 4 and up of a message; 0 without a message page.
     pub fn message_word(&self, index: usize) -> u64 {
-        let page = self.message();
-        if page.is_null() {
-            return 0;
-        }
-        // SAFETY: the page lives as long as the thread.
-        unsafe { (&raw const (*page).words[index]).read() }
+        self.message().map_or(0, |page| get!(page.words[index]))
     }
 
-    /// The vCPU page; null if this is no vCPU.
+    /// The vCPU page, if this is a vCPU.
     #[inline]
-    pub fn vcpu_page(&self) -> *mut VcpuState {
-        if self.kind() == Kind::Vcpu { self.shared.load(Ordering::Relaxed).cast() } else { core::ptr::null_mut() }
-    }
-
-    /// The frame page; null if this thread is not decoupled.
-    pub fn frame_page(&self) -> *mut DecoupledFrame {
-        if self.kind() == Kind::Decoupled { self.shared.load(Ordering::Relaxed).cast() } else { core::ptr::null_mut() }
+    pub fn vcpu_page(&self) -> Option<Shared<'_, VcpuState>> {
+        // SAFETY: a vCPU has a page, which `shared_range` keeps.
+        (self.kind() == Kind::Vcpu).then(|| unsafe { Shared::new(self.shared_page().cast()) })
     }
 
     /// The page of a vCPU or decoupled thread, by whichever the caller knows it to be.
@@ -373,7 +361,7 @@ impl Thread {
             self.set_state(State::Inactive);
             return Err(Error::BadState);
         }
-        *self.regs_mut() = regs;
+        self.regs().set(regs);
         Ok(())
     }
 
@@ -438,20 +426,19 @@ impl Thread {
 
     /// Result of a system call of a waiting thread.
     pub fn set_result(&self, status: i64, badge: u64, tag: u64) {
-        let regs = self.regs_mut();
-        regs.rax = status as u64;
-        regs.rdi = badge;
-        regs.rsi = tag;
+        self.regs().set_result(status, badge, tag);
     }
 
     /// Save and load the extended state in the thread's own area (vCPUs that share a core).
     pub fn save_xstate(&self) {
-        arch::fpu::save(self.xsave.0.get().cast());
+        // SAFETY: the area is the thread's, whose registers these are.
+        unsafe { arch::fpu::save(self.xsave.0.get().cast()) };
     }
 
     /// The first time, this is the initial state: nothing of who had the registers before remains.
     pub fn load_xstate(&self) {
-        let accepted = arch::fpu::load(self.xsave.0.get().cast());
+        // SAFETY: the area is the thread's.
+        let accepted = unsafe { arch::fpu::load(self.xsave.0.get().cast()) };
         debug_assert!(accepted);
     }
 }
