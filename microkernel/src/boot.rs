@@ -73,9 +73,10 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
         panic::set_symbols(text);
     }
     klog!(
-        "{} cores ({}), TSC {}.{:03} MHz, {} MiB free, boot archive {} KiB",
+        "{} cores ({}{}), TSC {}.{:03} MHz, {} MiB free, boot archive {} KiB",
         core_count(),
         apic::mode_name(),
+        if memory::has_contexts() { ", PCID" } else { "" },
         time::tsc_hz() / 1_000_000,
         time::tsc_hz() / 1000 % 1000,
         boot.free.regions().iter().map(|r| r.end - r.start).sum::<u64>() >> 20,

@@ -5,6 +5,7 @@ use core::mem::offset_of;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use kcore::contexts::Contexts;
 use kobj::Work;
 
 use crate::object::{Cpu, IrqHandler, Ref, Task, Thread};
@@ -34,6 +35,8 @@ pub struct Core {
     /// The thread whose context is loaded; null while idle.
     pub current: Cell<*const Thread>,
     peer: Peer,
+    /// Whose translations the processor keeps, where it has PCIDs. (Linux's and those of as many programs as take turns.)
+    pub contexts: Contexts<8>,
     /// `Task::generation` when CR3 was last loaded.
     pub task_generation: Cell<u64>,
     /// The thread whose extended state is in the registers.

@@ -10,7 +10,6 @@ use crate::percore::{self, Core, core_at};
 
 /// The end of a change of `task`'s tables, under their lock: see [`handshake::Presence::settle`].
 #[unsafe(no_mangle)]
-#[inline(always)]
 fn settle_translations(task: &Task, taken_out: bool) -> Flushed {
     task.presence.settle(taken_out, &Machine { own: percore::core(), task })
 }
@@ -91,7 +90,16 @@ fn load(core: &Core, task: &Task) {
     core.task_generation.set(task.presence.enter(core.bit));
     core.set_task(Ref::of(task).into_raw());
     // SAFETY: the Task is the core's from here on, and has its tables until nobody has the Task.
-    unsafe { arch::memory::load_root(task.root()) };
+    unsafe { arch::memory::load_root_of(task, task.root()) };
+}
+
+/// The end of `load` on a processor that keeps the translations of several address spaces.
+#[unsafe(no_mangle)]
+extern "C" fn load_in_context(task: &Task) {
+    let core = percore::core();
+    let (context, keep) = core.contexts.enter(task.number(), core.task_generation.get());
+    // SAFETY: see `load`.
+    unsafe { arch::memory::load_root(task.root() | context | u64::from(keep) << 63) };
 }
 
 /// This core stops using its Task's translations until it activates the Task again; CR3 stays.

@@ -8,6 +8,7 @@
 
 pub mod acpi;
 pub mod check;
+pub mod contexts;
 pub mod cpio;
 pub mod handshake;
 pub mod memory_map;

@@ -3,10 +3,10 @@
 use abi::{
     Error, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_EXEC, RIGHT_READ, RIGHT_WRITE, ROOT_CAP_TASK, TASK_MAP, TASK_UNMAP,
 };
-use rt::invoke;
+use rt::{invoke, reply_receive};
 
 use crate::support::{
-    CODE, DATA, Outcome, Program, Shared, Test, address, copy, delete, equal, free_bytes, memory, object, pause,
+    CODE, DATA, Outcome, Program, Shared, Test, address, bytes, copy, delete, equal, free_bytes, memory, object, pause,
     refused, slot, thread, user_task, wait_for,
 };
 
@@ -23,6 +23,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "an_unmap_gives_page_tables_back", cores: 1, run: unmapped_tables },
     Test { name: "who_finds_a_page_unmapped_is_not_ahead_of_its_flush", cores: 4, run: two_unmaps },
     Test { name: "an_unmap_is_seen_by_another_core_before_it_returns", cores: 2, run: remote_unmap },
+    Test { name: "a_task_that_comes_back_uses_no_old_translation", cores: 1, run: old_translations },
 ];
 
 fn word(at: u64) -> *mut u64 {
@@ -254,6 +255,41 @@ fn remote_unmap() -> Outcome {
     equal(fault.words[2], at)?;
     // At most the count of the read that had just finished.
     equal(u64::from(READING.get() - after <= 1), 1)
+}
+
+crate::code!(READ_THE_PAGE, "mov rax, [0x900000]", "mov [0x800000], rax", "ud2");
+
+/// More address spaces than a processor is asked to keep the translations of, one core for all: each reads a page, which is
+/// another one when it comes back, and in the end none.
+fn old_translations() -> Outcome {
+    let programs: [_; 12] = core::array::from_fn(|_| Program::start(bytes(&raw const READ_THE_PAGE)));
+    let pages: [_; 2] = core::array::from_fn(|_| memory(1));
+    for (i, page) in pages.iter().enumerate() {
+        let (_, at) = page.as_ref().map_err(|&error| error)?;
+        // SAFETY: mapped.
+        unsafe { word(*at).write_volatile(i as u64 + 1) };
+    }
+    for program in &programs {
+        let program = program.as_ref().map_err(|&error| error)?;
+        equal(program.fault()?[0], 14)?; // there is no page yet
+    }
+    for round in 0..6 {
+        // Some come back to the page that they had.
+        for (i, program) in programs.iter().flatten().enumerate() {
+            let page = (i + round) / 2 % 2;
+            let (range, _) = pages[page].as_ref().map_err(|&error| error)?;
+            invoke(program.task, TASK_MAP, &[*range, 0, 0x90_0000, 4096, MAP_READ])?;
+            let fault = reply_receive(program.endpoint, program.reply, 0, [CODE, 0, 0, 0], 1)?;
+            equal(fault.words[0], 6)?;
+            equal(program.word(0), page as u64 + 1)?;
+        }
+    }
+    for program in programs.iter().flatten() {
+        invoke(program.task, TASK_UNMAP, &[0x90_0000, 4096])?;
+        let fault = reply_receive(program.endpoint, program.reply, 0, [CODE, 0, 0, 0], 1)?;
+        equal(fault.words[0], 14)?;
+    }
+    Ok(())
 }
 
 fn map_rights() -> Outcome {

@@ -3,6 +3,8 @@
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
+use kcore::contexts::Contexts;
+
 use crate::atomic::{AtomicU64, Ordering};
 use crate::handshake::{self, Cores, Presence};
 use crate::{fails, until, with_few_preemptions};
@@ -55,6 +57,9 @@ struct Runner<'a> {
     machine: &'a Machine,
     translation: Option<u64>,
     generation: u64,
+    /// With PCIDs: another address space is loaded, and the translation is kept.
+    away: bool,
+    contexts: Contexts<2>,
 }
 
 impl Runner<'_> {
@@ -72,6 +77,23 @@ impl Runner<'_> {
         }
     }
 
+    /// `shootdown::load` on a processor with PCIDs. `forgets`: the identifier does not know the generation.
+    fn come_back(&mut self, forgets: bool) {
+        self.generation = self.machine.presence.enter(RUNNER);
+        let (_, keep) = self.contexts.enter(1, if forgets { 0 } else { self.generation });
+        if !keep {
+            self.translation = None;
+        }
+        self.away = false;
+    }
+
+    /// The same, of another address space.
+    fn go_away(&mut self) {
+        self.contexts.enter(2, 0);
+        self.away = true;
+        self.machine.presence.leave(RUNNER);
+    }
+
     /// An instruction of user mode that uses the page. The interrupt of a shootdown may come before it.
     fn touch(&mut self) {
         let late = self.machine.unmapped.load(Ordering::SeqCst) > 0;
@@ -81,8 +103,12 @@ impl Runner<'_> {
     }
 
     fn interrupts(&mut self) {
-        let Self { machine, translation, .. } = self;
-        handshake::serve(&machine.requested, &machine.done, || *translation = None);
+        let Self { machine, translation, away, .. } = self;
+        handshake::serve(&machine.requested, &machine.done, || {
+            if !*away {
+                *translation = None;
+            }
+        });
     }
 }
 
@@ -123,7 +149,8 @@ fn run(unmappers: u64, wrong: Wrong, body: fn(&mut Runner)) {
             thread::spawn(move || unmap(&machine, wrong))
         })
         .collect();
-    let mut runner = Runner { machine: &machine, translation: None, generation: 0 };
+    let mut runner =
+        Runner { machine: &machine, translation: None, generation: 0, away: false, contexts: Contexts::new() };
     body(&mut runner);
     // Interrupts stay open until the other cores have what they wait for.
     until(|| {
@@ -148,6 +175,16 @@ fn pause_between(runner: &mut Runner) {
     runner.touch();
 }
 
+/// A core that runs something else in between.
+fn away_between(runner: &mut Runner, forgets: bool) {
+    runner.come_back(forgets);
+    runner.touch();
+    runner.go_away();
+    runner.interrupts();
+    runner.come_back(forgets);
+    runner.touch();
+}
+
 const RIGHT: Wrong = Wrong { tells_nobody: false, keeps_generation: false, flushes_late: false };
 
 #[test]
@@ -158,6 +195,17 @@ fn no_core_uses_a_page_after_its_unmap_has_returned() {
 #[test]
 fn a_core_that_paused_drops_what_was_unmapped_meanwhile() {
     with_few_preemptions(|| run(1, RIGHT, pause_between));
+}
+
+#[test]
+fn a_core_that_comes_back_drops_what_was_unmapped_meanwhile() {
+    with_few_preemptions(|| run(1, RIGHT, |runner| away_between(runner, false)));
+    with_few_preemptions(|| run(2, RIGHT, |runner| away_between(runner, false)));
+}
+
+#[test]
+fn a_core_that_comes_back_without_a_look_at_the_generation_is_found() {
+    assert!(fails(|| run(1, RIGHT, |runner| away_between(runner, true))));
 }
 
 /// Neither who took the page out nor who found nothing there returns before it is flushed: who comes second may be the end of

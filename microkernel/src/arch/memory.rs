@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Virtual address of physical address 0.
 const DIRECT: u64 = 0xffff_8000_0000_0000;
@@ -194,6 +194,42 @@ pub fn share_kernel_half(root: u64) {
     }
 }
 
+/// Whether the processor keeps the translations of several address spaces: the lowest 12 bits of what CR3 gets say whose, and
+/// bit 63 that those it has may stay (SDM vol. 3, 4.10.4.1).
+static CONTEXTS: AtomicBool = AtomicBool::new(false);
+
+#[inline]
+pub fn has_contexts() -> bool {
+    CONTEXTS.load(Ordering::Relaxed)
+}
+
+/// On each core, before it loads a Task.
+pub fn use_contexts() {
+    CONTEXTS.store(true, Ordering::Relaxed);
+}
+
+/// As `load_root` of the tables of `space`, in its context where there are any. (A call that the compiler knows of would cost
+/// registers, and so time, on processors without.)
+///
+/// # Safety
+/// As for `load_root`; `load_in_context` takes a `T`.
+#[inline(always)]
+pub unsafe fn load_root_of<T>(space: &T, root: u64) {
+    // SAFETY: by the caller's promise; `call_load_in_context` keeps all registers.
+    unsafe {
+        asm!(
+            "cmp byte ptr [{contexts}], 0",
+            "jne 2f",
+            "mov cr3, {root}",
+            "3:",
+            ".pushsection .text.load_in_context, \"ax\"",
+            "2:", "push {space}", "call call_load_in_context", "pop {space}", "jmp 3b",
+            ".popsection",
+            contexts = sym CONTEXTS, root = in(reg) root, space = in(reg) &raw const *space,
+        );
+    }
+}
+
 /// # Safety
 /// The root table has the kernel's half, and it and what it leads to are tables as long as they are loaded.
 #[inline]
@@ -202,7 +238,7 @@ pub unsafe fn load_root(root: u64) {
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack)) };
 }
 
-/// Drop all translations of the user half.
+/// Drop all translations of the loaded tables. (Bit 63 of CR3 is read as 0.)
 #[inline]
 pub fn flush_user() {
     // SAFETY: reloads CR3.

@@ -162,6 +162,10 @@ pub fn init_cpu_features(core: usize) {
         if extended.is_some_and(|f| f.has_umip()) {
             features |= Cr4::CR4_ENABLE_UMIP;
         }
+        if id.get_feature_info().is_some_and(|f| f.has_pcid()) {
+            features |= Cr4::CR4_ENABLE_PCID;
+            memory::use_contexts();
+        }
         cr4_write(features);
     }
     fpu::init();

@@ -305,6 +305,36 @@ enter_upcall:
     swapgs
     sysretq
 
+# load_in_context([rsp + 8]), for a caller who does not know of a call: keeps all registers.
+.global call_load_in_context
+call_load_in_context:
+    push rbp
+    mov rbp, rsp
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    mov rdi, [rbp + 16]
+    and rsp, -16
+    call load_in_context
+    lea rsp, [rbp - 72]
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    pop rbp
+    ret
+
 # Wait for an interrupt: rdi = 0. The interrupt lands in trap_from_kernel and returns to behind the hlt.
 .global halt_until_interrupt
 halt_until_interrupt:

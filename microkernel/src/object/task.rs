@@ -24,6 +24,8 @@ unsafe extern "Rust" {
 pub struct Task {
     header: Header,
     root: u64,
+    /// No other Task has or had it, though it may have had the same root.
+    number: u64,
     /// Neighbours in the list of all Tasks; they belong to the list's lock.
     older: Cell<*const Task>,
     newer: Cell<*const Task>,
@@ -67,6 +69,9 @@ unsafe impl Object for Task {
 const ENTRIES_OF_STEP: usize = 512;
 /// Entries of page tables that an unmap reads before interrupts have their turn.
 const ENTRIES_OF_UNMAP: usize = 4096;
+
+/// Tasks that were ever made.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// All Tasks, newest first.
 struct All {
@@ -189,6 +194,7 @@ impl Task {
             Task {
                 header,
                 root,
+                number: MADE.fetch_add(1, Ordering::Relaxed) + 1,
                 older: Cell::new(null()),
                 newer: Cell::new(null()),
                 left: Remains::new(0..paging::USER_END),
@@ -225,6 +231,10 @@ impl Task {
 
     pub fn root(&self) -> u64 {
         self.root
+    }
+
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     fn payer(&self) -> &Untyped {

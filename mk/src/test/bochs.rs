@@ -23,10 +23,13 @@ const TESTS: &str = "ktest=no_far_return_leads_out_of_user_mode,no_far_return_br
                      instructions_of_other_modes_are_undefined,software_interrupts_reach_no_handler_but_the_breakpoint,\
                      a_wait_ends_with_the_timer,equal_priorities_share_a_core,\
                      signals_from_another_core_interrupt_the_user_context,\
-                     a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds,a_log_line_is_not_waited_for";
+                     a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds,a_log_line_is_not_waited_for,\
+                     a_task_that_comes_back_uses_no_old_translation,an_unmap_is_seen_by_another_core_before_it_returns,\
+                     an_unmap_reaches_a_running_decoupled_thread,\
+                     memory_that_is_given_back_is_no_longer_mapped_anywhere";
 
 /// The number of them.
-const COUNT: usize = 15;
+const COUNT: usize = 19;
 
 /// Boots the kernel by GRUB on two emulated Ice Lake cores; an error unless every test passes.
 pub fn run(kernel: &Kernel) -> Result<()> {
@@ -51,7 +54,7 @@ pub fn run(kernel: &Kernel) -> Result<()> {
 }
 
 fn judge(log: &str) -> Result<()> {
-    let banner = "2 cores (x2APIC, TSC-deadline)";
+    let banner = "2 cores (x2APIC, TSC-deadline, PCID)";
     let passed = format!("ktest: {COUNT} run, 0 failed");
     if !log.contains(banner) || !log.contains(&passed) {
         bail!("expected `{banner}` and `{passed}`; log:\n{log}");
