@@ -194,7 +194,8 @@ fn forget_dead_fpu(core: &Core) {
 fn own_no_fpu(core: &Core) {
     let owner = core.fpu_owner.replace(null());
     if !owner.is_null() {
-        // SAFETY: `fpu_owner` held a count.
-        unsafe { Ref::from_raw(owner) }.save_xstate();
+        // SAFETY: `fpu_owner` held a count. `own_fpu` loaded the owner's registers; a vCPU stays on its core, and who else
+        // loads registers here calls this before.
+        unsafe { Ref::from_raw(owner).save_xstate() };
     }
 }

@@ -1,7 +1,7 @@
 //! Extended state (x87, SSE, AVX, AVX-512): the kernel has none of its own; it saves and loads that of threads.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use x86::controlregs::{Xcr0, xcr0_write};
 
@@ -23,6 +23,8 @@ pub const INITIAL: [u8; AREA] = {
 
 static FEATURES: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU32 = AtomicU32::new(0);
+/// Whether there is XSAVEOPT.
+static OPTIMIZED: AtomicBool = AtomicBool::new(false);
 
 pub fn init() {
     let id = x86::cpuid::cpuid!(0xd, 0);
@@ -37,6 +39,7 @@ pub fn init() {
     assert!(bytes as usize <= AREA, "extended state of {bytes} bytes does not fit a Thread");
     FEATURES.store(features, Ordering::Relaxed);
     BYTES.store(bytes, Ordering::Relaxed);
+    OPTIMIZED.store(x86::cpuid::cpuid!(0xd, 1).eax & 1 != 0, Ordering::Relaxed);
 }
 
 /// (XCR0, bytes of an XSAVE area).
@@ -52,6 +55,21 @@ pub fn layout() -> (u64, u64) {
 pub unsafe fn save(area: *mut u8) {
     // SAFETY: by the caller's promise; `init` checked the size.
     unsafe { asm!("xsave64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack)) };
+}
+
+/// As [`save`], but leave in `area` what it has already: what was not changed since its load.
+///
+/// # Safety
+/// As for `save`; and this core loaded its registers last from there, and nobody has written there since. (The CPU knows an
+/// area by its address only; SDM vol. 1, 13.9.)
+#[inline]
+pub unsafe fn save_changes(area: *mut u8) {
+    if !OPTIMIZED.load(Ordering::Relaxed) {
+        // SAFETY: by the caller's promise.
+        return unsafe { save(area) };
+    }
+    // SAFETY: by the caller's promise; `init` checked the size, and found the instruction.
+    unsafe { asm!("xsaveopt64 [{}]", in(reg) area, in("eax") u32::MAX, in("edx") u32::MAX, options(nostack)) };
 }
 
 /// Load the registers from `area`, which user level may have written: false where the CPU refuses it.

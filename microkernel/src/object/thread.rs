@@ -429,10 +429,13 @@ impl Thread {
         self.regs().set_result(status, badge, tag);
     }
 
-    /// Save and load the extended state in the thread's own area (vCPUs that share a core).
-    pub fn save_xstate(&self) {
-        // SAFETY: the area is the thread's, whose registers these are.
-        unsafe { arch::fpu::save(self.xsave.0.get().cast()) };
+    /// Save the extended state in the thread's own area (vCPUs that share a core).
+    ///
+    /// # Safety
+    /// `load_xstate` of this thread was the last load of extended registers on this core, and no core called it since.
+    pub unsafe fn save_xstate(&self) {
+        // SAFETY: the area is the thread's, whose registers these are; only these two functions use it.
+        unsafe { arch::fpu::save_changes(self.xsave.0.get().cast()) };
     }
 
     /// The first time, this is the initial state: nothing of who had the registers before remains.

@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(900);
 /// What the kernel says last.
 const END: &str = "the run has ended";
 
-/// What user mode could do to leave it, and what goes by the timer.
+/// What user mode could do to leave it, what goes by the timer, and what depends on PCIDs and XSAVEOPT.
 const TESTS: &str = "ktest=no_far_return_leads_out_of_user_mode,no_far_return_brings_privileged_flags,\
                      popf_brings_no_privileged_flags,icebp_is_a_debug_exception_of_the_program,sysenter_leads_nowhere,\
                      into_and_vmxon_are_undefined,invd_and_wbinvd_fault,privileged_instructions_fault,\
@@ -26,10 +26,11 @@ const TESTS: &str = "ktest=no_far_return_leads_out_of_user_mode,no_far_return_br
                      a_core_with_one_runnable_thread_has_no_interrupt_in_ten_seconds,a_log_line_is_not_waited_for,\
                      a_task_that_comes_back_uses_no_old_translation,an_unmap_is_seen_by_another_core_before_it_returns,\
                      an_unmap_reaches_a_running_decoupled_thread,\
-                     memory_that_is_given_back_is_no_longer_mapped_anywhere";
+                     memory_that_is_given_back_is_no_longer_mapped_anywhere,\
+                     vcpus_of_one_core_keep_their_extended_registers_apart";
 
 /// The number of them.
-const COUNT: usize = 19;
+const COUNT: usize = 20;
 
 /// Boots the kernel by GRUB on two emulated Ice Lake cores; an error unless every test passes.
 pub fn run(kernel: &Kernel) -> Result<()> {
