@@ -249,11 +249,8 @@ fn switch<'a>(core: &Core, next: Ref<Thread>) -> (&'a Thread, Ref<Thread>) {
     // SAFETY: `current` held a count of the old thread; it holds one of the new one for as long as that is current.
     let (next, old) = unsafe { (&*next, Ref::from_raw(core.current.replace(next))) };
     core.set_frame(next.regs());
-    // `core.task` is the old thread's Task, and active here.
-    if let Some(task) = next.task_other_than(core.task()) {
-        // SAFETY: a thread that ran here has a Task, which is `core.task`.
-        unsafe { shootdown::exchange(core, task) };
-    }
+    // SAFETY: `next` waited in a system call; a thread that ran here has a Task, which is `core.task`, and active.
+    unsafe { shootdown::exchange(core, next) };
     (next, old)
 }
 

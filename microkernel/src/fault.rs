@@ -48,10 +48,10 @@ extern "C" fn handle_trap(vector: u64, frame: *mut Regs) -> ! {
 
 /// Make a call to the thread's fault endpoint; without one, the thread ends.
 fn report(thread: &Thread, trap: Trap) -> ! {
-    let (rip, rsp) = (thread.regs().rip.get(), thread.regs().rsp.get());
+    let regs = thread.regs();
     match thread.fault_endpoint() {
         Some((endpoint, badge)) => {
-            thread.fault.set([trap.number, trap.error, trap.address, rip, rsp]);
+            thread.fault.set([trap.number, trap.error, trap.address, regs.rip.get(), regs.rsp.get()]);
             thread.fault_pending.set(true);
             fastpath::report_fault(percore::core(), thread, endpoint, badge);
             ipc::call(&Ref::of(thread), Ref::of(endpoint), badge, 0);
@@ -63,8 +63,8 @@ fn report(thread: &Thread, trap: Trap) -> ! {
                 trap.number,
                 trap.error,
                 trap.address,
-                rip,
-                rsp
+                regs.rip.get(),
+                regs.rsp.get()
             );
             sched::kill(thread, "nobody handles its fault");
         }

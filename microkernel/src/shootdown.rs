@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU64;
 use kcore::handshake::{self, Cores, Flushed};
 
 use crate::arch::{self, apic};
-use crate::object::{Object, Ref, Task};
+use crate::object::{Object, Ref, Task, Thread};
 use crate::percore::{self, Core, core_at};
 
 /// The end of a change of `task`'s tables, under their lock: see [`handshake::Presence::settle`].
@@ -73,16 +73,19 @@ pub fn activate(core: &Core, task: &Task) {
     }
 }
 
-/// As `activate`, for another Task than the one that is the core's.
+/// As `activate`, of a thread's Task, where another or the same is active.
 ///
 /// # Safety
-/// The core has one.
+/// One is, and the thread was started.
 #[inline(always)]
-pub unsafe fn exchange(core: &Core, task: &Task) {
+pub unsafe fn exchange(core: &Core, thread: &Thread) {
     let (old, bit) = (core.task(), core.bit);
-    load(core, task);
-    // SAFETY: by the caller's promise there is one, and `load` counted it.
-    unsafe { release(old, bit) };
+    // SAFETY: by the caller's promise.
+    if let Some(task) = unsafe { thread.task_other_than(old) } {
+        load(core, task);
+        // SAFETY: by the caller's promise there is one, and `load` counted it.
+        unsafe { release(old, bit) };
+    }
 }
 
 #[inline(always)]

@@ -77,7 +77,8 @@ pub fn upcall_from_user(core: &Core, thread: &Thread, trap: Trap) -> ! {
     save_bases(part!(page.frame.regs));
     thread.in_user.set(false);
     core.set_frame(thread.regs());
-    shootdown::activate(core, thread.task().expect("a vCPU has a Task"));
+    // SAFETY: the user context ran here, and the thread, which made it run.
+    unsafe { shootdown::exchange(core, thread) };
     enter_linux(page, trap)
 }
 

@@ -286,11 +286,14 @@ impl Thread {
     }
 
     /// Its Task, if that is not this one.
+    ///
+    /// # Safety
+    /// The thread was started.
     #[inline]
-    pub fn task_other_than(&self, task: *const Task) -> Option<&Task> {
+    pub unsafe fn task_other_than(&self, task: *const Task) -> Option<&Task> {
         let own = self.task.0.load(Ordering::Relaxed).cast_const();
-        // SAFETY: as in `Fixed::get`.
-        if core::ptr::eq(own, task) { None } else { unsafe { own.as_ref() } }
+        // SAFETY: nothing is started without a Task; else as in `Fixed::get`.
+        (!core::ptr::eq(own, task)).then(|| unsafe { &*own })
     }
 
     pub fn fault_endpoint(&self) -> Option<(&Endpoint, u64)> {
