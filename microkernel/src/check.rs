@@ -115,7 +115,7 @@ impl Judge for Audit {
                 crate::klog!(
                     "    {:?}, {:?}, on core {home:?}, dead {}",
                     thread.kind(),
-                    thread.state(),
+                    thread.rest.state.get(),
                     thread.is_dead()
                 );
             }
@@ -133,10 +133,10 @@ impl Judge for Audit {
             self.reference_to(thread);
             holds!(
                 thread.header(),
-                thread.state() == State::Running,
+                thread.rest.state.get() == State::Running,
                 "current on core {} but {:?}",
                 core.index,
-                thread.state()
+                thread.rest.state.get()
             );
             holds!(
                 thread.header(),
@@ -199,7 +199,7 @@ impl Judge for Audit {
     }
 
     fn judge_thread(&self, thread: &Thread, queued: u32) {
-        let state = thread.state();
+        let state = thread.rest.state.get();
         let in_queue = matches!(
             state,
             State::Ready | State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification

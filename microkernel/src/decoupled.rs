@@ -155,7 +155,7 @@ fn detach(core: &Core, thread: &Thread, state: State) {
     thread.in_user.set(false);
     thread.user_task.set(None);
     shootdown::deactivate(core);
-    thread.set_state(state);
+    thread.rest.state.set(state);
     // After this store THREAD_RUN may start the thread anew. (`current` still counts it.)
     let page = page(thread);
     word!(page.state).store(FRAME_IDLE, Ordering::SeqCst);
@@ -171,7 +171,7 @@ pub fn run(thread: &Ref<Thread>, task: Ref<Task>) -> Result<(), Error> {
     let page = page(thread);
     let state = word!(page.state);
     if state.load(Ordering::Acquire) != FRAME_IDLE {
-        thread.set_state(State::Inactive);
+        thread.rest.state.set(State::Inactive);
         return Err(Error::BadState);
     }
     thread.withdraw_stop();

@@ -98,7 +98,7 @@ fn choose(core: &Core) {
     };
     if let Some(thread) = next {
         if let Some(old) = keep {
-            old.set_state(State::Ready);
+            old.rest.state.set(State::Ready);
             let dead = queue.push(&core.ready_above, Ref::of(old));
             dead.iter().for_each(|dead| bury(dead));
         }
@@ -136,7 +136,7 @@ pub fn unload(core: &Core) {
 }
 
 fn switch_to(core: &Core, thread: Ref<Thread>) {
-    thread.set_state(State::Running);
+    thread.rest.state.set(State::Running);
     unload(core);
     let thread = thread.into_raw();
     core.current.set(thread);

@@ -130,7 +130,7 @@ fn deliver<'a>(
     }
     transfer(caller, receiver, badge);
     caller.save_bases();
-    caller.set_state(State::WaitReply);
+    caller.rest.state.set(State::WaitReply);
     // SAFETY: looked at above.
     let reply = unsafe { waiting.take_receive() };
     drop(waiting);
@@ -209,7 +209,7 @@ fn answer<'a>(
 ) -> &'a Thread {
     transfer(server, caller, 0);
     server.save_bases();
-    server.set_state(State::WaitReceive);
+    server.rest.state.set(State::WaitReceive);
     // SAFETY: the caller waits for its answer.
     let reply = unsafe { waiting.take_reply() };
     drop(waiting);
@@ -244,7 +244,7 @@ unsafe fn detached<'a, T>(object: &T) -> &'a T {
 /// `current`, and the old thread's is given out.
 #[inline(always)]
 fn switch<'a>(core: &Core, next: Ref<Thread>) -> (&'a Thread, Ref<Thread>) {
-    next.set_state(State::Running);
+    next.rest.state.set(State::Running);
     let next = next.into_raw();
     // SAFETY: `current` held a count of the old thread; it holds one of the new one for as long as that is current.
     let (next, old) = unsafe { (&*next, Ref::from_raw(core.current.replace(next))) };

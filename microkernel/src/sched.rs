@@ -19,7 +19,7 @@ const SLICES_PER_SECOND: u64 = 100;
 /// Let a thread run that was just taken out of the queue it waited in (or started). Its home core gets to know.
 pub fn wake(thread: Ref<Thread>) {
     let Some(core) = thread.core() else { return };
-    thread.set_state(State::Ready);
+    thread.rest.state.set(State::Ready);
     let dead = core.run_queue.lock().push(&core.ready_above, thread);
     dead.iter().for_each(|dead| bury(dead));
     poke(core);
@@ -107,7 +107,7 @@ pub fn retire(thread: &Thread) -> bool {
 /// A deleted thread, which is in no queue, will not run.
 pub fn bury(thread: &Thread) {
     destroy::disown(thread);
-    thread.set_state(State::Dead);
+    thread.rest.state.set(State::Dead);
 }
 
 /// A thread whose fault nobody handles ends; it is named, unless somebody deleted it anyway.
@@ -116,7 +116,7 @@ pub fn kill(thread: &Thread, reason: &str) {
         klog!("thread {} ends: {reason}", thread.name());
     }
     *thread.rest.waiting.lock() = Waiting::Nothing;
-    thread.set_state(State::Dead);
+    thread.rest.state.set(State::Dead);
 }
 
 // SAFETY: repr(C), header first, made with Kind::Thread only.

@@ -12,7 +12,7 @@ use crate::{sched, word};
 /// OR bits into a vCPU's `pending` word and see to it that the vCPU looks at them.
 pub fn vcpu(thread: &Thread, bits: u64) {
     let Some(page) = thread.vcpu_page() else { return };
-    match thread.signal(word!(page.pending), bits) {
+    match thread.rest.state.signal(word!(page.pending), bits) {
         Signalled::Woken => sched::wake(Ref::of(thread)),
         // (On the own core, `vcpu::leave` looks before it returns.)
         Signalled::New => {

@@ -149,6 +149,6 @@ fn receive(thread: &Thread, regs: &Registers) -> Result<(), Error> {
         handle => Some(operands.take(handle, abi::RIGHT_WRITE)?.object),
     };
     drop(operands);
-    debug_assert!(thread.state() == State::Running);
+    debug_assert!(thread.rest.state.get() == State::Running);
     ipc::receive(&Ref::of(thread), endpoint, reply, poll)
 }

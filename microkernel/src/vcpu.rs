@@ -125,7 +125,7 @@ pub fn resume(core: &Core, thread: &Thread, operation: u64) -> Error {
 fn wait(thread: &Thread) -> ! {
     thread.set_result(0, 0, 0);
     let page = page(thread);
-    thread.sleep(word!(page.pending));
+    thread.rest.state.sleep(word!(page.pending));
     dispatch::leave()
 }
 

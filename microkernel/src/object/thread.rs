@@ -3,7 +3,7 @@
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use kcore::handshake::{self, Signalled, State};
+use kcore::handshake::{self, State};
 
 use abi::{Error, MessagePage, Regs, VcpuState};
 
@@ -155,34 +155,9 @@ impl Thread {
         unsafe { core::mem::transmute::<u8, Kind>(self.kind.load(Ordering::Relaxed)) }
     }
 
-    pub fn state(&self) -> State {
-        self.rest.state.get()
-    }
-
     #[inline]
     pub fn is_running(&self) -> bool {
         self.rest.state.is(State::Running)
-    }
-
-    #[inline]
-    pub fn set_state(&self, state: State) {
-        self.rest.state.set(state);
-    }
-
-    /// Change the state if it is `from`.
-    pub fn change_state(&self, from: State, to: State) -> bool {
-        self.rest.state.change(from, to)
-    }
-
-    /// See [`StateWord::sleep`].
-    pub fn sleep(&self, pending: &AtomicU64) -> bool {
-        self.rest.state.sleep(pending)
-    }
-
-    /// See [`StateWord::signal`].
-    #[inline]
-    pub fn signal(&self, pending: &AtomicU64, bits: u64) -> Signalled {
-        self.rest.state.signal(pending, bits)
     }
 
     /// Home core: come to rest, as was requested. True: it must not run.
@@ -343,7 +318,7 @@ impl Thread {
 
     /// Nobody else starts or configures the thread, until its state is set.
     pub fn claim(&self) -> Result<(), Error> {
-        if self.is_dead() || !self.change_state(State::Inactive, State::Configuring) {
+        if self.is_dead() || !self.rest.state.change(State::Inactive, State::Configuring) {
             return Err(Error::BadState);
         }
         Ok(())
@@ -353,7 +328,7 @@ impl Thread {
     fn configure(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         self.claim()?;
         let result = work();
-        self.set_state(State::Inactive);
+        self.rest.state.set(State::Inactive);
         result
     }
 
@@ -361,7 +336,7 @@ impl Thread {
     pub fn start(&self, regs: Regs) -> Result<(), Error> {
         self.claim()?;
         if self.kind() == Kind::Decoupled || self.home_index().is_none() || self.task().is_none() {
-            self.set_state(State::Inactive);
+            self.rest.state.set(State::Inactive);
             return Err(Error::BadState);
         }
         self.regs().set(regs);
@@ -474,7 +449,7 @@ impl Thread {
         self.unfinished.audit(audit);
         self.lease.audit(audit);
         let (_, caps) = self.header.counts();
-        let state = self.state();
+        let state = self.rest.state.get();
         let waits = matches!(state, State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification);
         crate::holds!(&self.header, caps > 0 || !waits, "deleted, but waits as {state:?}");
     }
