@@ -54,7 +54,7 @@ pub fn trap(core: &Core, thread: &Thread, trap: Trap) {
 fn publish(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
     thread.in_user.set(false);
     shootdown::pause(core);
-    thread.publish(words(page));
+    words(page).publish(thread.requests());
     let doorbell = thread.doorbell.lock();
     if let Some(doorbell) = &*doorbell {
         doorbell.signal();
@@ -63,7 +63,7 @@ fn publish(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
 
 /// Run on: in user mode where the context runs, else wait for the answer. Returns for the scheduler to look again.
 pub fn leave(core: &Core, thread: &Thread) {
-    match thread.next() {
+    match handshake::next(thread.requests(), thread.in_user.get()) {
         Next::End => return detach(core, thread, State::Dead),
         Next::Stop => return trap(core, thread, Trap::plain(abi::TRAP_STOP)),
         Next::Run => arch::return_to_current(),
@@ -174,7 +174,7 @@ pub fn run(thread: &Ref<Thread>, task: Ref<Task>) -> Result<(), Error> {
         thread.rest.state.set(State::Inactive);
         return Err(Error::BadState);
     }
-    thread.withdraw_stop();
+    handshake::withdraw_stop(thread.requests());
     thread.user_task.set(Some(task));
     thread.begins.set(true);
     state.store(FRAME_ANSWERED, Ordering::SeqCst);

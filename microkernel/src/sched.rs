@@ -4,6 +4,7 @@
 use core::sync::atomic::Ordering;
 
 use abi::Error;
+use kcore::handshake;
 
 use crate::arch::{apic, time};
 use kobj::Sleeper;
@@ -97,11 +98,11 @@ pub fn retire(thread: &Thread) -> bool {
         bury(thread);
         return true;
     }
-    if thread.kind() == ThreadKind::Decoupled || !thread.is_stop_requested() {
+    if thread.kind() == ThreadKind::Decoupled || !handshake::is_stop_requested(thread.requests()) {
         return false;
     }
     destroy::disown(thread); // (once it has stopped, others may change it)
-    thread.stop()
+    thread.rest.state.stop(thread.requests())
 }
 
 /// A deleted thread, which is in no queue, will not run.

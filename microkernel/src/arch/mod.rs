@@ -25,47 +25,20 @@ pub const FLAGS_USER: u32 = 0x0024_0dd5;
 pub const USER_CODE: u64 = 0x33;
 pub const USER_DATA: u64 = 0x2b;
 
+// SAFETY: a frame is valid as long as its thread is current, the code reloads the kernel stack itself, and whatever user mode
+// gets is checked there. HLT's interrupts touch only core-local and locked state, and who halts holds no lock.
 unsafe extern "C" {
-    fn return_to_user() -> !;
-    fn return_from_syscall(frame: &Registers) -> !;
-    fn return_from_syscall_of_other(frame: &Registers) -> !;
-    fn enter_upcall(ip: u64, sp: u64) -> !;
-    fn halt_until_interrupt();
-}
-
-/// Leave the kernel for the current frame of this core.
-#[inline]
-pub fn return_to_current() -> ! {
-    // SAFETY: the current frame is valid whenever a thread is current; the code reloads the kernel stack itself.
-    unsafe { return_to_user() }
-}
-
-/// Leave the kernel for the current frame, which is private and whose thread is in a system call.
-#[inline]
-pub fn return_from_current_syscall(frame: &Registers) -> ! {
-    // SAFETY: as above; registers that a system call destroys need not be in the frame.
-    unsafe { return_from_syscall(frame) }
-}
-
-/// As [`return_from_current_syscall`], for a thread that has just become current: with its FS and GS base.
-#[inline]
-pub fn return_from_other_syscall(frame: &Registers) -> ! {
-    // SAFETY: as above.
-    unsafe { return_from_syscall_of_other(frame) }
-}
-
-/// Leave the kernel for a vCPU's entry point, all other registers cleared.
-#[inline]
-pub fn return_to_upcall(ip: u64, sp: u64) -> ! {
-    // SAFETY: rip is made canonical there, and both only matter in user mode.
-    unsafe { enter_upcall(ip, sp) }
-}
-
-/// Wait for one interrupt and handle it.
-pub fn halt() {
-    // SAFETY: enables interrupts for one HLT; the handlers touch only core-local and locked state, and callers hold no
-    // lock.
-    unsafe { halt_until_interrupt() }
+    /// Leave the kernel for the current frame of this core.
+    pub safe fn return_to_current() -> !;
+    /// Leave the kernel for the current frame, which is private and whose thread is in a system call: registers that one destroys
+    /// need not be in it.
+    pub safe fn return_from_current_syscall(frame: &Registers) -> !;
+    /// As [`return_from_current_syscall`], for a thread that has just become current: with its FS and GS base.
+    pub safe fn return_from_other_syscall(frame: &Registers) -> !;
+    /// Leave the kernel for a vCPU's entry point, all other registers cleared.
+    pub safe fn return_to_upcall(ip: u64, sp: u64) -> !;
+    /// Wait for one interrupt and handle it.
+    pub safe fn halt();
 }
 
 /// Handle the interrupts that are pending.

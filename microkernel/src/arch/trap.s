@@ -136,7 +136,7 @@ trap_common:
     cld
     xor ebp, ebp
     call handle_trap
-    jmp return_to_user
+    jmp return_to_current
 
 # NMI, double fault, machine check: on stacks of their own (IST), at any instruction, with either GS base. Neither cs nor
 # the sign of the base tells whose it is (user mode may set one in the upper half): the kernel's lies above the frame,
@@ -191,8 +191,8 @@ restore_and_iret:
 
 # Load the current frame. The frame may be shared with Linux, which may write it at any time from another core: what
 # decides about privilege (cs, ss, rip, rflags) is checked in registers and goes to the kernel's own stack.
-.global return_to_user
-return_to_user:
+.global return_to_current
+return_to_current:
     mov rsp, gs:[KSTACK]
     mov rdx, gs:[FRAME]
     sub rdx, REGS_TOP
@@ -257,17 +257,17 @@ return_to_user:
     sysretq
 .endm
 
-.global return_from_syscall
-return_from_syscall:
+.global return_from_current_syscall
+return_from_current_syscall:
     test dword ptr [rdi + REGS_RIP + 4], 0xffff8000
-    jnz return_to_user
+    jnz return_to_current
     swapgs
     RETURN_FROM_SYSCALL
 
 # The same, to another thread's frame than the one that entered: FS and GS base are its own, too. Bases of a private
 # frame came from the CPU: they are canonical.
-.global return_from_syscall_of_other
-return_from_syscall_of_other:
+.global return_from_other_syscall
+return_from_other_syscall:
     mov rax, [rdi + REGS_FS_BASE]
     wrfsbase rax
     mov rax, [rdi + REGS_GS_BASE]
@@ -277,11 +277,11 @@ return_from_syscall_of_other:
     jnz 7f
     RETURN_FROM_SYSCALL
 7:  swapgs
-    jmp return_to_user
+    jmp return_to_current
 
 # Upcall into a vCPU's kernel mode: rdi = rip, rsi = rsp. All other registers are cleared: they hold kernel values.
-.global enter_upcall
-enter_upcall:
+.global return_to_upcall
+return_to_upcall:
     mov rcx, rdi
     mov rax, rcx
     shr rax, 47
@@ -336,8 +336,8 @@ call_load_in_context:
     ret
 
 # Wait for an interrupt: rdi = 0. The interrupt lands in trap_from_kernel and returns to behind the hlt.
-.global halt_until_interrupt
-halt_until_interrupt:
+.global halt
+halt:
     sti
     hlt
     cli

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use abi::{Error, Regs};
+use kcore::handshake;
 
 use super::{Argument, Call, Refusal};
 use crate::percore::{self, Peer};
@@ -109,11 +110,11 @@ impl<'a> Method<'a> {
                 sched::wake(thread.clone());
             }
             Self::Stop => {
-                thread.request_stop();
+                handshake::request_stop(thread.requests());
                 poke_home(thread);
             }
             Self::Resume => {
-                if thread.go_on() {
+                if thread.rest.state.go_on(thread.requests()) {
                     sched::wake(thread.clone());
                 }
             }

@@ -160,16 +160,6 @@ impl Thread {
         self.rest.state.is(State::Running)
     }
 
-    /// Home core: come to rest, as was requested. True: it must not run.
-    pub fn stop(&self) -> bool {
-        self.rest.state.stop(&self.home)
-    }
-
-    /// THREAD_RESUME. True: it was stopped, and has to be made ready.
-    pub fn go_on(&self) -> bool {
-        self.rest.state.go_on(&self.home)
-    }
-
     /// Number of the home core, once bound.
     #[inline]
     pub fn home_index(&self) -> Option<usize> {
@@ -196,35 +186,15 @@ impl Thread {
         self.priority.load(Ordering::Relaxed) as u8
     }
 
-    /// THREAD_STOP. The home core sees to it.
-    pub fn request_stop(&self) {
-        handshake::request_stop(&self.home);
-    }
-
-    pub fn withdraw_stop(&self) {
-        handshake::withdraw_stop(&self.home);
-    }
-
+    /// What others ask of it: see [`handshake`].
     #[inline]
-    pub fn is_stop_requested(&self) -> bool {
-        handshake::is_stop_requested(&self.home)
+    pub fn requests(&self) -> &AtomicU64 {
+        &self.home
     }
 
     /// The thread will not run any more. False: that was so already.
     pub fn mark_dead(&self) -> bool {
         handshake::mark_dead(&self.home)
-    }
-
-    /// What a decoupled thread's core does next.
-    #[inline]
-    pub fn next(&self) -> handshake::Next {
-        handshake::next(&self.home, self.in_user.get())
-    }
-
-    /// See [`handshake::Frame::publish`].
-    #[inline]
-    pub fn publish(&self, frame: handshake::Frame) {
-        frame.publish(&self.home);
     }
 
     #[inline]
