@@ -11,19 +11,19 @@
 .set KSTACK, 16          # Core::kernel_stack
 .set SCRATCH, 24         # Core::scratch
 
-.set REGS_R15, 0*8
-.set REGS_R14, 1*8
-.set REGS_R13, 2*8
-.set REGS_R12, 3*8
-.set REGS_RBP, 4*8
-.set REGS_RBX, 5*8
-.set REGS_R10, 7*8
-.set REGS_R9, 8*8
-.set REGS_R8, 9*8
-.set REGS_RAX, 10*8
-.set REGS_RDX, 12*8
-.set REGS_RSI, 13*8
-.set REGS_RDI, 14*8
+.set at_r15, 0*8
+.set at_r14, 1*8
+.set at_r13, 2*8
+.set at_r12, 3*8
+.set at_rbp, 4*8
+.set at_rbx, 5*8
+.set at_r10, 7*8
+.set at_r9, 8*8
+.set at_r8, 9*8
+.set at_rax, 10*8
+.set at_rdx, 12*8
+.set at_rsi, 13*8
+.set at_rdi, 14*8
 .set REGS_RIP, 16*8
 .set REGS_RFLAGS, 18*8
 .set REGS_RSP, 19*8
@@ -31,21 +31,24 @@
 .set REGS_FS_BASE, 21*8
 .set REGS_GS_BASE, 22*8
 
+.macro PUSH_ALL registers:vararg
+    .irp register, \registers
+    push \register
+    .endr
+.endm
+
+.macro POP_ALL registers:vararg
+    .irp register, \registers
+    pop \register
+    .endr
+.endm
+
 .macro SAVE_FROM_RSI
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    PUSH_ALL rsi, rdx, rcx, rax, r8, r9, r10, r11, rbx, rbp, r12, r13, r14, r15
+.endm
+
+.macro RESTORE
+    POP_ALL r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi
 .endm
 
 # A system call: rcx is rip, r11 is rflags. What a frame that Linux sees has besides is completed by handle_syscall.
@@ -55,19 +58,9 @@
     mov rsp, gs:[FRAME]
     mov [rsp - REGS_TOP + REGS_RIP], rcx
     mov [rsp - REGS_TOP + REGS_RFLAGS], r11
-    mov [rsp - REGS_TOP + REGS_RDI], rdi
-    mov [rsp - REGS_TOP + REGS_RSI], rsi
-    mov [rsp - REGS_TOP + REGS_RDX], rdx
-    mov [rsp - REGS_TOP + REGS_RAX], rax
-    mov [rsp - REGS_TOP + REGS_R8], r8
-    mov [rsp - REGS_TOP + REGS_R9], r9
-    mov [rsp - REGS_TOP + REGS_R10], r10
-    mov [rsp - REGS_TOP + REGS_RBX], rbx
-    mov [rsp - REGS_TOP + REGS_RBP], rbp
-    mov [rsp - REGS_TOP + REGS_R12], r12
-    mov [rsp - REGS_TOP + REGS_R13], r13
-    mov [rsp - REGS_TOP + REGS_R14], r14
-    mov [rsp - REGS_TOP + REGS_R15], r15
+    .irp register, rdi, rsi, rdx, rax, r8, r9, r10, rbx, rbp, r12, r13, r14, r15
+    mov [rsp - REGS_TOP + at_\register], \register
+    .endr
     lea rdx, [rsp - REGS_TOP]
     mov rcx, gs:[SCRATCH]
     mov [rdx + REGS_RSP], rcx
@@ -171,21 +164,7 @@ trap_from_kernel:
     call handle_kernel_trap
     mov rsp, rbx
 restore_and_iret:
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+    RESTORE
     add rsp, 8
     iretq
 
@@ -209,21 +188,7 @@ return_to_current:
     push 0x33
     push rcx
     mov rsp, rdx
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+    RESTORE
     mov rsp, gs:[KSTACK]
     lea rsp, [rsp - 40]
     swapgs
@@ -240,20 +205,11 @@ return_to_current:
     mov r11, [rdi + REGS_RFLAGS]
     and r11d, {flags_user}
     or r11d, 0x202
-    mov r15, [rdi + REGS_R15]
-    mov r14, [rdi + REGS_R14]
-    mov r13, [rdi + REGS_R13]
-    mov r12, [rdi + REGS_R12]
-    mov rbp, [rdi + REGS_RBP]
-    mov rbx, [rdi + REGS_RBX]
-    mov r10, [rdi + REGS_R10]
-    mov r9, [rdi + REGS_R9]
-    mov r8, [rdi + REGS_R8]
-    mov rax, [rdi + REGS_RAX]
-    mov rdx, [rdi + REGS_RDX]
-    mov rsi, [rdi + REGS_RSI]
+    .irp register, r15, r14, r13, r12, rbp, rbx, r10, r9, r8, rax, rdx, rsi
+    mov \register, [rdi + at_\register]
+    .endr
     mov rsp, [rdi + REGS_RSP]
-    mov rdi, [rdi + REGS_RDI]
+    mov rdi, [rdi + at_rdi]
     sysretq
 .endm
 
@@ -289,19 +245,9 @@ return_to_upcall:
     mov rcx, 0x00007fffffffffff
 4:  mov rsp, rsi
     mov r11d, 0x202
-    xor eax, eax
-    xor ebx, ebx
-    xor edx, edx
-    xor esi, esi
-    xor edi, edi
-    xor ebp, ebp
-    xor r8d, r8d
-    xor r9d, r9d
-    xor r10d, r10d
-    xor r12d, r12d
-    xor r13d, r13d
-    xor r14d, r14d
-    xor r15d, r15d
+    .irp register, eax, ebx, edx, esi, edi, ebp, r8d, r9d, r10d, r12d, r13d, r14d, r15d
+    xor \register, \register
+    .endr
     swapgs
     sysretq
 
@@ -310,28 +256,12 @@ return_to_upcall:
 call_load_in_context:
     push rbp
     mov rbp, rsp
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
+    PUSH_ALL rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11
     mov rdi, [rbp + 16]
     and rsp, -16
     call load_in_context
     lea rsp, [rbp - 72]
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+    POP_ALL r11, r10, r9, r8, rdi, rsi, rdx, rcx, rax
     pop rbp
     ret
 
