@@ -25,7 +25,8 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 
 /// Names of all tests: of the kernel's own, of those from outside, and of the pure parts (as `cargo test` has them).
 fn existing() -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = kernel::CHECKS.iter().map(|(name, _)| name.to_string()).collect();
+    let outside = kernel::CHECKS.iter().map(|(name, _)| *name).chain([kernel::ATTACKS]);
+    let mut names: BTreeSet<String> = outside.map(str::to_owned).collect();
     let mut inside = Vec::new();
     sources(&root().join("microkernel/ktest/src"), &mut inside);
     for (_, text) in &inside {

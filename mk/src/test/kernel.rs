@@ -35,7 +35,8 @@ pub const CHECKS: &[(&str, Check)] = &[
 ];
 
 /// The checked kernel tries what it must not be able to.
-const ATTACKS: &str = "the kernel cannot change its code, run data, touch user memory, or fill a stack beyond its end";
+pub const ATTACKS: &str =
+    "the kernel cannot change its code, run data, touch user memory, or fill a stack beyond its end";
 
 /// Runs the test named `filter`; if there is none of that name, all whose name contains it.
 pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
