@@ -6,11 +6,8 @@ use core::slice;
 use core::sync::atomic::Ordering;
 
 use abi::{Error, RootBoot};
-use elf::ElfBytes;
-use elf::abi::{PF_W, PF_X, PT_LOAD};
-use elf::endian::LittleEndian;
-use kcore::acpi;
 use kcore::memory_map::Ram;
+use kcore::{acpi, program};
 
 use crate::arch::memory::{self, to_virtual};
 use crate::arch::{self, apic, ioapic, loader, serial, time};
@@ -112,7 +109,7 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     };
     let space = made(|| CSpace::create(payer, abi::ROOT_CSPACE_SLOTS));
     let task = Task::create(payer).expect("reserve too small");
-    let entry = load_elf(payer, &task, image);
+    let entry = load(payer, &task, image);
     let stack = fresh(payer, &task, ROOT_STACK_TOP - ROOT_STACK_BYTES, ROOT_STACK_BYTES);
     drop(stack);
     let info_range = fresh(payer, &task, ROOT_BOOT, 4096);
@@ -208,36 +205,24 @@ fn fresh(payer: &Ref<Untyped>, task: &Task, address: u64, bytes: u64) -> Ref<Ran
     range
 }
 
-/// Copy an ELF executable's segments into fresh memory of the root task. Its entry point.
-fn load_elf(payer: &Ref<Untyped>, task: &Task, image: &'static [u8]) -> u64 {
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(image);
-    let (Ok(elf), true) = (&elf, image.starts_with(&[0x7f, b'E', b'L', b'F', 2])) else {
-        panic!("'root' in the boot archive is not a 64-bit ELF file");
+/// Copy an executable's segments into fresh memory of the root task. Its entry point.
+fn load(payer: &Ref<Untyped>, task: &Task, image: &'static [u8]) -> u64 {
+    let (entry, segments) = match program::read(image, 0..ROOT_STACK_TOP - ROOT_STACK_BYTES) {
+        Ok(program) => program,
+        Err(error) => panic!("'root' in the boot archive {error}"),
     };
-    let Some(segments) = elf.segments() else { panic!("'root' in the boot archive has no segments") };
-    for segment in segments.iter().filter(|s| s.p_type == PT_LOAD && s.p_memsz > 0) {
-        let start = segment.p_vaddr & !4095;
-        let end = segment.p_vaddr.checked_add(segment.p_memsz).filter(|&e| e <= ROOT_STACK_TOP - ROOT_STACK_BYTES);
-        let Some(end) = end else { panic!("a segment of 'root' lies outside its address range") };
-        let file_end = segment.p_offset.checked_add(segment.p_filesz).filter(|&e| e <= image.len() as u64);
-        let (Some(file_end), true) = (file_end, segment.p_filesz <= segment.p_memsz) else {
-            panic!("'root' in the boot archive is truncated");
-        };
-        let bytes = (end - start).next_multiple_of(4096);
+    for segment in segments {
+        let start = segment.address & !4095;
+        let bytes = (segment.address + segment.bytes - start).next_multiple_of(4096);
         let range = made(|| Range::create(payer, bytes / 4096));
-        let source = &image[segment.p_offset as usize..file_end as usize];
-        let target = range.physical(segment.p_vaddr - start, segment.p_filesz).expect("inside the segment");
+        let data = segment.data;
+        let target = range.physical(segment.address - start, data.len() as u64).expect("inside the segment");
         // SAFETY: the target is fresh memory of the segment's size.
-        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), to_virtual(target), source.len()) };
-        let mut flags = abi::MAP_READ;
-        if segment.p_flags & PF_W != 0 {
-            flags |= abi::MAP_WRITE;
-        }
-        if segment.p_flags & PF_X != 0 {
-            flags |= abi::MAP_EXEC;
-        }
+        unsafe { core::ptr::copy_nonoverlapping(data.as_ptr(), to_virtual(target), data.len()) };
+        let allowed = [(segment.writable, abi::MAP_WRITE), (segment.executable, abi::MAP_EXEC)];
+        let flags = allowed.iter().filter(|(is, _)| *is).fold(abi::MAP_READ, |flags, (_, flag)| flags | flag);
         map(task, &range, start, bytes, flags);
         let _ = range.into_raw();
     }
-    elf.ehdr.e_entry
+    entry
 }

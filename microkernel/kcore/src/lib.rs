@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod memory_map;
 pub mod multiboot2;
 pub mod paging;
+pub mod program;
 pub mod rtc;
 pub mod symbols;
 

@@ -1,10 +1,7 @@
 //! Everything that Linux needs before its first instruction.
 
 use abi::{LINUX_BASE, LinuxBoot, MAP_EXEC, MAP_READ, MAP_WRITE, RIGHT_ALL, RIGHT_GRANT, RIGHT_WRITE, RootBoot};
-use elf::ElfBytes;
-use elf::abi::PT_LOAD;
-use elf::endian::LittleEndian;
-use kcore::cpio;
+use kcore::{cpio, program};
 use rt::println;
 
 use crate::options::{Options, Reason};
@@ -97,24 +94,14 @@ fn divide_memory(options: &Options) -> Result<(u64, u64), Reason> {
 
 /// Copy vmlinux's segments to where it is linked. (Entry point, end offset.)
 fn load(vmlinux: &[u8], memory: u64) -> Result<(u64, u64), Reason> {
-    let elf = ElfBytes::<LittleEndian>::minimal_parse(vmlinux).ok().filter(|_| vmlinux[4] == 2);
-    let elf = elf.ok_or(Reason::Archive("'vmlinux' is not a 64-bit ELF file"))?;
-    let segments = elf.segments().ok_or(Reason::Archive("'vmlinux' has no segments"))?;
+    let (entry, segments) = program::read(vmlinux, LINUX_BASE..LINUX_BASE + memory).map_err(Reason::Program)?;
     let mut end = 0;
-    for segment in segments.iter().filter(|s| s.p_type == PT_LOAD) {
-        let offset = segment.p_vaddr.checked_sub(LINUX_BASE);
-        let segment_end = offset.and_then(|o| o.checked_add(segment.p_memsz));
-        let (Some(offset), Some(segment_end)) = (offset, segment_end.filter(|&e| e <= memory)) else {
-            return Err(Reason::Archive("a segment of 'vmlinux' lies outside Linux's memory"));
-        };
-        let source = (segment.p_offset as usize).checked_add(segment.p_filesz as usize);
-        let source = source.and_then(|e| vmlinux.get(segment.p_offset as usize..e));
-        let source = source.filter(|_| segment.p_filesz <= segment.p_memsz);
-        copy(source.ok_or(Reason::Archive("'vmlinux' is truncated"))?, offset);
-        end = end.max(segment_end);
+    for segment in segments {
+        let offset = segment.address - LINUX_BASE;
+        copy(segment.data, offset);
+        end = end.max(offset + segment.bytes);
     }
-    let entry = elf.ehdr.e_entry;
-    if end == 0 || !(LINUX_BASE..LINUX_BASE + end).contains(&entry) {
+    if !(LINUX_BASE..LINUX_BASE + end).contains(&entry) {
         return Err(Reason::Archive("'vmlinux' has no entry point in its segments"));
     }
     Ok((entry, end.next_multiple_of(PAGE)))

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use abi::RootBoot;
+use kcore::program::Malformed;
 
 pub struct Options {
     /// Service cores: machine cores 0 to this - 1. The others are compute cores.
@@ -17,6 +18,7 @@ pub struct Options {
 pub enum Reason {
     Option(&'static str),
     Archive(&'static str),
+    Program(Malformed),
     /// (what was wanted, bytes wanted, bytes free)
     Memory(&'static str, u64, u64),
     Kernel(&'static str, abi::Error),
@@ -27,6 +29,7 @@ impl fmt::Display for Reason {
         match self {
             Self::Option(text) => write!(f, "command line: {text}"),
             Self::Archive(text) => write!(f, "boot archive: {text}"),
+            Self::Program(error) => write!(f, "boot archive: 'vmlinux' {error}"),
             Self::Memory(what, wanted, free) => {
                 write!(f, "too little memory: {what} needs {} MiB, {} MiB are free", wanted >> 20, free >> 20)
             }
