@@ -175,6 +175,11 @@ impl<V: Clone> Allreduce<V> {
         self.done.then_some((&self.value, &self.contributors))
     }
 
+    /// The value so far: the own one, with those that have come.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+
     /// Takes the messages to send.
     pub fn drain(&mut self) -> Vec<(Rank, Message<V>)> {
         std::mem::take(&mut self.outbox)
@@ -249,6 +254,32 @@ impl<V: Clone> Allreduce<V> {
         self.waits_for.retain(|e| e.rank != from && !contributors.contains(e.rank));
         self.outbox.push((from, Message::Ack));
         self.report_if_gathered();
+    }
+
+    /// `rank` is known to be dead: the next [`Allreduce::tick`] does not wait for its time-out. All that it sent must
+    /// have been received by whom it was for.
+    pub fn died(&mut self, rank: Rank, now: Time) {
+        for expected in self.waits_for.iter_mut().filter(|expected| expected.rank == rank) {
+            expected.deadline = now;
+        }
+        if self.target == Some(rank) {
+            self.target_deadline = now;
+        }
+    }
+
+    /// `rank` is known to live, though it was not heard.
+    pub fn lives(&mut self, rank: Rank, now: Time) {
+        for expected in self.waits_for.iter_mut().filter(|expected| expected.rank == rank) {
+            expected.deadline = now + self.timeout;
+        }
+        if self.target == Some(rank) {
+            self.target_deadline = now + self.timeout;
+        }
+    }
+
+    /// The processes that are waited for.
+    pub fn waits_for(&self) -> impl Iterator<Item = Rank> {
+        self.waits_for.iter().map(|expected| expected.rank).chain(self.target)
     }
 
     /// Acts on what is due at `now`.
