@@ -12,7 +12,7 @@ use kcore::{acpi, program};
 use crate::arch::memory::{self, to_virtual};
 use crate::arch::{self, apic, ioapic, loader, serial, time};
 use crate::dispatch;
-use crate::object::{CSpace, Cpu, Header, Log, Machine, Range, Ref, Task, Thread, Untyped, create};
+use crate::object::{CSpace, Cpu, Header, Log, Machine, Place, Range, Ref, Task, Thread, Untyped, create};
 use crate::percore::{self, core_count};
 use crate::reserve::{self, reserve};
 use crate::{klog, log, panic, sched, smp, trace};
@@ -163,7 +163,8 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     }
     #[cfg(feature = "check")]
     crate::attack::run(boot.command_line, task.root(), entry);
-    thread.set_spaces(Some(space), task, Some((message, 0)), None).expect("not started");
+    let message = Place { range: message, by: None, offset: 0 };
+    thread.set_spaces(Some(space), task, Some(message), None).expect("not started");
     thread.bind(percore::core().index, ROOT_PRIORITY, None).expect("not started");
     let regs = thread.regs();
     regs.set_result(0, ROOT_BOOT, ROOT_MESSAGE);
@@ -191,7 +192,7 @@ fn sorted(regions: impl Iterator<Item = Span<u64>>) -> [Option<Span<u64>>; abi::
 }
 
 fn map(task: &Task, range: &Range, address: u64, bytes: u64, flags: u64) {
-    if let Err(error) = task.map(range, 0, address, bytes, flags) {
+    if let Err(error) = task.map(address, bytes, || range.source(0, 0, bytes, flags)) {
         panic!("cannot map {bytes:#x} bytes at {address:#x} into the root task: {error:?}");
     }
 }

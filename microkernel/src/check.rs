@@ -213,7 +213,7 @@ impl Judge for Audit {
             "current on {current} cores, its state is {state:?}"
         );
         holds!(thread.header(), state != State::Configuring, "left in configuration");
-        if state == State::WaitVcpu {
+        if state == State::WaitVcpu && !thread.is_dead() {
             let page = thread.vcpu_page().expect("waits as a vCPU");
             let pending = word!(page.pending).load(Ordering::SeqCst);
             let private = get!(page.linux[0]) == PRIVATE;

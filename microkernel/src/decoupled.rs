@@ -24,7 +24,8 @@ const _: () = assert!(FRAME_TRAPPED == handshake::FRAME_TRAPPED && FRAME_ANSWERE
 const POLLS: u32 = 2000;
 
 fn page(thread: &Thread) -> Shared<'_, DecoupledFrame> {
-    // SAFETY: only decoupled threads come here, and a thread keeps the Range of its frame as long as it lives.
+    // SAFETY: only decoupled threads that run come here, or are made to; they keep their frame until they have left the core
+    // (see `lease_ended`).
     unsafe { Shared::new(thread.shared_page().cast()) }
 }
 
@@ -125,7 +126,8 @@ fn answer(core: &Core, thread: &Thread, page: Shared<DecoupledFrame>) {
     let count = get!(page.item_count);
     let mut mapped = Ok(());
     if count != 0 {
-        if let (Some(task), Some(range)) = (task, thread.shared_range()) {
+        // SAFETY: it runs here.
+        if let (Some(task), Some(range)) = (task, unsafe { thread.shared_range() }) {
             mapped = apply(task, range, count, |i| get!(page.items[i]));
         }
         // Only now: who takes mappings away on another core waits for this.

@@ -5,6 +5,8 @@
 
 use core::sync::atomic::Ordering;
 
+use kobj::STEPS;
+
 use crate::object::{Thread, ThreadKind};
 use crate::percore::{self, Core};
 
@@ -30,9 +32,18 @@ pub fn go_on(core: &Core, next: Option<&Thread>) -> bool {
     if !core.work.go_on(next.map(|thread| &thread.unfinished)) {
         core.reschedule.store(true, Ordering::Relaxed);
     }
+    let recalled = next.is_none_or(recall_some);
     // A decoupled thread is not to be disturbed later.
     let waits_for_all = next.is_none_or(|thread| thread.kind() == ThreadKind::Decoupled);
-    next.is_none_or(|thread| thread.unfinished.is_empty()) && !(waits_for_all && core.work.is_left())
+    recalled && next.is_none_or(|thread| thread.unfinished.is_empty()) && !(waits_for_all && core.work.is_left())
+}
+
+/// A share of what a thread's revocation still has to take away. True: nothing is left.
+fn recall_some(thread: &Thread) -> bool {
+    let Some(mut recall) = thread.recall.take() else { return true };
+    let done = (0..STEPS).any(|_| recall.step());
+    thread.recall.set(Some(recall).filter(|_| !done));
+    done
 }
 
 /// A thread comes to rest, or ends: what it has not finished is this core's.

@@ -29,9 +29,14 @@ pub fn leave() -> ! {
             core.reschedule.store(false, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             destroy::put_aside(core);
+            let era = percore::current_era();
             choose(core);
             // SAFETY: the current thread is counted by `current`.
             current = unsafe { core.current.get().as_ref() };
+            // (A decoupled thread leaves the core itself.)
+            if current.is_none_or(|thread| !thread.is_dead()) {
+                core.enter_era(era);
+            }
             finished = destroy::go_on(core, current);
             log::serve(core.index);
             arm_timer(core);

@@ -6,14 +6,16 @@
 
 mod thread;
 
+use core::sync::atomic::Ordering;
+
 use abi::Error;
 
 use crate::arch::{Registers, ioapic, memory};
 use crate::object::{
     CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Notification, Object, Parent, Range,
-    Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
+    Recall, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
 };
-use crate::percore::{core_at, core_count};
+use crate::percore::{core, core_at, core_count};
 use crate::{boot, get, log, panic, reserve, set};
 
 /// MACHINE_GSI flags.
@@ -142,6 +144,7 @@ fn untyped(call: Call, untyped: &Ref<Untyped>) -> Result<Answered, Refusal> {
     }
 }
 
+#[inline(never)] // as `thread_method`: a new Thread is made on the stack
 fn make(payer: &Ref<Untyped>, kind: u64, size: u64) -> Result<Ref<Header>, Refusal> {
     Ok(match kind {
         abi::KIND_UNTYPED | abi::KIND_RANGE if size == 0 || size > 1 << 32 => Err(Error::BadArgument).argument(1)?,
@@ -164,14 +167,21 @@ fn cspace(call: Call, space: &CSpace) -> Result<Answered, Refusal> {
         abi::CSPACE_PUT => space.copy_from(call.cspace()?, a, b, rights, badge).map_err(of_copy)?,
         abi::CSPACE_MOVE => space.move_within(a, b).map_err(of_copy)?,
         abi::CSPACE_DELETE => space.delete(a).argument(0)?,
-        abi::CSPACE_REVOKE => {
-            if !space.revoke_some(a, REVOKE_STEPS.max(4 * core_count())).argument(0)? {
-                return Err(Error::Cancelled.into()); // more to do; interrupts had their turn
-            }
-        }
+        abi::CSPACE_REVOKE => revoke(call.thread, space, a)?,
         _ => return Err(Error::BadMethod.into()),
     }
     call.answer([0; 2])
+}
+
+#[inline(never)]
+fn revoke(thread: &Thread, space: &CSpace, slot: u64) -> Result<(), Refusal> {
+    let done = space.revoke_some(slot, REVOKE_STEPS.max(4 * core_count())).argument(0)?;
+    let (object, depth) = done.ok_or(Error::Cancelled)?; // more to do; interrupts had their turn
+    if let Ok(range) = object.downcast::<Range>() {
+        thread.recall.set(Some(Recall::new(range, depth)));
+        core().reschedule.store(true, Ordering::Relaxed); // `leave` sees to it before the thread goes on
+    }
+    Ok(())
 }
 
 /// Which argument of a copy or move an error is about: source, destination, badge.
@@ -190,10 +200,12 @@ fn task(call: Call, task: &Task) -> Result<Answered, Refusal> {
     match call.method() {
         abi::TASK_MAP => {
             let flags = call.thread.message_word(4);
-            let range = call.operands()?.take::<Range>(a, rights_to_map(flags)).argument(0)?.object;
-            if let Err(error) = task.map(&range, b, c, d, flags) {
-                return Err(of_map(error, &range, b, d));
-            }
+            let source = || {
+                let operands = call.operands()?;
+                let (range, depth) = operands.object::<Range>(a, rights_to_map(flags)).argument(0)?;
+                range.source(depth, b, d, flags).map_err(of_source)
+            };
+            task.map(c, d, source).map_err(of_map)?;
         }
         abi::TASK_UNMAP => {
             task.unmap(a, b).argument(0)?;
@@ -205,16 +217,17 @@ fn task(call: Call, task: &Task) -> Result<Answered, Refusal> {
     call.answer([0; 2])
 }
 
-/// Which argument of TASK_MAP an error is about.
+/// Which argument of TASK_MAP an error about the memory is about.
 #[cold]
-fn of_map(error: Error, range: &Range, offset: u64, size: u64) -> Refusal {
-    let argument = match error {
-        Error::BadArgument => 4,
-        Error::BadAddress if offset % 4096 != 0 || range.physical(offset, size).is_err() => 1,
-        Error::BadAddress => 2,
-        _ => abi::NO_ARGUMENT,
-    };
-    Refusal { error, argument }
+fn of_source(error: Error) -> Refusal {
+    Refusal { error, argument: if error == Error::BadAddress { 1 } else { 4 } }
+}
+
+/// ... and one about the address.
+#[cold]
+fn of_map(Refusal { error, argument }: Refusal) -> Refusal {
+    let about_address = error == Error::BadAddress && argument == abi::NO_ARGUMENT;
+    Refusal { error, argument: if about_address { 2 } else { argument } }
 }
 
 /// Rights to a Range that a mapping with these flags takes.

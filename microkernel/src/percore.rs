@@ -6,6 +6,7 @@ use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kcore::contexts::Contexts;
+use kcore::handshake;
 use kobj::Work;
 
 use crate::object::{Cpu, IrqHandler, Ref, Task, Thread};
@@ -69,6 +70,8 @@ pub struct Peer {
     /// Shootdowns asked of and done by this core.
     pub shoot_requested: AtomicU64,
     pub shoot_done: AtomicU64,
+    /// See [`begin_era`].
+    era: AtomicU64,
     /// What each device vector signals.
     pub irqs: [SpinLock<Option<Ref<IrqHandler>>>; DEVICE_VECTORS],
 }
@@ -192,6 +195,11 @@ impl Core {
         self.install(); // loading the GS selector cleared its base
     }
 
+    /// This core comes into an era.
+    pub fn enter_era(&self, era: u64) {
+        handshake::enter_era(&self.era, era);
+    }
+
     /// TSC at which the current thread's time slice ends; 0 if it has none.
     pub fn slice_end(&self) -> u64 {
         self.slice_end.get()
@@ -238,6 +246,26 @@ fn poke_boot_core() {
     if let Some(core) = core_at(0) {
         poke(core);
     }
+}
+
+/// The era that began last. A core comes into it where it looks at its threads again: then it is in the middle of nothing that
+/// began in an earlier one, and runs no thread that had ended by then.
+static ERA: AtomicU64 = AtomicU64::new(0);
+
+/// Begin an era: all cores will soon be in it.
+pub fn begin_era() -> u64 {
+    let era = handshake::begin_era(&ERA);
+    cores().for_each(poke);
+    era
+}
+
+pub fn current_era() -> u64 {
+    handshake::current_era(&ERA)
+}
+
+/// Whether all cores are in an era, or in a later one.
+pub fn all_are_in(era: u64) -> bool {
+    cores().all(|core| handshake::is_in_era(&core.era, era))
 }
 
 /// Have a core look at its run queue and at its thread's flags.

@@ -9,8 +9,8 @@ use kcore::handshake;
 use crate::arch::{apic, time};
 use kobj::Sleeper;
 
-use crate::object::{Kind, Object, Ref, State, Thread, ThreadKind, Waiting};
-use crate::percore::{Core, Peer, poke};
+use crate::object::{Kind, Lease, Object, Ref, State, Thread, ThreadKind, Waiting};
+use crate::percore::{self, Core, Peer, poke};
 use crate::run_queue::MAX_VCPUS;
 use crate::{destroy, klog, log, signal, storm};
 
@@ -130,12 +130,27 @@ unsafe impl Object for Thread {
     }
 
     fn dismantle(&self) -> bool {
-        self.give_up_lease();
+        self.leases().into_iter().for_each(Lease::give_up);
         true
     }
 
-    fn lease_ended(&self) {
-        self.end();
+    /// What it had may be used elsewhere only when no core uses it for the thread any more: this one may be about to copy a
+    /// message, that one runs the thread.
+    fn lease_ended(&self, lease: *const ()) -> bool {
+        let lease = self.leases().into_iter().find(|own| core::ptr::addr_eq(*own, lease)).expect("its own");
+        let until = lease.until.load(Ordering::Relaxed);
+        if until == 0 {
+            if !self.lose_message(lease) {
+                self.end();
+            }
+            lease.until.store(percore::begin_era(), Ordering::Relaxed);
+            return false;
+        }
+        let over = percore::all_are_in(until);
+        if over {
+            lease.give_up();
+        }
+        over
     }
 
     #[cfg(feature = "check")]
@@ -145,7 +160,7 @@ unsafe impl Object for Thread {
 }
 
 impl Thread {
-    /// The thread does not run any more: its last capability was deleted, or that revoked by which it has its core.
+    /// The thread does not run any more: its last capability was deleted, or that revoked by which it has its core or its page.
     pub fn end(&self) {
         self.mark_dead();
         self.cancel(Error::Cancelled);

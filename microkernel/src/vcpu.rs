@@ -28,7 +28,7 @@ impl Trap {
 }
 
 fn page(thread: &Thread) -> Shared<'_, VcpuState> {
-    // SAFETY: only vCPUs come here, and a thread keeps the Range of its page as long as it lives.
+    // SAFETY: only vCPUs that run come here, and they keep their page until they have left the core (see `lease_ended`).
     unsafe { Shared::new(thread.shared_page().cast()) }
 }
 
@@ -135,7 +135,8 @@ fn prepare_user(thread: &Thread) -> Result<(), Error> {
     let task = thread.cspace()?.hold().take(get!(page.user_task), abi::RIGHT_WRITE)?.object;
     let count = get!(page.item_count);
     if count != 0 {
-        let range = thread.shared_range().ok_or(Error::BadState)?;
+        // SAFETY: it runs here.
+        let range = unsafe { thread.shared_range() }.ok_or(Error::BadState)?;
         let applied = apply(&task, range, count, |i| get!(page.items[i]));
         // Only now: who takes mappings away on another core waits for this.
         set!(page.item_count = 0);
@@ -146,12 +147,17 @@ fn prepare_user(thread: &Thread) -> Result<(), Error> {
 }
 
 /// Make or take away the first `count` mappings that `item` gives.
-pub fn apply(task: &Task, range: &Range, count: u64, item: impl Fn(usize) -> MapItem) -> Result<(), Error> {
+pub fn apply(
+    task: &Task,
+    (range, depth): (&Range, u32),
+    count: u64,
+    item: impl Fn(usize) -> MapItem,
+) -> Result<(), Error> {
     for item in (0..MAP_ITEMS.min(count as usize)).map(item) {
         if item.flags & MAP_UNMAP != 0 {
             task.unmap(item.address, item.size)?;
         } else {
-            task.map(range, item.offset, item.address, item.size, item.flags)?;
+            task.map(item.address, item.size, || range.source(depth, item.offset, item.size, item.flags))?;
         }
     }
     Ok(())

@@ -317,6 +317,25 @@ fn tell(others: u64, cores: &impl Cores) {
     }
 }
 
+/// Begin an era: what was taken away before is used by no core that has come into it. `last` is the era that began last.
+pub fn begin_era(last: &AtomicU64) -> u64 {
+    last.fetch_add(1, Ordering::SeqCst) + 1
+}
+
+/// The era that a core may come into, before it looks at what may have been taken away.
+pub fn current_era(last: &AtomicU64) -> u64 {
+    last.load(Ordering::SeqCst)
+}
+
+/// This core is in an era: of what it used before, it uses nothing any more without another look.
+pub fn enter_era(own: &AtomicU64, era: u64) {
+    own.store(era, Ordering::Release);
+}
+
+pub fn is_in_era(core: &AtomicU64, era: u64) -> bool {
+    core.load(Ordering::Acquire) >= era
+}
+
 /// Shootdowns asked of a core, and done by it.
 #[inline]
 pub fn ask(requested: &AtomicU64) -> u64 {

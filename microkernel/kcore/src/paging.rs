@@ -42,9 +42,9 @@ pub const USER_END: u64 = 1 << 47;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// The flags that give a page a tag.
-pub fn tag(tag: u8) -> u64 {
-    u64::from(tag.min(MAX_TAG)) << TAG_SHIFT
+/// The flags that give a page a tag, the largest where it is too large.
+pub fn tag(tag: u32) -> u64 {
+    u64::from(tag.min(u32::from(MAX_TAG))) << TAG_SHIFT
 }
 
 /// The tag of a page's entry or flags.

@@ -12,7 +12,7 @@ use core::ptr::{NonNull, null, null_mut};
 
 use abi::Error;
 
-use crate::atomic::{AtomicU32, Ordering, statics};
+use crate::atomic::{AtomicU32, Count, Ordering, statics};
 use crate::platform::to_virtual;
 use crate::sync::{FairGuard, FairLock, Guard, SpinLock};
 use crate::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
@@ -68,6 +68,8 @@ struct Slot {
     /// Of a filled slot; null of a [`Lease`]. (An empty slot may be all zero.)
     space: *const CSpace,
     rights: u8,
+    /// A capability is one deeper than that to the same object which it was derived from (saturating); the first has depth 0.
+    depth: u32,
 }
 
 /// One of a slot's two places in the list.
@@ -216,7 +218,7 @@ impl CSpace {
         let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
         // SAFETY: both slots are valid and the derivation lock is held.
-        unsafe { fill(Some(self), slot, object, 0, abi::RIGHT_ALL as u8, parent) };
+        unsafe { fill(Some(self), slot, object, 0, abi::RIGHT_ALL as u8, 0, parent) };
         Ok(())
     }
 
@@ -251,9 +253,9 @@ impl CSpace {
         // SAFETY: the derivation lock is held.
         let to = unsafe { self.empty_slot(destination) }?;
         // SAFETY: a valid slot, under the derivation lock.
-        let (object, old_badge, old_rights) = unsafe {
+        let (object, old_badge, [old_rights, depth]) = unsafe {
             let from = &*from;
-            (from.object.clone().ok_or(Error::NoCapability)?, from.badge, from.rights)
+            (Ref::of(&**from.object.as_ref().ok_or(Error::NoCapability)?), from.badge, [from.rights.into(), from.depth])
         };
         let badge = match (old_badge, badge) {
             (old, 0) => old,
@@ -264,7 +266,9 @@ impl CSpace {
         };
         object.add_cap();
         // SAFETY: `to` is an empty slot of this CSpace and `from` a filled one, under the derivation lock.
-        unsafe { fill(Some(self), to, object, badge, old_rights & rights as u8, Some(from)) };
+        unsafe {
+            fill(Some(self), to, object, badge, old_rights as u8 & rights as u8, depth.saturating_add(1), Some(from))
+        };
         Ok(())
     }
 
@@ -279,11 +283,12 @@ impl CSpace {
             if (*from).object.is_none() {
                 return Err(Error::NoCapability);
             }
-            let (badge, rights) = ((*from).badge, (*from).rights);
+            let (badge, rights, depth) = ((*from).badge, (*from).rights, (*from).depth);
             let _space = self.lock.lock();
             (*to).object = (*from).object.take();
             (*to).badge = badge;
             (*to).rights = rights;
+            (*to).depth = depth;
             (*to).space = self;
             let (first, last) = ((*from).open.next, (*from).close.previous);
             let (open, close) = (&raw mut (*to).open, &raw mut (*to).close);
@@ -310,38 +315,41 @@ impl CSpace {
         Ok(())
     }
 
-    /// Delete all that was derived from the capability in a slot; it stays. `Ok(false)`: there is more to do; the work
-    /// is done in bounded steps.
+    /// Delete all that was derived from the capability in a slot; it stays. `Some`, when that is done: its object, and its depth.
+    /// `None`: there is more to do; the work is done in bounded steps. A lease stays until its holder says that it has let go.
     ///
     /// It comes to its end though all other cores copy what it deletes as fast as they can: in one call nothing is added,
     /// and between two calls each of them adds what it gets done in the time of a system call, two or three capabilities.
     /// So `at_most` is more than three times the number of cores.
-    pub fn revoke_some(&self, index: u64, at_most: usize) -> Result<bool, Error> {
+    pub fn revoke_some(&self, index: u64, at_most: usize) -> Result<Option<(Ref<Header>, u32)>, Error> {
         let slot = self.slot(index)?;
         let _nothing_is_added = Revocation::begin();
         for _ in 0..at_most {
             let guard = DERIVATION.lock();
             // SAFETY: valid slots, under the derivation lock.
-            let (object, holder) = unsafe {
-                if (*slot).object.is_none() {
-                    return Err(Error::NoCapability);
-                }
+            let (object, lease) = unsafe {
+                let revoked = (*slot).object.as_ref().ok_or(Error::NoCapability)?;
                 // What follows an `open` is the own `close`, or the `open` of what was derived last.
                 let next = (*slot).open.next;
                 if next == &raw mut (*slot).close {
-                    return Ok(true);
+                    return Ok(Some((revoked.clone(), (*slot).depth)));
                 }
-                (take(slot_of(next)), holder_of(slot_of(next)))
+                match holder_of(slot_of(next)) {
+                    Some(holder) => (None, Some((holder, slot_of(next)))),
+                    None => (take(slot_of(next)), None),
+                }
             };
             drop(guard);
             if let Some(object) = object {
                 object.remove_cap();
             }
-            if let Some(holder) = holder {
-                holder.end_lease();
+            if let Some((holder, lease)) = lease
+                && !holder.end_lease(lease.cast_const().cast())
+            {
+                return Ok(None);
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 
@@ -353,6 +361,7 @@ unsafe fn fill(
     object: Ref<Header>,
     badge: u64,
     rights: u8,
+    depth: u32,
     parent: Option<*mut Slot>,
 ) {
     // SAFETY: by the caller's promise.
@@ -365,6 +374,7 @@ unsafe fn fill(
         let _guard = space.map(|space| space.lock.lock());
         (*slot).badge = badge;
         (*slot).rights = rights;
+        (*slot).depth = depth;
         (*slot).space = space.map_or(null(), |space| space);
         (&raw mut (*slot).object).write(Some(object)); // it is empty, so nothing is to be dropped
         (*slot).open.previous = null_mut();
@@ -377,13 +387,19 @@ unsafe fn fill(
 
 /// What an object has by a capability, as a thread has its core: a place in the derivation list, without a CSpace, that
 /// nobody can use as a capability. When it is revoked with what it was derived from, its holder gets to know
-/// ([`Object::lease_ended`]).
-pub struct Lease(UnsafeCell<Slot>);
+/// ([`Object::lease_ended`]), and gives it up when it no longer uses what it had.
+#[repr(C)]
+pub struct Lease {
+    slot: UnsafeCell<Slot>,
+    /// For the holder: what it waits for before it gives a revoked lease up. 0 until it knows.
+    pub until: Count,
+}
 
 impl Lease {
     pub fn new() -> Self {
         let [open, close] = [(); 2].map(|()| Mark { previous: null_mut(), next: null_mut() });
-        Self(UnsafeCell::new(Slot { object: None, badge: 0, open, close, space: null(), rights: 0 }))
+        let slot = Slot { object: None, badge: 0, open, close, space: null(), rights: 0, depth: 0 };
+        Self { slot: UnsafeCell::new(slot), until: Count::new(0) }
     }
 
     /// `holder`, whose lease this is, has something by a capability, and not by an earlier one any more.
@@ -392,12 +408,21 @@ impl Lease {
         let parent = by.slot()?;
         // SAFETY: valid slots under the derivation lock; the parent was just seen to be filled.
         let old = unsafe {
-            let old = take(self.0.get());
+            let old = take(self.slot.get());
             let object = (*parent).object.clone().ok_or(Error::NoCapability)?;
             object.add_cap();
-            fill(None, self.0.get(), object, (&raw const *holder).expose_provenance() as u64, 0, Some(parent));
+            fill(
+                None,
+                self.slot.get(),
+                object,
+                (&raw const *holder).expose_provenance() as u64,
+                0,
+                (*parent).depth.saturating_add(1),
+                Some(parent),
+            );
             old
         };
+        self.until.store(0, Ordering::Relaxed);
         drop(guard);
         old.iter().for_each(Ref::remove_cap);
         Ok(())
@@ -406,9 +431,22 @@ impl Lease {
     pub fn give_up(&self) {
         let guard = DERIVATION.lock();
         // SAFETY: a valid slot under the derivation lock.
-        let object = unsafe { take(self.0.get()) };
+        let object = unsafe { take(self.slot.get()) };
         drop(guard);
         object.iter().for_each(Ref::remove_cap);
+    }
+
+    /// The object that it is for, and its depth.
+    ///
+    /// # Safety
+    /// The holder neither takes it nor gives it up meanwhile.
+    pub unsafe fn look<T: Object>(&self) -> Option<(&T, u32)> {
+        // SAFETY: nobody else changes these fields while the holder lives, by the caller's promise.
+        unsafe {
+            let slot = self.slot.get();
+            let object = &(*slot).object;
+            Some((object.as_ref()?.downcast_ref()?, (*slot).depth))
+        }
     }
 }
 
@@ -453,12 +491,26 @@ impl Held<'_> {
     /// A capability to a `T` that has all of `rights`.
     #[inline]
     pub fn take<T: Object>(&self, index: u64, rights: u64) -> Result<Capability<T>, Error> {
+        let (object, badge, rights) = self.view::<T>(index, rights)?;
+        Ok(Capability { object: object.clone(), badge, rights })
+    }
+
+    /// As [`Held::take`], while it is held here.
+    #[inline]
+    fn view<T: Object>(&self, index: u64, rights: u64) -> Result<(&Ref<T>, u64, u64), Error> {
         let (object, badge, has) = self.get(index).ok_or(Error::NoCapability)?;
         if has & rights != rights {
             return Err(Error::NoRights);
         }
-        let object = object.downcast_ref().cloned().ok_or(Error::WrongType)?;
-        Ok(Capability { object, badge, rights: has })
+        Ok((object.downcast_ref().ok_or(Error::WrongType)?, badge, has))
+    }
+
+    /// The object of such a capability, which cannot be revoked while it is held here, and its depth.
+    #[inline]
+    pub fn object<T: Object>(&self, index: u64, rights: u64) -> Result<(&T, u32), Error> {
+        let (object, ..) = self.view::<T>(index, rights)?;
+        // SAFETY: as in `get`, which found it.
+        Ok((object, unsafe { (*self.space.slots.add(index as usize)).depth }))
     }
 
     /// A capability to whatever it names.
@@ -479,9 +531,9 @@ impl Held<'_> {
 impl Lease {
     pub fn audit(&self, audit: &mut crate::check::Audit) {
         // SAFETY: nothing changes during a check.
-        let slot = unsafe { &*self.0.get() };
-        if let Some(cpu) = &slot.object {
-            audit.capability(cpu);
+        let slot = unsafe { &*self.slot.get() };
+        if let Some(object) = &slot.object {
+            audit.capability(object);
             slot.meet_neighbours(audit);
         }
     }
@@ -560,6 +612,8 @@ impl CSpace {
         holds!(&self.header, origin.is_some(), "slot {i} was derived from an empty slot");
         let (Some(parent), Some(origin)) = (parent, origin) else { return };
         if origin.is(object) {
+            let deeper = slot.depth > parent.depth || slot.depth == u32::MAX;
+            holds!(&self.header, deeper, "slot {i} is no deeper than what it was derived from");
             holds!(
                 &self.header,
                 slot.rights & !parent.rights == 0,

@@ -7,7 +7,7 @@ use core::ptr::{NonNull, null_mut};
 use crate::header::{Header, end_some};
 
 /// Steps of one share. A step is a call of `Object::orphaned` or `Object::dismantle`.
-const STEPS: u32 = 64;
+pub const STEPS: u32 = 64;
 
 /// Objects that are ending, linked through their headers. It belongs to the core that runs its thread.
 pub struct Ending {

@@ -38,7 +38,7 @@ struct Class {
     orphaned: unsafe fn(NonNull<Header>) -> bool,
     /// A part of the end, and with the last the destructor.
     dismantle: unsafe fn(NonNull<Header>) -> bool,
-    lease_ended: unsafe fn(NonNull<Header>),
+    lease_ended: unsafe fn(NonNull<Header>, *const ()) -> bool,
     #[cfg(feature = "check")]
     audit: unsafe fn(NonNull<Header>, &mut crate::check::Audit),
 }
@@ -65,7 +65,7 @@ impl Class {
                 done
             },
             // SAFETY: who calls this has an object of this class.
-            lease_ended: |object| unsafe { the::<T>(object) }.lease_ended(),
+            lease_ended: |object, lease| unsafe { the::<T>(object) }.lease_ended(lease),
             #[cfg(feature = "check")]
             // SAFETY: who calls this has an object of this class.
             audit: |object, audit| unsafe { the::<T>(object) }.audit(audit),
@@ -200,8 +200,11 @@ pub unsafe trait Object: Sized {
         true
     }
 
-    /// The object held a [`Lease`](crate::Lease) that was revoked.
-    fn lease_ended(&self) {}
+    /// The object holds a [`Lease`](crate::Lease), at this address, that is being revoked. True: it has given it up; else it is
+    /// asked again.
+    fn lease_ended(&self, _: *const ()) -> bool {
+        unreachable!("it holds none")
+    }
 
     /// Tell what it refers to and owns.
     #[cfg(feature = "check")]
@@ -357,9 +360,9 @@ impl Ref<Header> {
     }
 
     /// See [`Object::lease_ended`].
-    pub(crate) fn end_lease(&self) {
+    pub(crate) fn end_lease(&self, lease: *const ()) -> bool {
         // SAFETY: the class is that of the object's type; the count keeps the object.
-        unsafe { (self.class.lease_ended)(self.object) }
+        unsafe { (self.class.lease_ended)(self.object, lease) }
     }
 }
 

@@ -30,7 +30,7 @@ mod waiting;
 mod tests;
 
 pub use cspace::{CSpace, Capability, Held, Lease, Parent};
-pub use ending::{Ending, Work};
+pub use ending::{Ending, STEPS, Work};
 use kcore::handshake;
 
 pub use header::{Header, Kind, Name, Object, Ref, Remains};

@@ -108,8 +108,14 @@ unsafe impl Object for Thing {
         *steps == 0
     }
 
-    fn lease_ended(&self) {
-        self.seen.lease_ended.fetch_add(1, Ordering::SeqCst);
+    /// The second time it is asked, it has let go.
+    fn lease_ended(&self, lease: *const ()) -> bool {
+        assert!(core::ptr::addr_eq(lease, &raw const self.lease));
+        let asked = self.seen.lease_ended.fetch_add(1, Ordering::SeqCst) > 0;
+        if asked {
+            self.lease.give_up();
+        }
+        asked
     }
 }
 

@@ -9,7 +9,7 @@ use abi::{MAP_READ, MAP_WRITE, MapItem, RIGHT_ALL, TASK_UNMAP, TRAP_REFUSED, TRA
 use rt::{invoke, poll, receive};
 
 use crate::support::{
-    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, holds, memory, object, pause, refused,
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, delete, equal, holds, memory, object, pause, refused, revoke,
     sleep_for_ever, thread, user_task, wait_for,
 };
 
@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "any_number_of_refused_answers_takes_no_kernel_stack", cores: 2, run: refused_often },
     Test { name: "deleting_a_decoupled_thread_frees_its_core", cores: 2, run: deleted },
     Test { name: "revoking_its_cpu_capability_ends_a_decoupled_thread", cores: 2, run: cpu_revoked },
+    Test { name: "a_decoupled_thread_ends_with_the_capability_to_its_frame", cores: 2, run: frame_revoked },
     Test { name: "a_decoupled_thread_cannot_be_run_twice", cores: 2, run: twice },
     Test { name: "a_decoupled_thread_has_its_core_until_it_is_detached", cores: 2, run: alone },
     Test { name: "registers_that_a_frame_brings_are_checked", cores: 2, run: sanitised },
@@ -42,6 +43,7 @@ pub struct Decoupled {
     thread: u64,
     task: u64,
     data: u64,
+    range: u64,
     frame: *mut DecoupledFrame,
     doorbell: u64,
 }
@@ -60,7 +62,7 @@ impl Decoupled {
         let thread = object(abi::KIND_THREAD, 0)?;
         invoke(thread, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + 1, 100])?;
         invoke(thread, abi::THREAD_DECOUPLE, &[range, 0, badged])?;
-        let new = Self { thread, task, data, frame: at as *mut DecoupledFrame, doorbell: badged };
+        let new = Self { thread, task, data, range, frame: at as *mut DecoupledFrame, doorbell: badged };
         new.reset();
         Ok(new)
     }
@@ -386,15 +388,40 @@ fn cpu_revoked() -> Outcome {
         } else {
             holds(wait_for(|| word(d.data) > 10))?;
         }
-        invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[abi::ROOT_CAP_CPU + 1])?;
+        revoke(abi::ROOT_CAP_CPU + 1)?;
         holds(wait_for(|| d.is_idle()))?;
         refused(d.run(), Error::BadState)?;
     }
     // One that has not begun.
     let d = Decoupled::new(&CALLS)?;
-    invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[abi::ROOT_CAP_CPU + 1])?;
+    revoke(abi::ROOT_CAP_CPU + 1)?;
     refused(d.run(), Error::BadState)?;
     holds(d.is_idle())
+}
+
+fn frame_revoked() -> Outcome {
+    // One that runs, one that waits for its answer, and one that has not begun.
+    for (code, begun, trapped) in [(&COUNT[..], true, false), (&CALLS[..], true, true), (&CALLS[..], false, false)] {
+        let d = Decoupled::new(code)?;
+        if begun {
+            d.run()?;
+        }
+        if trapped {
+            d.trap()?;
+        } else if begun {
+            holds(wait_for(|| word(d.data) > 10))?;
+        }
+        revoke(d.range)?;
+        holds(d.is_idle())?;
+        refused(d.run(), Error::BadState)?;
+        holds(d.is_idle())?;
+        // The core is free.
+        let next = Decoupled::new(&CALLS)?;
+        next.run()?;
+        next.trap()?;
+        delete(next.thread)?;
+    }
+    Ok(())
 }
 
 fn twice() -> Outcome {

@@ -33,6 +33,8 @@ mod quotas;
 #[cfg(target_os = "none")]
 mod registers;
 #[cfg(target_os = "none")]
+mod revocation;
+#[cfg(target_os = "none")]
 mod scheduling;
 #[cfg(target_os = "none")]
 mod stress;
@@ -52,7 +54,7 @@ mod program {
     use crate::support::{self, Test};
     use crate::{
         attacks, bench, capabilities, decoupled, faults, interrupts, ipc, machine, memory, operands, quotas, registers,
-        scheduling, stress, vcpus, waiting,
+        revocation, scheduling, stress, vcpus, waiting,
     };
 
     #[unsafe(no_mangle)]
@@ -81,6 +83,7 @@ mod program {
         let groups = [
             capabilities::TESTS,
             quotas::TESTS,
+            revocation::TESTS,
             memory::TESTS,
             ipc::TESTS,
             operands::TESTS,

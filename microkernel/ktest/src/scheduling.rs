@@ -1,12 +1,12 @@
 //! Priorities, stopping, and silence.
 
-use abi::{CSPACE_REVOKE, Error, RIGHT_ALL, RIGHT_WRITE, THREAD_RESUME, THREAD_STOP};
+use abi::{Error, RIGHT_ALL, RIGHT_WRITE, THREAD_RESUME, THREAD_STOP};
 use rt::{invoke, poll, receive, send};
 
 use crate::code;
 use crate::support::{
     Entry, Failure, Outcome, Program, Race, Shared, Test, bytes, copy, cores, delete, equal, free_bytes, holds, memory,
-    object, pause, refused, reuse_slots, slot, thread, tsc, tsc_hz, wait_for,
+    object, pause, refused, reuse_slots, revoke, slot, thread, tsc, tsc_hz, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -245,7 +245,7 @@ fn revoked_cpu() -> Outcome {
         let before = COUNT[0].get();
         holds(wait_for(|| COUNT[0].get() > before + 1000))?;
         equal(COUNT[1].get(), 0)?;
-        invoke(abi::ROOT_CAP_CSPACE, CSPACE_REVOKE, &[lent])?;
+        revoke(lent)?;
         // The core is free for a thread that has it by another capability.
         holds(wait_for(|| COUNT[1].get() > 0))?;
         let [ended, running] = [0, 1].map(|i| COUNT[i].get());
@@ -288,7 +288,7 @@ fn revoked_cpu_of_idle() -> Outcome {
         holds(COUNT[0].await_value(1))?;
         pause();
         let between = free_bytes();
-        invoke(abi::ROOT_CAP_CSPACE, CSPACE_REVOKE, &[lent])?;
+        revoke(lent)?;
         refused(invoke(new, abi::THREAD_START, &[0, 0, 0]), Error::BadState)?;
         refused(rt::raw(abi::SYS_SEND, endpoint, abi::TAG_POLL, [0; 4], 0).and(poll(endpoint, 0)), Error::Empty)?;
         pause();

@@ -88,9 +88,7 @@ pub fn begin() {
 
 /// Take everything back that the test made.
 pub fn clean_up() {
-    while let Err(error) = invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[POOL]) {
-        assert!(error == Error::Cancelled, "revoke: {error:?}");
-    }
+    revoke(POOL).expect("revoke");
     // Copies of what is not the test's own: cores, interrupts.
     for slot in FIRST_SLOT..=LAST_SLOT.swap(0, Ordering::Relaxed) {
         let _ = delete(slot);
@@ -143,6 +141,16 @@ pub fn copy(from: u64, rights: u64, badge: u64) -> Result<u64, Error> {
 
 pub fn delete(slot: u64) -> Result<(), Error> {
     invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[slot]).map(drop)
+}
+
+/// Revoke what was derived from a capability, in as many calls as it takes.
+pub fn revoke(slot: u64) -> Result<(), Error> {
+    loop {
+        match invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[slot]) {
+            Err(Error::Cancelled) => {}
+            done => return done.map(drop),
+        }
+    }
 }
 
 /// Memory that this program sees: (Range slot, address).

@@ -12,8 +12,8 @@ use abi::{TRAP_IRQ, TRAP_SYSCALL, TrapFrame, VCPU_EXC, VCPU_IRQ, VCPU_USER, Vcpu
 use rt::{invoke, raw, receive, send};
 
 use crate::support::{
-    CODE, DATA, Failure, Outcome, Shared, Test, copy, equal, holds, memory, object, refused, thread, tsc, tsc_hz,
-    user_task, wait_for,
+    CODE, DATA, Failure, Outcome, Shared, Test, copy, equal, holds, memory, object, refused, revoke, thread, tsc,
+    tsc_hz, user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -35,6 +35,7 @@ pub const TESTS: &[Test] = &[
         run: || on_vcpu_of(1, remote_signal),
     },
     Test { name: "who_may_only_signal_a_vcpu_does_not_control_it", cores: 1, run: || on_vcpu(only_signals) },
+    Test { name: "a_vcpu_ends_with_the_capability_to_its_page", cores: 2, run: page_revoked },
     Test { name: "revoking_their_cpu_capability_ends_vcpus", cores: 2, run: cpu_revoked },
 ];
 
@@ -204,6 +205,25 @@ extern "C" fn spins(_: u64) -> ! {
 
 static SPUN: Shared = Shared::new();
 
+fn page_revoked() -> Outcome {
+    for core in 0..crate::support::cores() {
+        let slot = start(core, 0, spins)?;
+        let bell = copy(slot, RIGHT_ALL, 1)?;
+        SPUN.set(0);
+        if core > 0 {
+            holds(wait_for(|| SPUN.get() > 0))?;
+        }
+        revoke(RANGE.get())?;
+        let (spun, state) = (SPUN.get(), STATE.get() as *const VcpuState);
+        send(bell, 0, [0; 4], 0)?;
+        crate::support::pause();
+        equal(SPUN.get(), spun)?;
+        // SAFETY: the page is mapped here.
+        equal(unsafe { (*state).pending.load(Ordering::SeqCst) }, 0)?;
+    }
+    Ok(())
+}
+
 /// As many as a core serves, twice: the first ones are gone.
 fn cpu_revoked() -> Outcome {
     for _ in 0..2 {
@@ -213,7 +233,7 @@ fn cpu_revoked() -> Outcome {
         refused(start(1, 0, spins), Error::Busy)?;
         SPUN.set(0);
         holds(wait_for(|| SPUN.get() > 0))?;
-        invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[abi::ROOT_CAP_CPU + 1])?;
+        revoke(abi::ROOT_CAP_CPU + 1)?;
     }
     // They had all of the core.
     SPUN.set(0);

@@ -27,8 +27,10 @@ struct Thing {
 unsafe impl Object for Thing {
     const KIND: Kind = Kind::Thread;
 
-    fn lease_ended(&self) {
+    fn lease_ended(&self, _: *const ()) -> bool {
         self.ended.fetch_add(1, Ordering::SeqCst);
+        self.lease.give_up();
+        true
     }
 }
 
@@ -82,7 +84,7 @@ impl World {
 
     /// Until all is revoked that was derived from what is in a slot.
     fn revoke(&self, slot: u64) -> Result<(), Error> {
-        while !self.space.revoke_some(slot, 8)? {}
+        while self.space.revoke_some(slot, 8)?.is_none() {}
         Ok(())
     }
 

@@ -44,6 +44,7 @@ use untyped::{Pages, Untyped, create_with};
 mod decoupled;
 mod derivation;
 mod locks;
+mod revocation;
 mod shootdown;
 mod stop;
 mod vcpu;

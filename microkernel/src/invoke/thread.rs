@@ -9,7 +9,7 @@ use super::{Argument, Call, Refusal};
 use crate::percore::{self, Peer};
 use kobj::Sleeper;
 
-use crate::object::{CSpace, Cpu, Endpoint, Parent, Range, Ref, Target, Task, Thread, ThreadKind};
+use crate::object::{CSpace, Cpu, Endpoint, Parent, Place, Range, Ref, Target, Task, Thread, ThreadKind};
 use crate::{decoupled, sched};
 
 /// Rights to the Range of a message page: the thread reads and writes it, through the kernel.
@@ -17,18 +17,12 @@ const MESSAGE_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE;
 /// Rights to the Range of a vCPU's or decoupled thread's page: map items name any part of it, with any flags.
 const SHARED_RIGHTS: u64 = abi::RIGHT_READ | abi::RIGHT_WRITE | abi::RIGHT_EXEC;
 
-/// A page of a Range.
-pub struct Place {
-    range: Ref<Range>,
-    offset: u64,
-}
-
 /// A method with all that it needs.
 pub enum Method<'a> {
     Configure {
         cspace: Option<Ref<CSpace>>,
         task: Ref<Task>,
-        message: Option<Place>,
+        message: Option<Place<'a>>,
         fault: Option<(Ref<Endpoint>, u64)>,
     },
     Bind {
@@ -40,12 +34,12 @@ pub enum Method<'a> {
     Stop,
     Resume,
     Cancel,
-    Vcpu(Place),
+    Vcpu(Place<'a>),
     Timer {
         deadline: u64,
     },
     Decouple {
-        place: Place,
+        place: Place<'a>,
         doorbell: Target,
     },
     Run(Ref<Task>),
@@ -56,17 +50,21 @@ impl<'a> Method<'a> {
     pub fn decode(call: &Call<'a>) -> Result<Self, Refusal> {
         let [a, b, c, d] = call.words();
         let operands = call.operands()?;
+        let page_of = |slot, rights, offset| -> Result<Place, Error> {
+            let range = operands.take::<Range>(slot, rights)?;
+            Ok(Place { by: Some(range.parent(call.cspace()?, slot)), range: range.object, offset })
+        };
         Ok(match call.method() {
             abi::THREAD_CONFIGURE => {
                 let cspace = optional(a, |slot| operands.take(slot, abi::RIGHT_WRITE)).argument(0)?;
                 let task = operands.take(b, abi::RIGHT_WRITE).argument(1)?.object;
-                let message = optional(c, |slot| operands.take(slot, MESSAGE_RIGHTS)).argument(2)?;
+                let message = optional(c, |slot| page_of(slot, MESSAGE_RIGHTS, d)).argument(2)?;
                 let fault = call.thread.message_word(4);
                 let fault = optional(fault, |slot| operands.take(slot, abi::RIGHT_WRITE)).argument(4)?;
                 Self::Configure {
                     cspace: cspace.map(|cspace| cspace.object),
                     task,
-                    message: message.map(|message| Place { range: message.object, offset: d }),
+                    message,
                     fault: fault.map(|fault| (fault.object, fault.badge)),
                 }
             }
@@ -82,12 +80,10 @@ impl<'a> Method<'a> {
             abi::THREAD_STOP => Self::Stop,
             abi::THREAD_RESUME => Self::Resume,
             abi::THREAD_CANCEL => Self::Cancel,
-            abi::THREAD_VCPU => {
-                Self::Vcpu(Place { range: operands.take(a, SHARED_RIGHTS).argument(0)?.object, offset: b })
-            }
+            abi::THREAD_VCPU => Self::Vcpu(page_of(a, SHARED_RIGHTS, b).argument(0)?),
             abi::THREAD_TIMER => Self::Timer { deadline: a },
             abi::THREAD_DECOUPLE => Self::Decouple {
-                place: Place { range: operands.take(a, SHARED_RIGHTS).argument(0)?.object, offset: b },
+                place: page_of(a, SHARED_RIGHTS, b).argument(0)?,
                 doorbell: operands.take_any(c).and_then(Target::new).argument(2)?,
             },
             abi::THREAD_RUN => Self::Run(operands.take(a, abi::RIGHT_WRITE).argument(0)?.object),
@@ -99,8 +95,14 @@ impl<'a> Method<'a> {
     pub fn perform(self, thread: &Ref<Thread>) -> Result<(), Refusal> {
         match self {
             Self::Configure { cspace, task, message, fault } => {
-                let message = message.map(|message| (message.range, message.offset));
-                thread.set_spaces(cspace, task, message, fault).map_err(only(Error::BadAddress, 3))?;
+                thread.set_spaces(cspace, task, message, fault).map_err(|error| Refusal {
+                    error,
+                    argument: match error {
+                        Error::NoCapability => 2,
+                        Error::BadAddress => 3,
+                        _ => abi::NO_ARGUMENT,
+                    },
+                })?;
             }
             Self::Bind { core, priority, by } => {
                 thread.bind(core.index, priority, Some(by)).map_err(only(Error::NoCapability, 0))?;
@@ -167,7 +169,7 @@ fn share(
     place: Place,
     register: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Refusal> {
-    thread.share(kind, place.range, place.offset, register).map_err(only(Error::BadAddress, 1))
+    thread.share(kind, place, register).map_err(only(Error::BadAddress, 1))
 }
 
 /// This one error is about argument `index`, others about none in particular.

@@ -13,10 +13,10 @@ pub use kobj::{
 
 pub use devices::{Cpu, IrqHandler, IrqSource, Log, Machine, claim_vector};
 pub use kcore::handshake::State;
-pub use range::Range;
+pub use range::{Range, Recall};
 pub use target::Target;
 pub use task::Task;
-pub use thread::{Kind as ThreadKind, Thread};
+pub use thread::{Kind as ThreadKind, Place, Thread};
 
 pub type Endpoint = kobj::Endpoint<Thread>;
 pub type Reply = kobj::Reply<Thread>;

@@ -2,7 +2,8 @@
 
 use core::ops::Range as Span;
 
-use abi::Error;
+use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
+use kcore::paging;
 
 use super::task::{Sweep, Unmapped};
 use super::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
@@ -27,7 +28,7 @@ unsafe impl Object for Range {
     fn dismantle(&self) -> bool {
         // SAFETY: the one place that uses them, in `dismantle`.
         let (sweep, owned) = unsafe { (self.sweep.get(), self.owned.get()) };
-        let Some(unmapped) = sweep.step(&(self.base..self.base + self.bytes)) else { return false };
+        let Some(unmapped) = sweep.step(&self.memory(), 0) else { return false };
         match (self.header.payer(), owned) {
             (Some(payer), Some(owned)) => owned.give_back(payer, &unmapped),
             _ => true,
@@ -48,6 +49,39 @@ impl Mappable {
     fn give_back(&mut self, payer: &Untyped, _: &Unmapped) -> bool {
         payer.free_some(&mut self.0)
     }
+}
+
+/// What was derived from a capability to a Range has been revoked: the mappings made by that are taken away, in steps.
+pub struct Recall {
+    range: Ref<Range>,
+    /// The least tag that goes.
+    tag: u8,
+    sweep: Sweep,
+}
+
+impl Recall {
+    /// Of what is deeper than `depth`.
+    pub fn new(range: Ref<Range>, depth: u32) -> Self {
+        Self { range, tag: paging::tag_of(paging::tag(depth.saturating_add(1))), sweep: Sweep::Begin }
+    }
+
+    /// True: all is taken away.
+    pub fn step(&mut self) -> bool {
+        self.sweep.step(&self.range.memory(), self.tag).is_some()
+    }
+
+    #[cfg(feature = "check")]
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        audit.reference(&self.range);
+        self.sweep.audit(audit);
+    }
+}
+
+/// What a mapping is made of: where it leads, and the entries' other bits. A page is tagged with the depth of the capability
+/// that it was mapped by.
+pub struct Source {
+    pub physical: u64,
+    pub bits: u64,
 }
 
 impl Range {
@@ -76,8 +110,31 @@ impl Range {
         })
     }
 
-    pub fn is_device(&self) -> bool {
-        self.device
+    fn memory(&self) -> Span<u64> {
+        self.base..self.base + self.bytes
+    }
+
+    /// For a mapping of `[offset, offset + size)` by a capability of this `depth`.
+    #[inline]
+    pub fn source(&self, depth: u32, offset: u64, size: u64, flags: u64) -> Result<Source, Error> {
+        if offset % 4096 != 0 {
+            return Err(Error::BadAddress);
+        }
+        if flags & !(MAP_READ | MAP_WRITE | MAP_EXEC) != 0 || flags & MAP_READ == 0 {
+            return Err(Error::BadArgument);
+        }
+        let physical = self.physical(offset, size)?;
+        let mut bits = paging::USER | paging::tag(depth);
+        if flags & MAP_WRITE != 0 {
+            bits |= paging::WRITABLE;
+        }
+        if flags & MAP_EXEC == 0 {
+            bits |= paging::NO_EXECUTE;
+        }
+        if self.device {
+            bits |= paging::UNCACHED;
+        }
+        Ok(Source { physical, bits })
     }
 
     /// [physical address, bytes].
@@ -115,8 +172,6 @@ impl Range {
                 audit.own(&self.header, owned.start, (owned.end - owned.start) / 4096, crate::check::Use::Range)
             }
         }
-        if let Sweep::At(task, _) = sweep {
-            audit.reference(task);
-        }
+        sweep.audit(audit);
     }
 }

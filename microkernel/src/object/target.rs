@@ -4,7 +4,7 @@ use abi::Error;
 
 #[cfg(feature = "check")]
 use super::Object;
-use super::{Capability, Kind, Notification, Ref, Thread};
+use super::{Capability, Kind, Notification, Ref, Thread, ThreadKind};
 
 /// A Notification or a vCPU, with the badge of the capability that named it.
 #[derive(Clone)]
@@ -23,7 +23,9 @@ impl Target {
             Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
             Kind::Thread => {
                 let thread = capability.object.downcast::<Thread>()?;
-                thread.vcpu_page().ok_or(Error::WrongType)?;
+                if thread.kind() != ThreadKind::Vcpu {
+                    return Err(Error::WrongType);
+                }
                 Ok(Self::Vcpu(thread, capability.badge))
             }
             _ => Err(Error::WrongType),
@@ -38,7 +40,7 @@ impl Target {
             Self::Notification(notification, _) => audit.reference(notification),
             Self::Vcpu(thread, _) => {
                 audit.reference(thread);
-                crate::holds!(thread.header(), thread.vcpu_page().is_some(), "a signal's target, but no vCPU");
+                crate::holds!(thread.header(), thread.kind() == ThreadKind::Vcpu, "a signal's target, but no vCPU");
             }
         }
     }

@@ -5,11 +5,12 @@ use core::ops::Range as Span;
 use core::ptr::null;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::{Error, MAP_EXEC, MAP_READ, MAP_WRITE};
+use abi::Error;
 use kcore::handshake::{Flushed, Presence};
 use kcore::paging;
 
-use super::{Header, Kind, Object, Pages, Range, Ref, Remains, Untyped, create_with};
+use super::range::Source;
+use super::{Header, Kind, Object, Pages, Ref, Remains, Untyped, create_with};
 use crate::arch::{self, memory};
 use crate::sync::{Guard, SpinLock};
 
@@ -81,11 +82,11 @@ struct All {
 unsafe impl Send for All {}
 static ALL: SpinLock<All> = SpinLock::new(All { newest: null() });
 
-/// A way through all Tasks in steps that takes every mapping of some memory away: the memory is about to go back. It reads
-/// all page tables: the price of keeping no record per mapping, paid only when a Range ends.
+/// A way through all Tasks in steps that takes mappings of some memory away: the memory is about to go back, or what was derived
+/// from a capability to it was revoked. It reads all page tables: the price of keeping no record per mapping.
 ///
-/// Nobody can map the memory any more (that takes a Range), so Tasks that come meanwhile do not matter, and neither do those
-/// that end: no core has them in its CR3.
+/// Nobody can make such a mapping any more (see [`Task::map`]), so Tasks that come meanwhile do not matter, and neither do
+/// those that end: no core has them in its CR3.
 pub enum Sweep {
     Begin,
     /// In this Task, all below this address is done.
@@ -97,13 +98,13 @@ pub enum Sweep {
 pub struct Unmapped(());
 
 impl Sweep {
-    /// Go on a little, until nothing of `memory` is mapped any more.
-    pub fn step(&mut self, memory: &Span<u64>) -> Option<Unmapped> {
+    /// Go on a little, until nothing of `memory` is mapped any more whose tag is at least `tag`.
+    pub fn step(&mut self, memory: &Span<u64>, tag: u8) -> Option<Unmapped> {
         match self {
             Self::Begin => *self = Self::to(|all| all.newest),
             Self::At(task, address) => {
                 let mut tables = task.tables();
-                let found = paging::unmap_physical(&mut tables, task.root, address, memory, 0, ENTRIES_OF_STEP);
+                let found = paging::unmap_physical(&mut tables, task.root, address, memory, tag, ENTRIES_OF_STEP);
                 let flushed = tables.settle(found);
                 if *address == paging::USER_END {
                     let next = Self::beyond(task, flushed);
@@ -113,6 +114,13 @@ impl Sweep {
             Self::End => {}
         }
         matches!(self, Self::End).then_some(Unmapped(()))
+    }
+
+    #[cfg(feature = "check")]
+    pub fn audit(&self, audit: &mut crate::check::Audit) {
+        if let Self::At(task, _) = self {
+            audit.reference(task);
+        }
     }
 
     /// Behind a Task whose last part was `flushed`.
@@ -266,39 +274,32 @@ impl Task {
         }
     }
 
-    /// Map part of a Range. On NoMemory nothing has changed.
-    pub fn map(&self, range: &Range, offset: u64, address: u64, size: u64, flags: u64) -> Result<(), Error> {
+    /// Map what `source` finds. On NoMemory nothing has changed.
+    ///
+    /// `source` looks under the Task's lock whether the caller may: who revokes that right afterwards, and then comes here with
+    /// a [`Sweep`], finds the mapping.
+    #[inline(always)]
+    pub fn map<E: From<Error>>(
+        &self,
+        address: u64,
+        size: u64,
+        source: impl FnOnce() -> Result<Source, E>,
+    ) -> Result<(), E> {
         check_user_range(address, size)?;
-        if offset % 4096 != 0 {
-            return Err(Error::BadAddress);
+        let mut tables = self.tables();
+        let Source { physical, bits } = source()?;
+        if size == 4096
+            && let Some(replaced) = paging::map_one(&mut tables, self.root, address, physical, bits)
+        {
+            tables.settle(replaced);
+            return Ok(());
         }
-        if flags & !(MAP_READ | MAP_WRITE | MAP_EXEC) != 0 || flags & MAP_READ == 0 {
-            return Err(Error::BadArgument);
-        }
-        let physical = range.physical(offset, size)?;
-        let mut bits = paging::USER;
-        if flags & MAP_WRITE != 0 {
-            bits |= paging::WRITABLE;
-        }
-        if flags & MAP_EXEC == 0 {
-            bits |= paging::NO_EXECUTE;
-        }
-        if range.is_device() {
-            bits |= paging::UNCACHED;
-        }
-        if size == 4096 {
-            let mut tables = self.tables();
-            if let Some(replaced) = paging::map_one(&mut tables, self.root, address, physical, bits) {
-                tables.settle(replaced);
-                return Ok(());
-            }
-        }
-        self.map_many(address, physical, size, bits)
+        Ok(self.map_many(tables.lock, address, physical, size, bits)?)
     }
 
     #[inline(never)]
-    fn map_many(&self, address: u64, physical: u64, size: u64, bits: u64) -> Result<(), Error> {
-        let mut tables = self.tables();
+    fn map_many(&self, lock: Guard<()>, address: u64, physical: u64, size: u64, bits: u64) -> Result<(), Error> {
+        let mut tables = Tables { task: self, detached: 0, lock };
         let replaced = paging::map(&mut tables, self.root, address, physical, size, bits);
         tables.settle(replaced != Ok(false)); // (where memory ran out, large pages may have been split)
         replaced.map(drop).map_err(|paging::NoMemory| Error::NoMemory)

@@ -9,6 +9,7 @@ use abi::{Error, MessagePage, Regs, VcpuState};
 
 use kobj::{Ending, Rest};
 
+use super::range::Recall;
 use super::{CSpace, Endpoint, Header, Lease, Object, Parent, Range, Ref, Target, Task};
 use crate::arch::{self, Registers};
 use crate::get;
@@ -62,6 +63,13 @@ struct Home {
 const HOME_SHIFT: u32 = 8;
 const UNBOUND: u64 = u64::MAX >> HOME_SHIFT;
 
+/// A page of a Range, and the capability that gives it to a thread; `None` of what is for ever.
+pub struct Place<'a> {
+    pub range: Ref<Range>,
+    pub by: Option<Parent<'a>>,
+    pub offset: u64,
+}
+
 #[repr(C)]
 pub struct Thread {
     header: Header,
@@ -71,20 +79,20 @@ pub struct Thread {
     /// Index of the home core ([`UNBOUND`] without one) from bit [`HOME_SHIFT`] up, and the HINDERED_* bits: one word, so
     /// that the fast path asks once whether it may switch to the thread.
     home: AtomicU64,
-    /// The Cpu capability that it was bound by.
-    lease: Lease,
+    /// What it has by a Cpu capability: its core.
+    core_lease: Lease,
     pub rest: Rest<Thread>,
     cspace: Fixed<CSpace>,
     task: Fixed<Task>,
     fault_endpoint: Fixed<Endpoint>,
     /// Badge of the capability that named it: tells a handler of several threads whose fault it is.
     fault_badge: Cell<u64>,
-    message_range: Fixed<Range>,
+    message_lease: Lease,
     message: AtomicPtr<MessagePage>,
     /// Five words of a fault that is being reported; `fault_pending` says that a call is a fault.
     pub fault: Cell<[u64; 5]>,
     pub fault_pending: Cell<bool>,
-    shared_range: Fixed<Range>,
+    shared_lease: Lease,
     shared: AtomicPtr<u8>,
     /// vCPU: runs its user context. Belongs to the home core.
     pub in_user: Cell<bool>,
@@ -97,6 +105,8 @@ pub struct Thread {
     pub doorbell: SpinLock<Option<Target>>,
     /// What ends by a system call that the thread has not come back from. Empty while it waits or stands still.
     pub unfinished: Ending,
+    /// The end of a revocation that it has not come back from. Belongs to the home core.
+    pub recall: Cell<Option<Recall>>,
     xsave: Xsave,
 }
 
@@ -123,17 +133,17 @@ impl Thread {
             kind: AtomicU8::new(Kind::Ordinary as u8),
             priority: AtomicU32::new(0),
             home: AtomicU64::new(UNBOUND << HOME_SHIFT),
-            lease: Lease::new(),
+            core_lease: Lease::new(),
             rest: Rest::new(State::Inactive),
             cspace: Fixed::new(),
             task: Fixed::new(),
             fault_endpoint: Fixed::new(),
             fault_badge: Cell::new(0),
-            message_range: Fixed::new(),
+            message_lease: Lease::new(),
             message: AtomicPtr::new(core::ptr::null_mut()),
             fault: Cell::new([0; 5]),
             fault_pending: Cell::new(false),
-            shared_range: Fixed::new(),
+            shared_lease: Lease::new(),
             shared: AtomicPtr::new(core::ptr::null_mut()),
             in_user: Cell::new(false),
             user_task: Cell::new(None),
@@ -141,6 +151,7 @@ impl Thread {
             deadline: AtomicU64::new(0),
             doorbell: SpinLock::new(None),
             unfinished: Ending::new(),
+            recall: Cell::new(None),
             xsave: Xsave(UnsafeCell::new(arch::fpu::INITIAL)),
         }
     }
@@ -173,8 +184,17 @@ impl Thread {
         self.home.load(Ordering::Relaxed)
     }
 
-    pub fn give_up_lease(&self) {
-        self.lease.give_up();
+    pub fn leases(&self) -> [&Lease; 3] {
+        [&self.core_lease, &self.message_lease, &self.shared_lease]
+    }
+
+    /// The message page is not its own any more, if that is what it has by `lease`.
+    pub fn lose_message(&self, lease: &Lease) -> bool {
+        let is_message = core::ptr::eq(lease, &self.message_lease);
+        if is_message {
+            self.message.store(core::ptr::null_mut(), Ordering::SeqCst);
+        }
+        is_message
     }
 
     #[inline]
@@ -249,7 +269,7 @@ impl Thread {
     #[inline]
     pub fn message(&self) -> Option<Shared<'_, MessagePage>> {
         let page = self.message.load(Ordering::Relaxed);
-        // SAFETY: it was a page of `message_range`, which keeps it.
+        // SAFETY: the page stays until this core has left the kernel (see `lease_ended`).
         (!page.is_null()).then(|| unsafe { Shared::new(page) })
     }
 
@@ -258,11 +278,11 @@ impl Thread {
         self.message().map_or(0, |page| get!(page.words[index]))
     }
 
-    /// The vCPU page, if this is a vCPU.
+    /// The vCPU page, if this is a vCPU that lives.
     #[inline]
     pub fn vcpu_page(&self) -> Option<Shared<'_, VcpuState>> {
-        // SAFETY: a vCPU has a page, which `shared_range` keeps.
-        (self.kind() == Kind::Vcpu).then(|| unsafe { Shared::new(self.shared_page().cast()) })
+        // SAFETY: it has a page, which stays until this core has left the kernel (see `lease_ended`).
+        (self.kind() == Kind::Vcpu && !self.is_dead()).then(|| unsafe { Shared::new(self.shared_page().cast()) })
     }
 
     /// The page of a vCPU or decoupled thread, by whichever the caller knows it to be.
@@ -271,9 +291,13 @@ impl Thread {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// The Range that the shared page lies in.
-    pub fn shared_range(&self) -> Option<&Range> {
-        self.shared_range.get()
+    /// The Range that the shared page lies in, and how deep its capability is.
+    ///
+    /// # Safety
+    /// Called on the home core while the thread runs there.
+    pub unsafe fn shared_range(&self) -> Option<(&Range, u32)> {
+        // SAFETY: a thread that runs has not let go of what it has (see `lease_ended`).
+        unsafe { self.shared_lease.look() }
     }
 
     /// The Task of the user context.
@@ -317,18 +341,24 @@ impl Thread {
         &self,
         cspace: Option<Ref<CSpace>>,
         task: Ref<Task>,
-        message: Option<(Ref<Range>, u64)>,
+        message: Option<Place>,
         fault: Option<(Ref<Endpoint>, u64)>,
     ) -> Result<(), Error> {
         let page = match &message {
-            Some((range, offset)) => range.page::<MessagePage>(*offset)?,
+            Some(place) => place.range.page::<MessagePage>(place.offset)?,
             None => core::ptr::null_mut(),
         };
         self.configure(|| {
+            // Before the lease is taken: its end takes the page away.
+            self.message.store(page, Ordering::Release);
+            match message.as_ref().and_then(|place| place.by.as_ref()) {
+                Some(by) => self.message_lease.take(self, by).inspect_err(|_| {
+                    self.message.store(core::ptr::null_mut(), Ordering::Release);
+                })?,
+                None => self.message_lease.give_up(),
+            }
             self.cspace.set(cspace);
             self.task.set(Some(task));
-            self.message_range.set(message.map(|(range, _)| range));
-            self.message.store(page, Ordering::Release);
             self.fault_badge.set(fault.as_ref().map_or(0, |(_, badge)| *badge));
             self.fault_endpoint.set(fault.map(|(endpoint, _)| endpoint));
             Ok(())
@@ -341,7 +371,7 @@ impl Thread {
             if self.kind() != Kind::Ordinary {
                 return Err(Error::BadState);
             }
-            by.map_or(Ok(()), |cpu| self.lease.take(self, &cpu))?;
+            by.map_or(Ok(()), |cpu| self.core_lease.take(self, &cpu))?;
             let bind = |home: u64| Some(Self::home_on(core) | (home & ((1 << HOME_SHIFT) - 1)));
             // (It never refuses; THREAD_STOP and the thread's end may change their bits meanwhile.)
             let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Relaxed, bind);
@@ -351,20 +381,14 @@ impl Thread {
     }
 
     /// Make it a vCPU or decoupled, with a page shared with its user. `register` is the last that can refuse.
-    pub fn share(
-        &self,
-        kind: Kind,
-        range: Ref<Range>,
-        offset: u64,
-        register: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let page = range.page::<u8>(offset)?;
+    pub fn share(&self, kind: Kind, place: Place, register: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let page = place.range.page::<u8>(place.offset)?;
         self.configure(|| {
             if self.home_index().is_none() || self.kind() != Kind::Ordinary {
                 return Err(Error::BadState);
             }
-            register()?;
-            self.shared_range.set(Some(range));
+            place.by.map_or(Ok(()), |by| self.shared_lease.take(self, &by))?;
+            register().inspect_err(|_| self.shared_lease.give_up())?;
             self.shared.store(page, Ordering::Release);
             self.kind.store(kind as u8, Ordering::Release);
             self.home.fetch_or(Self::HINDERED_KIND, Ordering::Release);
@@ -405,8 +429,6 @@ impl Thread {
         fixed(audit, &self.cspace);
         fixed(audit, &self.task);
         fixed(audit, &self.fault_endpoint);
-        fixed(audit, &self.message_range);
-        fixed(audit, &self.shared_range);
         let user_task = self.user_task.take();
         if let Some(task) = &user_task {
             audit.reference(task);
@@ -417,7 +439,10 @@ impl Thread {
             doorbell.audit(audit);
         }
         self.unfinished.audit(audit);
-        self.lease.audit(audit);
+        self.leases().iter().for_each(|lease| lease.audit(audit));
+        let recall = self.recall.take();
+        recall.iter().for_each(|recall| recall.audit(audit));
+        self.recall.set(recall);
         let (_, caps) = self.header.counts();
         let state = self.rest.state.get();
         let waits = matches!(state, State::WaitSend | State::WaitReceive | State::WaitReply | State::WaitNotification);

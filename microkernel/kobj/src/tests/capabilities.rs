@@ -184,12 +184,42 @@ fn the_holder_of_a_revoked_lease_gets_to_know() {
     first.lease.give_up();
     drop(third); // which ends it, and it gives its lease up
     finish();
-    while !space.revoke_some(1, 1).unwrap() {}
-    assert_eq!([first_seen, second_seen, third_seen].map(|seen| seen.counts()[3]), [0, 1, 0]);
-    assert_eq!(leased.header().counts().1, 1);
+    let told = || [first_seen, second_seen, third_seen].map(|seen| seen.counts()[3]);
+    assert!(space.revoke_some(1, 8).unwrap().is_none());
+    assert_eq!((told(), leased.header().counts().1), ([0, 1, 0], 2)); // the second still uses what it had
+    let (object, depth) = space.revoke_some(1, 8).unwrap().expect("the second has let go");
+    assert_eq!((told(), leased.header().counts().1), ([0, 2, 0], 1));
+    assert!(object.is(leased.header()) && depth == 0);
+    drop(object);
     drop((first, second));
     drop(leased);
     drop(space);
+    finish();
+}
+
+#[test]
+fn a_capability_is_deeper_than_what_it_was_derived_from() {
+    let untyped = boot_memory(8);
+    let space = CSpace::create(&untyped, 200).unwrap();
+    let (object, _) = thing(&untyped, 1);
+    let depth = |slot| space.hold().object::<Thing>(slot, 0).unwrap().1;
+    space.insert_new(1, object.any(), None).unwrap();
+    for slot in 1..150 {
+        space.copy_from(&space, slot, slot + 1, RIGHT_ALL, 0).unwrap();
+        assert_eq!(u64::from(depth(slot + 1)), slot);
+    }
+    space.delete(2).unwrap();
+    space.move_within(3, 2).unwrap();
+    assert_eq!(depth(2), 2);
+    let (holder, _) = thing(&untyped, 1);
+    let by = space.hold().take_any(2).unwrap();
+    holder.lease.take(&*holder, &by.parent(&space, 2)).unwrap();
+    // SAFETY: it stays.
+    assert_eq!(unsafe { holder.lease.look::<Thing>() }.unwrap().1, 3);
+    let (other, _) = thing(&untyped, 1);
+    space.insert_new(3, other.any(), Some(by.parent(&space, 2))).unwrap();
+    assert_eq!(depth(3), 0);
+    drop((holder, by, space));
     finish();
 }
 
@@ -225,12 +255,12 @@ fn revocation_comes_to_its_end_though_other_cores_copy() {
                 }
             });
         }
-        while !space.revoke_some(1, 4 * COPIERS as usize).unwrap() {
+        while space.revoke_some(1, 4 * COPIERS as usize).unwrap().is_none() {
             calls += 1;
         }
         assert_eq!(object.header().counts().1, 1, "revoked, and a copy is there");
     });
-    assert!(space.revoke_some(1, 1).unwrap());
+    assert!(space.revoke_some(1, 1).unwrap().is_some());
     drop(object);
     drop(space);
     finish();
@@ -271,7 +301,7 @@ fn cores_that_do_everything_at_once_leave_all_counts_right() {
         }
     });
     for space in &spaces {
-        while !space.revoke_some(1, 8).unwrap() {}
+        while space.revoke_some(1, 8).unwrap().is_none() {}
     }
     finish();
     assert_eq!(object.header().counts(), (3, 2));
