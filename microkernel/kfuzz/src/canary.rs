@@ -43,6 +43,8 @@ const SET_GO: [u64; 2] = [POOL + 14, POOL + 15];
 const SET_LOOKED: [u64; 2] = [POOL + 16, POOL + 17];
 /// Memory of the threads: message page and stack.
 const MEMORY: u64 = POOL + 20;
+/// What is derived from `RANGE`, to be revoked.
+const COPY: u64 = POOL + 30;
 
 const POOL_PAGES: u64 = 8;
 const THREAD_PAGES: u64 = 8;
@@ -60,8 +62,11 @@ enum Way {
     Delete,
     /// The first maps other memory over it; what lies there then goes too.
     Replace,
+    /// It was mapped by a capability that is revoked.
+    Revoke,
 }
-const WAYS: [(Way, &str); 3] = [(Way::Unmap, "unmapped"), (Way::Delete, "ended"), (Way::Replace, "replaced")];
+const WAYS: [(Way, &str); 4] =
+    [(Way::Unmap, "unmapped"), (Way::Delete, "ended"), (Way::Replace, "replaced"), (Way::Revoke, "revoked")];
 
 /// The round that is on, counted from 1.
 static ROUND: AtomicU64 = AtomicU64::new(0);
@@ -207,14 +212,15 @@ extern "C" fn keep(message: u64) -> ! {
 /// Take back what the last round has left, and give the canary new memory.
 fn prepare(message: u64) -> Result<(), Error> {
     call(abi::ROOT_CAP_TASK, abi::TASK_UNMAP, &[VIEW, 4096])?;
-    for slot in [RANGE, OTHER] {
+    for slot in [COPY, RANGE, OTHER] {
         match call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[slot]) {
             Ok(_) | Err(Error::NoCapability) => {}
             Err(error) => return Err(error),
         }
     }
     make(message, RANGE, VIEW)?;
-    map(message, RANGE, PAGE)
+    call(abi::ROOT_CAP_CSPACE, abi::CSPACE_COPY, &[RANGE, COPY, abi::RIGHT_ALL, 0])?;
+    map(message, COPY, PAGE)
 }
 
 /// Make a page of the canary's pool, when all of it is back, and map it.
@@ -276,6 +282,14 @@ fn look(taker: usize, round: u64, words: core::ops::Range<usize>) {
     }
 }
 
+/// Whether there is more to revoke.
+fn revoked(answer: Result<u64, Error>) -> Result<bool, Error> {
+    match answer {
+        Err(Error::Cancelled) => Ok(true),
+        done => done.map(|_| false),
+    }
+}
+
 fn clear(taker: usize) {
     // SAFETY: the memory of this round is mapped there until the takers have looked.
     unsafe { word(taker).write_volatile(0) };
@@ -286,7 +300,7 @@ extern "C" fn take_first(message: u64) -> ! {
     loop {
         round = begin(0, round);
         match way(round) {
-            Way::Unmap => {
+            Way::Unmap | Way::Revoke => {
                 unmap();
                 clear(0);
                 look(0, round, 0..1);
@@ -318,7 +332,13 @@ extern "C" fn take_second(message: u64) -> ! {
                 TAKEN.store(round, Ordering::SeqCst);
                 look(1, round, 1..2);
             }
+            Way::Revoke => {
+                while must(revoked(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[RANGE]))) {}
+                clear(1);
+                look(1, round, 1..2);
+            }
             Way::Delete => {
+                must(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[COPY]));
                 must(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[RANGE]));
                 must(make(message, RANGE, VIEW)); // the same memory, which was wiped
                 look(1, round, 0..512);
