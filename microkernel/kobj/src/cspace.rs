@@ -255,7 +255,7 @@ impl CSpace {
         // SAFETY: a valid slot, under the derivation lock.
         let (object, old_badge, [old_rights, depth]) = unsafe {
             let from = &*from;
-            (Ref::of(&**from.object.as_ref().ok_or(Error::NoCapability)?), from.badge, [from.rights.into(), from.depth])
+            (from.object.clone().ok_or(Error::NoCapability)?, from.badge, [from.rights.into(), from.depth])
         };
         let badge = match (old_badge, badge) {
             (old, 0) => old,

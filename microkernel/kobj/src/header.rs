@@ -378,8 +378,9 @@ impl<T: Object> Deref for Ref<T> {
 impl<T: Object> Clone for Ref<T> {
     #[inline]
     fn clone(&self) -> Self {
-        self.header().references.fetch_add(1, Ordering::Relaxed);
-        Self { object: self.object }
+        let new = Self { object: self.object };
+        new.header().references.fetch_add(1, Ordering::Relaxed);
+        new
     }
 }
 
