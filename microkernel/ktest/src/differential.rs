@@ -152,7 +152,7 @@ impl Worker {
         note(&out);
         let mut sum = 0u64;
         for i in 0..MSG_WORDS {
-            // SAFETY: as above.
+            // SAFETY: this worker's message page.
             sum = sum.rotate_left(7) ^ unsafe { (&raw const (*self.page).words[i]).read_volatile() };
         }
         note(&[sum]);

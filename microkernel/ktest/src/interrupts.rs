@@ -340,7 +340,7 @@ fn nmis() -> Outcome {
         refused(poll(notification, 0), Error::Empty)?;
     }
     let base: u64;
-    // SAFETY: as above.
+    // SAFETY: this program does not use GS.
     unsafe { core::arch::asm!("rdgsbase {}", "wrgsbase {}", out(reg) base, in(reg) 0u64) };
     equal(base, 0xffff_8000_0000_0000)?;
     for program in programs.iter().flatten() {

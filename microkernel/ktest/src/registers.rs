@@ -112,7 +112,7 @@ extern "C" fn vcpu(index: u64) -> ! {
         let _ = send(DONE[i].get(), 0, [0; 4], 0);
         let _ = raw(SYS_VCPU_RESUME, RESUME_WAIT, 0, [0; 4], 0);
         state.pending.swap(0, Ordering::SeqCst);
-        // SAFETY: as above.
+        // SAFETY: this program has no extended registers of its own (it is built without).
         if unsafe { registers_are(value) } != 1 {
             SEEN[i].set(0xbad);
         }

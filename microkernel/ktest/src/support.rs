@@ -271,7 +271,7 @@ impl Program {
     }
 
     pub fn set_word(&self, index: usize, value: u64) {
-        // SAFETY: as above.
+        // SAFETY: the page is mapped here for the test's length.
         unsafe { (self.data as *mut u64).add(index).write_volatile(value) }
     }
 }

@@ -111,7 +111,7 @@ fn lengths() -> Outcome {
             equal(message.words[i], length << 32 | i as u64)?;
         }
         for i in 4..abi::MSG_WORDS {
-            // SAFETY: as above.
+            // SAFETY: this thread's message page.
             let word = unsafe { (&raw const (*own).words[i]).read_volatile() };
             equal(word, if i < length as usize { length << 32 | i as u64 } else { u64::MAX })?;
         }

@@ -47,7 +47,7 @@ pub fn calibrate(counter: impl Fn() -> u32) -> u64 {
             outb(0x42, (ROUND_TICKS >> 8) as u8);
         }
         let (t0, c0) = (tsc(), counter());
-        // SAFETY: as above.
+        // SAFETY: reading port 0x61 changes nothing.
         while unsafe { inb(0x61) } & 0x20 == 0 {
             assert!(
                 tsc() - t0 < PIT_PATIENCE,
