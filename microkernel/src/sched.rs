@@ -124,9 +124,13 @@ pub fn kill(thread: &Thread, reason: &str) {
 unsafe impl Object for Thread {
     const KIND: Kind = Kind::Thread;
 
+    /// The handlers that signal it, a core's in each step: one of them may be in its own CSpace, and each would keep the other.
     fn orphaned(&self) -> bool {
-        self.end();
-        true
+        let step = self.unbound.fetch_add(1, Ordering::Relaxed);
+        if step == 0 {
+            self.end();
+        }
+        self.kind() != ThreadKind::Vcpu || signal::unbind_the_dead(step)
     }
 
     fn dismantle(&self) -> bool {

@@ -24,6 +24,17 @@ pub fn vcpu(thread: &Thread, bits: u64) {
     }
 }
 
+/// The handlers of a core, by its number, signal no vCPU any more that has ended. True: there is no such core.
+pub fn unbind_the_dead(core: usize) -> bool {
+    let Some(core) = percore::core_at(core) else { return true };
+    for slot in &core.irqs {
+        let handler = slot.lock().clone();
+        let target = handler.and_then(|handler| handler.target.lock().take_if(|target| target.is_dead()));
+        drop(target);
+    }
+    false
+}
+
 impl Target {
     pub fn signal(&self) {
         match self {

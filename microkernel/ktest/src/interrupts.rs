@@ -11,11 +11,12 @@ use rt::{invoke, poll};
 
 use crate::code;
 use crate::support::{
-    Failure, Outcome, Program, Shared, Test, address, bytes, copy, cores, delete, equal, holds, log_end, logged,
-    object, pause, refused, sleep_for_ever, slot, thread, wait_for,
+    Failure, Outcome, Program, Shared, Test, address, bytes, copy, cores, delete, equal, free_bytes, holds, log_end,
+    logged, memory, object, pause, refused, sleep_for_ever, slot, thread, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
+    Test { name: "a_vcpu_and_the_handler_in_its_cspace_do_not_keep_each_other", cores: 1, run: keep_each_other },
     Test { name: "a_message_interrupt_signals_its_target_with_its_badge", cores: 1, run: message },
     Test { name: "a_level_interrupt_is_masked_until_acknowledged", cores: 1, run: level },
     Test { name: "an_edge_interrupt_comes_once", cores: 1, run: edge },
@@ -73,6 +74,26 @@ fn message_handler(core: u64, badge: u64) -> Result<(u64, u64, u64, u32), Failur
     let [place, data] = invoke(handler, abi::IRQ_MSI, &[])?;
     let page = device(place & !4095)?;
     Ok((handler, notification, page + place % 4096, data as u32))
+}
+
+/// A vCPU that has the only capability to the handler that signals it, and is deleted.
+fn keep_each_other() -> Outcome {
+    for core in 0..cores() {
+        let (range, _) = memory(1)?;
+        let before = free_bytes();
+        let (space, vcpu) = (object(abi::KIND_CSPACE, 16)?, object(abi::KIND_THREAD, 0)?);
+        invoke(vcpu, abi::THREAD_CONFIGURE, &[space, ROOT_CAP_TASK, 0, 0, 0])?;
+        invoke(vcpu, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU, 100])?;
+        invoke(vcpu, abi::THREAD_VCPU, &[range, 0])?;
+        let (handler, _, _, _) = message_handler(core, 1)?;
+        invoke(handler, abi::IRQ_BIND, &[vcpu])?;
+        invoke(space, abi::CSPACE_PUT, &[handler, 1, RIGHT_ALL, 0])?;
+        [handler, space, vcpu].into_iter().try_for_each(delete)?;
+        // (The notification that `message_handler` made, and a capability to it, are still there.)
+        let notification = 4096;
+        holds(wait_for(|| free_bytes() == before - notification))?;
+    }
+    Ok(())
 }
 
 fn comes(notification: u64, badge: u64) -> Outcome {

@@ -77,8 +77,12 @@ impl IrqHandler {
     }
 
     pub fn bind(&self, target: Target) {
-        let old = self.target.lock().replace(target);
-        drop(old);
+        let mut place = self.target.lock();
+        let old = place.replace(target);
+        // A vCPU that ends looks for its handlers after it was marked: it finds this one, or is seen to be dead here.
+        let dead = place.take_if(|target| target.is_dead());
+        drop(place);
+        drop((old, dead));
         if let IrqSource::Pin { gsi, .. } = self.source {
             ioapic::set_masked(gsi, false);
         }

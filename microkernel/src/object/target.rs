@@ -33,6 +33,13 @@ impl Target {
     }
 }
 
+impl Target {
+    /// A vCPU that has ended.
+    pub fn is_dead(&self) -> bool {
+        matches!(self, Self::Vcpu(thread, _) if thread.is_dead())
+    }
+}
+
 #[cfg(feature = "check")]
 impl Target {
     pub fn audit(&self, audit: &mut crate::check::Audit) {

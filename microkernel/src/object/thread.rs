@@ -1,7 +1,7 @@
 //! Thread: ordinary, vCPU, or decoupled.
 
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kcore::handshake::{self, State};
 
@@ -103,6 +103,8 @@ pub struct Thread {
     /// vCPU: absolute TSC of the next timer event; 0: none.
     pub deadline: AtomicU64,
     pub doorbell: SpinLock<Option<Target>>,
+    /// In the end: the first core whose handlers may still signal it.
+    pub unbound: AtomicUsize,
     /// What ends by a system call that the thread has not come back from. Empty while it waits or stands still.
     pub unfinished: Ending,
     /// The end of a revocation that it has not come back from. Belongs to the home core.
@@ -150,6 +152,7 @@ impl Thread {
             begins: Cell::new(false),
             deadline: AtomicU64::new(0),
             doorbell: SpinLock::new(None),
+            unbound: AtomicUsize::new(0),
             unfinished: Ending::new(),
             recall: Cell::new(None),
             xsave: Xsave(UnsafeCell::new(arch::fpu::INITIAL)),
