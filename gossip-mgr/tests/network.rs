@@ -11,7 +11,11 @@ use gossip_mgr::view::Status;
 
 fn behind(proxy: &Proxy) -> Cluster {
     let mut cluster = Cluster::at(proxy.places(), PERIOD, "");
-    (0..cluster.addrs.len()).for_each(|i| cluster.start(i));
+    for i in 0..cluster.addrs.len() {
+        cluster.start(i);
+        // What is sent to a daemon that does not listen yet is lost, though the proxy has recorded it.
+        cluster.wait(i, "an answer", |_| true);
+    }
     cluster
 }
 
