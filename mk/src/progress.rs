@@ -65,20 +65,16 @@ impl Step {
 
     /// Tells how far the step is: `fraction` in 0..=1 where the caller knows, else time against the last time.
     pub fn tell(&mut self, fraction: Option<f64>, what: &str) {
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let fraction = fraction.unwrap_or(elapsed / self.expected.seconds.max(1.0)).clamp(0.0, 0.99);
-        // Early on the past says more than the fraction.
-        let total = if fraction < 0.05 { self.expected.seconds.max(elapsed) } else { elapsed / fraction };
-        let left = duration((total - elapsed).max(1.0));
+        let (fraction, left) = outlook(fraction, self.started.elapsed().as_secs_f64(), self.expected.seconds);
         let what = if what.is_empty() { String::new() } else { format!(" ({what})") };
         match &self.bar {
             Some(bar) => {
                 bar.set_position((fraction * 1000.0) as u64);
-                bar.set_message(format!("{:3.0} %, about {left} left{what}", fraction * 100.0));
+                bar.set_message(format!("{:3.0} %, {left}{what}", fraction * 100.0));
             }
             None if self.told.elapsed() >= PLAIN_INTERVAL => {
                 self.told = Instant::now();
-                eprintln!("mk: {}: {:.0} %, about {left} left{what}", self.name, fraction * 100.0);
+                eprintln!("mk: {}: {:.0} %, {left}{what}", self.name, fraction * 100.0);
             }
             None => {}
         }
@@ -161,6 +157,22 @@ fn read_history(path: &std::path::Path) -> BTreeMap<String, Past> {
     fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
+/// How far a step is, and what is said of the time that is left; `elapsed` and `expected` in seconds.
+fn outlook(fraction: Option<f64>, elapsed: f64, expected: f64) -> (f64, String) {
+    let shown = fraction.unwrap_or(elapsed / expected.max(1.0)).clamp(0.0, 0.99);
+    let left = match fraction {
+        // Early on the past says more than the fraction, as long as it is not refuted.
+        Some(known) if (0.05..1.0).contains(&known) || (known > 0.0 && known < 1.0 && elapsed >= expected) => {
+            elapsed / known - elapsed
+        }
+        Some(known) if known >= 1.0 => 0.0,
+        _ => expected - elapsed,
+    };
+    let words =
+        if left > 0.0 { format!("about {} left", duration(left.max(1.0))) } else { "longer than the last time".into() };
+    (shown, words)
+}
+
 /// A duration in words, for people: `5 s`, `3 min 20 s`, `1 h 5 min`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
@@ -174,7 +186,18 @@ pub fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::{duration, outlook};
+
+    #[test]
+    fn the_time_left_is_what_is_known_best() {
+        let says = |fraction, elapsed, expected, words: &str| assert_eq!(outlook(fraction, elapsed, expected).1, words);
+        says(None, 10.0, 40.0, "about 30 s left");
+        says(None, 50.0, 40.0, "longer than the last time");
+        says(Some(0.01), 1.0, 40.0, "about 39 s left");
+        says(Some(0.01), 50.0, 40.0, "about 1 h 22 min left");
+        says(Some(0.5), 50.0, 40.0, "about 50 s left");
+        says(Some(1.2), 50.0, 40.0, "longer than the last time");
+    }
 
     #[test]
     fn durations_read_as_people_say_them() {
