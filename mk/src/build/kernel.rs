@@ -1,5 +1,6 @@
 //! The microkernel and the root task, for x86_64-unknown-none.
 
+use super::newc_archive;
 use crate::cache::{Cache, Key};
 use crate::progress::Step;
 use crate::tree::Tree;
@@ -108,6 +109,13 @@ pub struct CheckedKernel {
     /// The fuzzer, in the root task's place.
     pub kfuzz: PathBuf,
     pub symbols: PathBuf,
+}
+
+impl CheckedKernel {
+    /// The boot archive with the fuzzer.
+    pub fn archive(&self) -> Result<Vec<u8>> {
+        Ok(newc_archive(&[("root", &fs::read(&self.kfuzz)?), ("symbols", &fs::read(&self.symbols)?)]))
+    }
 }
 
 /// Builds the fuzzer and its kernel, or finds them built.

@@ -1,7 +1,7 @@
 //! Faults of the kernel's own that its memory protection stops: the checked kernel tries each, and must panic at it.
 
 use super::kernel::{KERNEL_PANIC, to_the_end};
-use crate::build::{Builder, newc_archive};
+use crate::build::Builder;
 use crate::qemu::{Accelerator, Machine};
 use anyhow::{Result, bail};
 use fs_err as fs;
@@ -23,10 +23,7 @@ pub fn all(builder: &Builder) -> Result<()> {
     let kernel = builder.checked_kernel()?;
     let folder = tempfile::tempdir()?;
     let (serial, archive) = (folder.path().join("log"), folder.path().join("archive.cpio"));
-    fs::write(
-        &archive,
-        newc_archive(&[("root", &fs::read(&kernel.kfuzz)?), ("symbols", &fs::read(&kernel.symbols)?)]),
-    )?;
+    fs::write(&archive, kernel.archive()?)?;
     let machine = Machine { cores: 2, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     for (name, says) in ATTACKS {
         let mut command = machine.command(&serial);

@@ -1,7 +1,7 @@
 //! The fuzzer of the microkernel, on it in QEMU.
 
 use super::tally::Tally;
-use crate::build::{Builder, newc_archive};
+use crate::build::Builder;
 use crate::child::Running;
 use crate::progress::Step;
 use crate::qemu::{Accelerator, Machine};
@@ -35,16 +35,14 @@ fn fuzz(builder: &Builder, calls: u64, seed: u64) -> Result<()> {
     let kernel = builder.checked_kernel()?;
     let folder = tempfile::tempdir()?;
     let (serial, archive) = (folder.path().join("log"), folder.path().join("fuzz.cpio"));
-    fs::write(
-        &archive,
-        newc_archive(&[("root", &fs::read(&kernel.kfuzz)?), ("symbols", &fs::read(&kernel.symbols)?)]),
-    )?;
+    fs::write(&archive, kernel.archive()?)?;
     let machine = Machine { cores: CORES, memory: "256M".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
     let mut command = machine.command(&serial);
     command.arg("-kernel").arg(&kernel.microkernel).arg("-initrd").arg(&archive);
     command.arg("-append").arg(format!("seed={seed} calls={calls}"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut step = Step::begin(builder.cache(), "fuzzing the microkernel", (calls / 40_000) as u32 + 1)?;
+    let mut step =
+        Step::begin(builder.cache(), &format!("fuzzing the microkernel, {calls} calls"), (calls / 40_000) as u32 + 1)?;
     let deadline =
         Instant::now() + Duration::from_secs(120) + PATIENCE_PER_1000 * (calls / 1000).try_into().unwrap_or(u32::MAX);
     let ended = Running::start(&mut command, "QEMU")?.wait_until(deadline, || {
