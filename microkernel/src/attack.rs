@@ -56,6 +56,6 @@ extern "C" fn fill_stack(depth: u32) -> u32 {
 /// # Safety
 /// None.
 unsafe fn call(address: u64) {
-    // SAFETY: see `run`.
+    // SAFETY: not safe: it is the attack, and the processor stops it.
     unsafe { core::mem::transmute::<u64, extern "C" fn()>(address)() }
 }

@@ -97,7 +97,7 @@ impl Judge for Audit {
     fn list(&self) {
         let reserve = reserve::reserve().expect("made at boot");
         for entry in &self.entries[..self.count] {
-            // SAFETY: see `everything`.
+            // SAFETY: every entry was reached through a counted pointer, and nothing changes meanwhile.
             let object = unsafe { &*entry.object };
             let Some(payer) = object.payer().filter(|payer| !payer.is(reserve)) else { continue };
             let (references, caps) = object.counts();
@@ -162,7 +162,7 @@ impl Judge for Audit {
 
     /// What an object must be now that everything has been seen.
     fn judge(&self, entry: Entry, reserve: &Ref<Untyped>) {
-        // SAFETY: see `everything`.
+        // SAFETY: every entry was reached through a counted pointer, and nothing changes meanwhile.
         let object = unsafe { &*entry.object };
         let (references, caps) = object.counts();
         holds!(object, caps == entry.caps, "counts {caps} capabilities, there are {}", entry.caps);

@@ -38,12 +38,13 @@ pub fn go_on(core: &Core, next: Option<&Thread>) -> bool {
     recalled && next.is_none_or(|thread| thread.unfinished.is_empty()) && !(waits_for_all && core.work.is_left())
 }
 
-/// A share of what a thread's revocation still has to take away. True: nothing is left.
+/// A share of what a thread's revocation still has to take away. True: there was nothing left. (After the last share the
+/// scheduler is asked once more: the thread may have been told to stop meanwhile.)
 fn recall_some(thread: &Thread) -> bool {
     let Some(mut recall) = thread.recall.take() else { return true };
     let done = (0..STEPS).any(|_| recall.step());
     thread.recall.set(Some(recall).filter(|_| !done));
-    done
+    false
 }
 
 /// A thread comes to rest, or ends: what it has not finished is this core's.

@@ -38,7 +38,7 @@ pub struct Core {
     peer: Peer,
     /// Whose translations the processor keeps, where it has PCIDs. (Linux's and those of as many programs as take turns.)
     pub contexts: Contexts<8>,
-    /// `Task::generation` when CR3 was last loaded.
+    /// `Presence::generation` of the loaded Task when its translations were last known to be right.
     pub task_generation: Cell<u64>,
     /// The thread whose extended state is in the registers.
     pub fpu_owner: Cell<*const Thread>,

@@ -101,6 +101,9 @@ pub fn retire(thread: &Thread) -> bool {
     if thread.kind() == ThreadKind::Decoupled || !handshake::is_stop_requested(thread.requests()) {
         return false;
     }
+    if thread.is_recalling() {
+        return false; // it holds the Task in which it has got to, and stops when it is through
+    }
     destroy::disown(thread); // (once it has stopped, others may change it)
     thread.rest.state.stop(thread.requests())
 }
@@ -108,6 +111,7 @@ pub fn retire(thread: &Thread) -> bool {
 /// A deleted thread, which is in no queue, will not run.
 pub fn bury(thread: &Thread) {
     destroy::disown(thread);
+    thread.recall.set(None); // nobody will be told that it is done
     thread.rest.state.set(State::Dead);
 }
 
@@ -142,15 +146,12 @@ unsafe impl Object for Thread {
     /// message, that one runs the thread.
     fn lease_ended(&self, lease: *const ()) -> bool {
         let lease = self.leases().into_iter().find(|own| core::ptr::addr_eq(*own, lease)).expect("its own");
-        let until = lease.until.load(Ordering::Relaxed);
-        if until == 0 {
+        let take = || {
             if !self.lose_message(lease) {
                 self.end();
             }
-            lease.until.store(percore::begin_era(), Ordering::Relaxed);
-            return false;
-        }
-        let over = percore::all_are_in(until);
+        };
+        let over = handshake::take_away(&lease.awaited, take, percore::begin_era, percore::all_are_in);
         if over {
             lease.give_up();
         }

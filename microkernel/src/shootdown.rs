@@ -101,7 +101,7 @@ fn load(core: &Core, task: &Task) {
 extern "C" fn load_in_context(task: &Task) {
     let core = percore::core();
     let (context, keep) = core.contexts.enter(task.number(), core.task_generation.get());
-    // SAFETY: see `load`.
+    // SAFETY: the Task is counted by the core from now on, and its root has the kernel's half.
     unsafe { arch::memory::load_root(task.root() | context | u64::from(keep) << 63) };
 }
 

@@ -336,6 +336,24 @@ pub fn is_in_era(core: &AtomicU64, era: u64) -> bool {
     core.load(Ordering::Acquire) >= era
 }
 
+/// Take something away that other cores may be about to use: call it until it says true; `awaited` is 0 before. `take` takes it out
+/// of reach, and only then an era begins, for which to wait.
+pub fn take_away(
+    awaited: &AtomicU64,
+    take: impl FnOnce(),
+    begin: impl FnOnce() -> u64,
+    all_are_in: impl FnOnce(u64) -> bool,
+) -> bool {
+    match awaited.load(Ordering::Relaxed) {
+        0 => {
+            take();
+            awaited.store(begin(), Ordering::Relaxed);
+            false
+        }
+        era => all_are_in(era),
+    }
+}
+
 /// Shootdowns asked of a core, and done by it.
 #[inline]
 pub fn ask(requested: &AtomicU64) -> u64 {

@@ -388,28 +388,31 @@ unsafe fn fill(
 /// What an object has by a capability, as a thread has its core: a place in the derivation list, without a CSpace, that
 /// nobody can use as a capability. When it is revoked with what it was derived from, its holder gets to know
 /// ([`Object::lease_ended`]), and gives it up when it no longer uses what it had.
+///
+/// (The slot comes first: by its address the lease is told.)
 #[repr(C)]
 pub struct Lease {
     slot: UnsafeCell<Slot>,
     /// For the holder: what it waits for before it gives a revoked lease up. 0 until it knows.
-    pub until: Count,
+    pub awaited: Count,
 }
 
 impl Lease {
     pub fn new() -> Self {
         let [open, close] = [(); 2].map(|()| Mark { previous: null_mut(), next: null_mut() });
         let slot = Slot { object: None, badge: 0, open, close, space: null(), rights: 0, depth: 0 };
-        Self { slot: UnsafeCell::new(slot), until: Count::new(0) }
+        Self { slot: UnsafeCell::new(slot), awaited: Count::new(0) }
     }
 
-    /// `holder`, whose lease this is, has something by a capability, and not by an earlier one any more.
-    pub fn take<T: Object>(&self, holder: &T, by: &Parent) -> Result<(), Error> {
+    /// `holder`, whose lease this is, has something by a capability, and not by an earlier one any more. What it has is to change
+    /// in `taken`: while nothing is revoked, so that the end of the earlier one cannot take the new away.
+    pub fn take<T: Object>(&self, holder: &T, by: &Parent, taken: impl FnOnce()) -> Result<(), Error> {
         let guard = lock_to_derive();
         let parent = by.slot()?;
         // SAFETY: valid slots under the derivation lock; the parent was just seen to be filled.
         let old = unsafe {
-            let old = take(self.slot.get());
             let object = (*parent).object.clone().ok_or(Error::NoCapability)?;
+            let old = take(self.slot.get());
             object.add_cap();
             fill(
                 None,
@@ -422,7 +425,8 @@ impl Lease {
             );
             old
         };
-        self.until.store(0, Ordering::Relaxed);
+        self.awaited.store(0, Ordering::Relaxed);
+        taken();
         drop(guard);
         old.iter().for_each(Ref::remove_cap);
         Ok(())
@@ -509,7 +513,7 @@ impl Held<'_> {
     #[inline]
     pub fn object<T: Object>(&self, index: u64, rights: u64) -> Result<(&T, u32), Error> {
         let (object, ..) = self.view::<T>(index, rights)?;
-        // SAFETY: as in `get`, which found it.
+        // SAFETY: `view` found the slot filled, so it is in range; its depth changes only under this CSpace's lock, which is held.
         Ok((object, unsafe { (*self.space.slots.add(index as usize)).depth }))
     }
 
@@ -592,12 +596,12 @@ impl CSpace {
         let mut mark = slot.open.previous;
         let mut inside = 0;
         let mut parent = None;
-        // SAFETY: as in `audit`.
+        // SAFETY: nothing changes during a check, and linked slots are in CSpaces that live.
         while let Some(at) = unsafe { mark.as_ref() } {
             // (A slot is as large as its alignment.)
             let open = mark as usize % size_of::<Slot>() == offset_of!(Slot, open);
             if open && inside == 0 {
-                // SAFETY: as in `audit`.
+                // SAFETY: a mark that is linked lies in a slot.
                 parent = unsafe { slot_of(mark).as_ref() };
                 break;
             }

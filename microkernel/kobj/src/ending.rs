@@ -6,7 +6,8 @@ use core::ptr::{NonNull, null_mut};
 
 use crate::header::{Header, end_some};
 
-/// Steps of one share. A step is a call of `Object::orphaned` or `Object::dismantle`.
+/// Steps of one share. A step is a call of `Object::orphaned` or `Object::dismantle`, or one of a revocation's
+/// way through the page tables.
 pub const STEPS: u32 = 64;
 
 /// Objects that are ending, linked through their headers. It belongs to the core that runs its thread.
@@ -38,7 +39,7 @@ impl Ending {
     #[inline]
     fn pop(&self) -> Option<NonNull<Header>> {
         let object = NonNull::new(self.first.get())?;
-        // SAFETY: as in `push`.
+        // SAFETY: what is in the list is ending, and its header lives until it is taken out.
         self.first.set(unsafe { object.as_ref() }.ending.get());
         Some(object)
     }
@@ -49,7 +50,7 @@ impl Ending {
         if self.is_empty() {
             self.first.set(more.as_ptr());
         } else {
-            // SAFETY: as in `push`.
+            // SAFETY: what is in the list is ending, and its header lives until it is taken out.
             unsafe { &*self.last.get() }.ending.set(more.as_ptr());
         }
         self.last.set(other.last.get());
@@ -60,7 +61,7 @@ impl Ending {
 impl Ending {
     pub fn audit(&self, audit: &mut crate::check::Audit) {
         let mut at = self.first.get();
-        // SAFETY: as in `push`.
+        // SAFETY: what is in the list is ending, and its header lives until it is taken out.
         while let Some(object) = unsafe { at.as_ref() } {
             audit.ending(object);
             at = object.ending.get();

@@ -95,7 +95,7 @@ impl<T: Sleeper> Queue<T> {
     pub unsafe fn pop_known(&mut self, first: &T) -> Ref<T> {
         let next = first.rest().links.next.get();
         self.first = next;
-        // SAFETY: as in `push_behind`; the count that `push` took goes to the caller.
+        // SAFETY: who is in the queue is counted by it, and so are the links; the count that `push` took goes to the caller.
         unsafe {
             match next.as_ref() {
                 Some(next) => next.rest().links.previous.set(null()),
@@ -108,7 +108,7 @@ impl<T: Sleeper> Queue<T> {
     /// Take a thread out, if it is in this queue.
     pub fn remove(&mut self, thread: &T) -> Option<Ref<T>> {
         let mut at = self.first;
-        // SAFETY: as in `push_behind`.
+        // SAFETY: who is in the queue is counted by it.
         while let Some(candidate) = unsafe { at.as_ref() } {
             if core::ptr::eq(candidate, thread) {
                 return Some(self.unlink(candidate));
@@ -120,7 +120,7 @@ impl<T: Sleeper> Queue<T> {
 
     fn unlink(&mut self, thread: &T) -> Ref<T> {
         let (previous, next) = (thread.rest().links.previous.get(), thread.rest().links.next.get());
-        // SAFETY: as in `pop`; the count that `push` took goes to the caller.
+        // SAFETY: the thread is in this queue, which counts it and its neighbours; the count that `push` took goes to the caller.
         unsafe {
             match previous.as_ref() {
                 Some(previous) => previous.rest().links.next.set(next),

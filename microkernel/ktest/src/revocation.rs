@@ -6,8 +6,8 @@ use abi::{MAP_READ, MAP_WRITE, MessagePage, RIGHT_ALL, TASK_MAP};
 use rt::{invoke, poll, receive, send};
 
 use crate::support::{
-    Outcome, Shared, Test, address, copy, cores, delete, equal, holds, memory, object, pause, refused, revoke, slot,
-    start_in, thread_in, user_task, wait_for,
+    Outcome, Shared, Test, address, copy, cores, delete, equal, free_bytes, holds, memory, object, pause, refused,
+    revoke, slot, start_in, thread, thread_in, user_task, wait_for,
 };
 
 pub const TESTS: &[Test] = &[
@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "a_mapping_goes_though_its_capability_was_deleted_before", cores: 1, run: deleted_before },
     Test { name: "a_running_program_loses_what_it_got_by_a_revoked_capability", cores: 1, run: running },
     Test { name: "nobody_maps_by_a_capability_while_it_is_revoked", cores: 2, run: racing },
+    Test { name: "a_revocation_that_is_stopped_keeps_no_address_space", cores: 2, run: stopped },
     Test { name: "a_thread_loses_its_message_page_with_the_capability", cores: 1, run: message_page },
     Test { name: "an_untyped_has_all_of_its_memory_when_it_is_revoked", cores: 1, run: untyped },
 ];
@@ -119,6 +120,35 @@ fn racing() -> Outcome {
         }
         revoke(range)?;
         equal(tables(task)?, 0)?;
+    }
+    Ok(())
+}
+
+static REVOKED: Shared = Shared::new();
+
+extern "C" fn revoker(range: u64) -> ! {
+    loop {
+        let _ = invoke(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[range]);
+        REVOKED.set(REVOKED.get() + 1);
+    }
+}
+
+/// Who revokes goes through others' page tables for a long time.
+fn stopped() -> Outcome {
+    let (range, others) = (object(abi::KIND_RANGE, 1)?, object(abi::KIND_RANGE, 1)?);
+    let stopping = thread(1, 10, 0, revoker, range)?;
+    for _ in 0..20 {
+        let before = free_bytes();
+        let task = object(abi::KIND_TASK, 0)?;
+        for table in 0..400 {
+            invoke(task, TASK_MAP, &[others, 0, table << 21, 4096, MAP_READ])?;
+        }
+        let revoked = REVOKED.get();
+        holds(wait_for(|| REVOKED.get() > revoked))?;
+        invoke(stopping, abi::THREAD_STOP, &[])?;
+        delete(task)?;
+        holds(wait_for(|| free_bytes() == before))?;
+        invoke(stopping, abi::THREAD_RESUME, &[])?;
     }
     Ok(())
 }

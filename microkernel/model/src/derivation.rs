@@ -103,62 +103,54 @@ impl World {
     }
 }
 
-fn both(world: &Arc<World>, one: impl Fn(&World) + Send + 'static, other: impl Fn(&World) + Send + 'static) {
+fn both(world: &Arc<World>, one: fn(&World), other: fn(&World)) {
     let (first, second) = (world.clone(), world.clone());
     let cores = [thread::spawn(move || one(&first)), thread::spawn(move || other(&second))];
     cores.into_iter().for_each(|core| core.join().unwrap());
 }
 
-#[test]
-fn a_copy_of_what_is_being_revoked_does_not_stay() {
-    with_few_preemptions(|| {
+/// Where slot 2 has a copy of slot 1, two cores at once, in every order that few preemptions make; what is to be true `then`.
+fn at_once(one: fn(&World), other: fn(&World), then: fn(&World)) {
+    with_few_preemptions(move || {
         let world = world();
         world.copy(1, 2).unwrap();
-        both(
-            &world,
-            |world| world.revoke(1).unwrap(),
-            |world| {
-                let copied = world.copy(2, 3);
-                assert!(matches!(copied, Ok(()) | Err(Error::NoCapability)));
-            },
-        );
-        assert_eq!(world.filled(), [1]);
+        both(&world, one, other);
+        then(&world);
         world.is_sound();
     });
+}
+
+fn delete_2(world: &World) {
+    world.space.delete(2).unwrap();
+}
+
+/// Finds nothing to copy where the other was first.
+fn copy_2(world: &World) {
+    let copied = world.copy(2, 3);
+    assert!(matches!(copied, Ok(()) | Err(Error::NoCapability)));
+}
+
+fn revoke_1(world: &World) {
+    world.revoke(1).unwrap();
+}
+
+#[test]
+fn a_copy_of_what_is_being_revoked_does_not_stay() {
+    at_once(revoke_1, copy_2, |world| assert_eq!(world.filled(), [1]));
 }
 
 #[test]
 fn what_is_derived_from_a_capability_that_goes_belongs_to_its_parent() {
-    with_few_preemptions(|| {
-        let world = world();
-        world.copy(1, 2).unwrap();
-        both(
-            &world,
-            |world| world.space.delete(2).unwrap(),
-            |world| {
-                let _ = world.copy(2, 3);
-            },
-        );
-        world.is_sound();
-    });
+    at_once(delete_2, copy_2, |_| {});
 }
 
 #[test]
 fn a_capability_that_moves_takes_along_what_was_derived_from_it() {
-    with_few_preemptions(|| {
-        let world = world();
-        world.copy(1, 2).unwrap();
-        both(
-            &world,
-            |world| world.space.move_within(2, 4).unwrap(),
-            |world| {
-                let _ = world.copy(2, 3);
-            },
-        );
+    let moves = |world: &World| world.space.move_within(2, 4).unwrap();
+    at_once(moves, copy_2, |world| {
         let children = world.filled().len() - 2;
         world.revoke(4).unwrap();
         assert_eq!(world.filled(), [1, 4], "{children} children");
-        world.is_sound();
     });
 }
 
@@ -177,64 +169,45 @@ fn one_slot_is_filled_once() {
 
 #[test]
 fn who_is_looked_up_is_there_and_is_what_the_slot_held() {
-    with_few_preemptions(|| {
-        let world = world();
-        world.copy(1, 2).unwrap();
-        both(
-            &world,
-            |world| world.space.delete(2).unwrap(),
-            |world| {
-                if let Ok(found) = world.space.hold().take_any(2) {
-                    assert!(found.object.is(world.thing.header()));
-                    assert_eq!(found.rights, RIGHT_ALL);
-                }
-            },
-        );
-        world.is_sound();
-    });
+    let look_up = |world: &World| {
+        if let Ok(found) = world.space.hold().take_any(2) {
+            assert!(found.object.is(world.thing.header()));
+            assert_eq!(found.rights, RIGHT_ALL);
+        }
+    };
+    at_once(delete_2, look_up, |_| {});
 }
 
 #[test]
 fn a_lease_that_is_taken_while_its_origin_is_revoked_ends() {
-    with_few_preemptions(|| {
-        let world = world();
-        world.copy(1, 2).unwrap();
-        let holder = Ref::clone(&world.thing);
-        both(
-            &world,
-            |world| world.revoke(1).unwrap(),
-            move |world| {
-                let Ok(origin) = world.space.hold().take_any(2) else { return };
-                if holder.lease.take(&*holder, &origin.parent(&world.space, 2)).is_err() {
-                    holder.ended.fetch_add(1, Ordering::SeqCst); // it never began
-                }
-            },
-        );
+    let take = |world: &World| {
+        let Ok(origin) = world.space.hold().take_any(2) else { return };
+        if world.thing.lease.take(&**world.thing, &origin.parent(&world.space, 2), || {}).is_err() {
+            world.thing.ended.fetch_add(1, Ordering::SeqCst); // it never began
+        }
+    };
+    at_once(revoke_1, take, |world| {
         let ended = world.thing.ended.load(Ordering::SeqCst);
         assert!(ended <= 1);
         assert_eq!(world.thing.header().counts().1, 1, "no lease is left");
-        world.is_sound();
     });
 }
 
 #[test]
 fn what_is_derived_comes_from_what_was_looked_up_or_not_at_all() {
-    with_few_preemptions(|| {
-        let world = world();
-        world.copy(1, 2).unwrap();
-        let derive = |world: &World| {
-            let found = world.space.hold().take_any(2);
-            if let Ok(found) = found
-                && found.rights == RIGHT_ALL
-            {
-                let _ = world.thing.lease.take(&**world.thing, &found.parent(&world.space, 2));
-            }
-        };
-        let replace = |world: &World| {
-            world.space.delete(2).unwrap();
-            world.space.copy_from(&world.space, 1, 2, RIGHT_READ, 0).unwrap();
-        };
-        both(&world, derive, replace);
+    let derive = |world: &World| {
+        let found = world.space.hold().take_any(2);
+        if let Ok(found) = found
+            && found.rights == RIGHT_ALL
+        {
+            let _ = world.thing.lease.take(&**world.thing, &found.parent(&world.space, 2), || {});
+        }
+    };
+    let replace = |world: &World| {
+        world.space.delete(2).unwrap();
+        world.space.copy_from(&world.space, 1, 2, RIGHT_READ, 0).unwrap();
+    };
+    at_once(derive, replace, |world| {
         world.revoke(2).unwrap();
         let taken_from_what_was_found = world.thing.header().counts().1 == 3;
         let by_the_later_one = world.thing.ended.load(Ordering::SeqCst) == 1;

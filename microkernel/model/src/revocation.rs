@@ -1,10 +1,10 @@
-//! Revocation against use: one core takes something away while another maps it, or is about to use it.
+//! Revocation against use: one core takes something away while another is about to use it.
 
-use loom::sync::{Arc, Mutex};
+use loom::sync::Arc;
 use loom::thread;
 
 use crate::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::handshake::{begin_era, current_era, enter_era, is_in_era};
+use crate::handshake::{begin_era, current_era, enter_era, is_in_era, take_away};
 use crate::{fails, until};
 
 /// A page that a thread has, as its message page or because it runs with it.
@@ -50,14 +50,18 @@ fn uses(machine: &Machine, wrong: Wrong) {
     });
 }
 
-/// `Thread::lease_ended`, until it lets go.
-fn take_away(machine: &Machine, wrong: Wrong) {
+/// As `Thread::lease_ended` does, until it lets go.
+fn takes_away(machine: &Machine, wrong: Wrong) {
+    let awaited = AtomicU64::new(0);
     let early = (wrong == Wrong::BeginsEarly).then(|| begin_era(&machine.last_era));
-    machine.has.store(false, Ordering::SeqCst);
-    let era = early.unwrap_or_else(|| begin_era(&machine.last_era));
-    if wrong != Wrong::WaitsForNobody {
-        until(|| is_in_era(&machine.era, era));
-    }
+    until(|| {
+        take_away(
+            &awaited,
+            || machine.has.store(false, Ordering::SeqCst),
+            || early.unwrap_or_else(|| begin_era(&machine.last_era)),
+            |era| wrong == Wrong::WaitsForNobody || is_in_era(&machine.era, era),
+        )
+    });
     machine.free.store(true, Ordering::SeqCst);
 }
 
@@ -72,7 +76,7 @@ fn run(wrong: Wrong) {
         let machine = machine.clone();
         thread::spawn(move || uses(&machine, wrong))
     };
-    take_away(&machine, wrong);
+    takes_away(&machine, wrong);
     other.join().unwrap();
 }
 
@@ -94,33 +98,4 @@ fn a_core_that_looks_before_it_takes_the_era_is_found() {
 #[test]
 fn a_page_that_goes_back_at_once_is_found() {
     assert!(fails(|| run(Wrong::WaitsForNobody)));
-}
-
-/// `Task::map` against CSPACE_REVOKE: the capability in its slot, and an entry of the Task's tables, each with its lock.
-fn map_and_revoke(looks_under_the_lock: bool) {
-    let (slot, tables) = (Arc::new(Mutex::new(true)), Arc::new(Mutex::new(false)));
-    let mapper = {
-        let (slot, tables) = (slot.clone(), tables.clone());
-        thread::spawn(move || {
-            let early = !looks_under_the_lock && *slot.lock().unwrap();
-            let mut entry = tables.lock().unwrap();
-            let may = if looks_under_the_lock { *slot.lock().unwrap() } else { early };
-            *entry |= may;
-        })
-    };
-    // The capability is deleted, and then a Sweep comes by.
-    *slot.lock().unwrap() = false;
-    *tables.lock().unwrap() = false;
-    mapper.join().unwrap();
-    assert!(!*tables.lock().unwrap(), "mapped after the revocation");
-}
-
-#[test]
-fn nothing_is_mapped_by_a_capability_that_was_revoked() {
-    loom::model(|| map_and_revoke(true));
-}
-
-#[test]
-fn a_mapper_that_looks_before_it_has_the_tables_lock_is_found() {
-    assert!(fails(|| map_and_revoke(false)));
 }

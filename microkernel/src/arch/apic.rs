@@ -47,7 +47,7 @@ fn write(register: u32, value: u32) {
 }
 
 fn read(register: u32) -> u32 {
-    // SAFETY: as in `write`.
+    // SAFETY: reading a register of the own APIC, which is mapped or, in x2APIC mode, an MSR.
     unsafe {
         if X2.load(Ordering::Relaxed) {
             rdmsr(0x800 + (register >> 4)) as u32

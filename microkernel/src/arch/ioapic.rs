@@ -72,7 +72,7 @@ fn read(apic: IoApic, register: u32) -> u32 {
 
 fn write(apic: IoApic, register: u32, value: u32) {
     let page = memory::to_virtual(apic.address).cast::<u32>();
-    // SAFETY: as in `read`.
+    // SAFETY: the IOAPIC's page lies in the direct map; the caller has the lock of its two registers.
     unsafe {
         page.write_volatile(register);
         page.add(4).write_volatile(value);

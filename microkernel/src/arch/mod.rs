@@ -43,7 +43,7 @@ unsafe extern "C" {
 
 /// Handle the interrupts that are pending.
 pub fn admit_interrupts() {
-    // SAFETY: as in `halt`. (The first instruction behind STI still runs without interrupts.)
+    // SAFETY: the handlers touch only core-local and locked state, and callers hold no lock. (The first instruction behind STI still runs without interrupts.)
     unsafe { asm!("sti", "nop", "cli") };
 }
 
@@ -62,7 +62,7 @@ pub fn user_bases() -> (u64, u64) {
 #[inline]
 pub fn set_user_bases(fs: u64, gs: u64) {
     let (fs, gs) = (canonical_or_zero(fs), canonical_or_zero(gs));
-    // SAFETY: as in `user_bases`; the values are canonical.
+    // SAFETY: FSGSBASE is enabled; GS is the kernel's again at the end; interrupts are off; the values are canonical.
     unsafe {
         asm!("wrfsbase {}", "swapgs", "wrgsbase {}", "swapgs", in(reg) fs, in(reg) gs, options(nomem, nostack));
     }

@@ -39,7 +39,7 @@ pub fn init() {
 /// Characters that the UART takes now.
 pub fn room() -> usize {
     // A machine without the port reads 0xff, which says that there is room.
-    // SAFETY: as in `init`.
+    // SAFETY: a register of the first UART, which nobody else uses.
     if unsafe { inb(PORT + 5) } & 0x20 != 0 { DEPTH.load(Ordering::Relaxed) } else { 0 }
 }
 
@@ -62,6 +62,6 @@ pub fn await_room() -> bool {
 
 /// Give the UART a character, for which it has room.
 pub fn put(byte: u8) {
-    // SAFETY: as in `init`.
+    // SAFETY: a register of the first UART, which nobody else uses.
     unsafe { outb(PORT, byte) };
 }

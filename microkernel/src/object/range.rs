@@ -62,7 +62,7 @@ pub struct Recall {
 impl Recall {
     /// Of what is deeper than `depth`.
     pub fn new(range: Ref<Range>, depth: u32) -> Self {
-        Self { range, tag: paging::tag_of(paging::tag(depth.saturating_add(1))), sweep: Sweep::Begin }
+        Self { range, tag: depth.saturating_add(1).min(paging::MAX_TAG.into()) as u8, sweep: Sweep::Begin }
     }
 
     /// True: all is taken away.

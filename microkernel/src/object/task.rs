@@ -213,7 +213,7 @@ impl Task {
         })?;
         let mut all = ALL.lock();
         task.older.set(all.newest);
-        // SAFETY: see `Sweep::to`.
+        // SAFETY: a Task leaves the list, under its lock, before its memory goes.
         if let Some(before) = unsafe { all.newest.as_ref() } {
             before.newer.set(&raw const *task);
         }
@@ -225,7 +225,7 @@ impl Task {
     fn unlist(&self) {
         let mut all = ALL.lock();
         let (older, newer) = (self.older.get(), self.newer.get());
-        // SAFETY: see `Sweep::to`.
+        // SAFETY: a Task leaves the list, under its lock, before its memory goes.
         unsafe {
             match newer.as_ref() {
                 Some(newer) => newer.older.set(older),

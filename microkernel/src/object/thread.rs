@@ -294,6 +294,14 @@ impl Thread {
         self.shared.load(Ordering::Relaxed)
     }
 
+    /// Whether a revocation is not through yet. On the home core.
+    pub fn is_recalling(&self) -> bool {
+        let recall = self.recall.take();
+        let some = recall.is_some();
+        self.recall.set(recall);
+        some
+    }
+
     /// The Range that the shared page lies in, and how deep its capability is.
     ///
     /// # Safety
@@ -352,13 +360,13 @@ impl Thread {
             None => core::ptr::null_mut(),
         };
         self.configure(|| {
-            // Before the lease is taken: its end takes the page away.
-            self.message.store(page, Ordering::Release);
+            let store = || self.message.store(page, Ordering::Release);
             match message.as_ref().and_then(|place| place.by.as_ref()) {
-                Some(by) => self.message_lease.take(self, by).inspect_err(|_| {
-                    self.message.store(core::ptr::null_mut(), Ordering::Release);
-                })?,
-                None => self.message_lease.give_up(),
+                Some(by) => self.message_lease.take(self, by, store)?,
+                None => {
+                    self.message_lease.give_up();
+                    store();
+                }
             }
             self.cspace.set(cspace);
             self.task.set(Some(task));
@@ -374,7 +382,7 @@ impl Thread {
             if self.kind() != Kind::Ordinary {
                 return Err(Error::BadState);
             }
-            by.map_or(Ok(()), |cpu| self.core_lease.take(self, &cpu))?;
+            by.map_or(Ok(()), |cpu| self.core_lease.take(self, &cpu, || {}))?;
             let bind = |home: u64| Some(Self::home_on(core) | (home & ((1 << HOME_SHIFT) - 1)));
             // (It never refuses; THREAD_STOP and the thread's end may change their bits meanwhile.)
             let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Relaxed, bind);
@@ -390,7 +398,7 @@ impl Thread {
             if self.home_index().is_none() || self.kind() != Kind::Ordinary {
                 return Err(Error::BadState);
             }
-            place.by.map_or(Ok(()), |by| self.shared_lease.take(self, &by))?;
+            place.by.map_or(Ok(()), |by| self.shared_lease.take(self, &by, || {}))?;
             register().inspect_err(|_| self.shared_lease.give_up())?;
             self.shared.store(page, Ordering::Release);
             self.kind.store(kind as u8, Ordering::Release);

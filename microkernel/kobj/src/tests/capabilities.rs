@@ -178,7 +178,7 @@ fn the_holder_of_a_revoked_lease_gets_to_know() {
     let holders = [(); 3].map(|()| thing(&untyped, 1));
     for (holder, _) in &holders {
         let by = space.hold().take_any(2).unwrap();
-        holder.lease.take(&**holder, &by.parent(&space, 2)).unwrap();
+        holder.lease.take(&**holder, &by.parent(&space, 2), || {}).unwrap();
     }
     let [(first, first_seen), (second, second_seen), (third, third_seen)] = holders;
     first.lease.give_up();
@@ -213,7 +213,7 @@ fn a_capability_is_deeper_than_what_it_was_derived_from() {
     assert_eq!(depth(2), 2);
     let (holder, _) = thing(&untyped, 1);
     let by = space.hold().take_any(2).unwrap();
-    holder.lease.take(&*holder, &by.parent(&space, 2)).unwrap();
+    holder.lease.take(&*holder, &by.parent(&space, 2), || {}).unwrap();
     // SAFETY: it stays.
     assert_eq!(unsafe { holder.lease.look::<Thing>() }.unwrap().1, 3);
     let (other, _) = thing(&untyped, 1);
