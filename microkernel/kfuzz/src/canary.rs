@@ -295,55 +295,58 @@ fn clear(taker: usize) {
     unsafe { word(taker).write_volatile(0) };
 }
 
-extern "C" fn take_first(message: u64) -> ! {
+fn clear_and_look(taker: usize, round: u64) {
+    clear(taker);
+    look(taker, round, taker..taker + 1);
+}
+
+/// A taker's life: `part` is what it does in a round.
+fn take(taker: usize, message: u64, part: fn(u64, u64)) -> ! {
     let mut round = 0;
     loop {
-        round = begin(0, round);
-        match way(round) {
-            Way::Unmap | Way::Revoke => {
-                unmap();
-                clear(0);
-                look(0, round, 0..1);
-            }
-            Way::Delete => unmap(), // the view goes with the memory
-            Way::Replace => {
-                must(call(POOL, abi::UNTYPED_RETYPE, &[abi::KIND_RANGE, 1, OTHER]));
-                must(map(message, OTHER, PAGE));
-                clear(0);
-                while TAKEN.load(Ordering::SeqCst) < round {
-                    core::hint::spin_loop();
-                }
-                unmap();
-                look(0, round, 0..1);
-            }
-        }
-        signal(SET_LOOKED[0]);
+        round = begin(taker, round);
+        part(message, round);
+        signal(SET_LOOKED[taker]);
     }
 }
 
-extern "C" fn take_second(message: u64) -> ! {
-    let mut round = 0;
-    loop {
-        round = begin(1, round);
-        match way(round) {
-            Way::Unmap | Way::Replace => {
-                unmap();
-                clear(1);
-                TAKEN.store(round, Ordering::SeqCst);
-                look(1, round, 1..2);
-            }
-            Way::Revoke => {
-                while must(revoked(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[RANGE]))) {}
-                clear(1);
-                look(1, round, 1..2);
-            }
-            Way::Delete => {
-                must(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[COPY]));
-                must(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[RANGE]));
-                must(make(message, RANGE, VIEW)); // the same memory, which was wiped
-                look(1, round, 0..512);
-            }
+extern "C" fn take_first(message: u64) -> ! {
+    take(0, message, |message, round| match way(round) {
+        Way::Unmap | Way::Revoke => {
+            unmap();
+            clear_and_look(0, round);
         }
-        signal(SET_LOOKED[1]);
-    }
+        Way::Delete => unmap(), // the view goes with the memory
+        Way::Replace => {
+            must(call(POOL, abi::UNTYPED_RETYPE, &[abi::KIND_RANGE, 1, OTHER]));
+            must(map(message, OTHER, PAGE));
+            clear(0);
+            while TAKEN.load(Ordering::SeqCst) < round {
+                core::hint::spin_loop();
+            }
+            unmap();
+            look(0, round, 0..1);
+        }
+    })
+}
+
+extern "C" fn take_second(message: u64) -> ! {
+    take(1, message, |message, round| match way(round) {
+        Way::Unmap | Way::Replace => {
+            unmap();
+            clear(1);
+            TAKEN.store(round, Ordering::SeqCst);
+            look(1, round, 1..2);
+        }
+        Way::Revoke => {
+            while must(revoked(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_REVOKE, &[RANGE]))) {}
+            clear_and_look(1, round);
+        }
+        Way::Delete => {
+            must(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[COPY]));
+            must(call(abi::ROOT_CAP_CSPACE, abi::CSPACE_DELETE, &[RANGE]));
+            must(make(message, RANGE, VIEW)); // the same memory, which was wiped
+            look(1, round, 0..512);
+        }
+    })
 }
