@@ -19,6 +19,18 @@ pub trait Fetch {
     /// # Errors
     /// If its keeper does not answer, or has it no more.
     fn fetch(&self, job: &Job, id: CheckpointId, place: &Place, offset: u64, length: u64) -> io::Result<Vec<u8>>;
+
+    /// Lets an object's keeper compare all its bytes with their hashes.
+    ///
+    /// # Errors
+    /// If its keeper does not answer, or it is not as it was written.
+    fn verify(&self, job: &Job, id: CheckpointId, place: &Place) -> io::Result<()>;
+}
+
+/// Whether there already is what is to be written. It is not written again: what it would be made from may have been damaged
+/// since, and the new one would take the place of one that can make that good.
+fn is_there<F: Files>(store: &Store<F>, job: &Job, id: CheckpointId, object: Object, label: &Label) -> bool {
+    store.verify(job, id, object).is_ok_and(|stored| stored == *label)
 }
 
 /// Gives an object's bytes in parts.
@@ -53,9 +65,13 @@ pub fn copy<F: Files>(
     from: &Place,
 ) -> io::Result<()> {
     let object = Object::Copy { rank: manifest.rank };
+    let label = Label::Copy(manifest.clone());
+    if is_there(store, job, manifest.id, object, &label) {
+        return Ok(());
+    }
     let mut more = parts(fetch, job, manifest.id, from);
     let mut check = Check::new(manifest);
-    store.write(job, manifest.id, object, &Label::Copy(manifest.clone()), || {
+    store.write(job, manifest.id, object, &label, || {
         let bytes = more()?;
         if bytes.is_empty() {
             check.end()?
@@ -134,7 +150,7 @@ fn blocks(chunk: u64) -> impl Iterator<Item = (u64, u64)> {
 /// Stores a member's parity of a group; `pieces` says where the members' pieces are.
 ///
 /// # Errors
-/// If they cannot be read, or the parity not be written; then there is none.
+/// If they cannot be read, or are not as they were written, or the parity not be written; then there is none.
 pub fn parity<F: Files>(
     store: &Store<F>,
     fetch: &dyn Fetch,
@@ -148,9 +164,17 @@ pub fn parity<F: Files>(
     let id = manifests[0].id;
     let object = Object::Parity { layout: set.layout, set: set.set, member: member as u32 };
     let label = Label::Parity { set: set.clone(), manifests: manifests.to_vec() };
+    if is_there(store, job, id, object, &label) {
+        return Ok(());
+    }
     let mut work = (0..shape.parities()).flat_map(|row| blocks(set.chunk).map(move |block| (row, block)));
     store.write(job, id, object, &label, || {
-        let Some((row, (offset, length))) = work.next() else { return Ok(Vec::new()) };
+        let Some((row, (offset, length))) = work.next() else {
+            // A chunk has no hash of its own. Pieces that are whole now were whole when their chunks were read.
+            let others = pieces.iter().enumerate().filter(|&(at, _)| at != member);
+            others.map(|(_, piece)| fetch.verify(job, id, piece)).collect::<io::Result<()>>()?;
+            return Ok(Vec::new());
+        };
         let shards = shape.stripe(shape.stripe_of_parity(member, row));
         let read = |s: &crate::code::Shard| {
             shard(fetch, job, id, &pieces[s.member], s.chunk as u64 * set.chunk + offset, length)

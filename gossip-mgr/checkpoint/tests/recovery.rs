@@ -92,6 +92,31 @@ fn what_is_damaged_after_it_was_verified_does_not_become_a_piece() {
 }
 
 #[test]
+fn parity_that_is_made_anew_beside_a_damaged_piece_can_still_make_that_good() {
+    let cluster = Cluster::new(4);
+    let manifests = cluster.checkpoint(1, 1);
+    cluster.stores[1].files().flip(&cluster.stores[1].piece_folder(&job(), id(1), 1).join("a"), 77);
+    // What a restart does in the background.
+    cluster.protect(&manifests, 1);
+    assert!(restarts_as_written(&cluster, 1));
+}
+
+#[test]
+fn parity_of_a_damaged_piece_is_none_and_is_said_to_be_none() {
+    let cluster = Cluster::new(4);
+    let manifests = cluster.pieces(1);
+    cluster.stores[1].files().flip(&cluster.stores[1].piece_folder(&job(), id(1), 1).join("a"), 77);
+    for (member, made) in cluster.protect(&manifests, 1).into_iter().enumerate() {
+        let has_any = cluster.held().iter().any(|held| {
+            held.keeper == gossip_checkpoint::recovery::Keeper::Node(node(member))
+                && matches!(held.object, Object::Parity { .. })
+        });
+        // That of the member itself does not have its own piece in it.
+        assert_eq!((made.is_ok(), has_any), (member == 1, member == 1), "member {member}");
+    }
+}
+
+#[test]
 fn pieces_of_two_attempts_are_no_checkpoint() {
     let cluster = Cluster::new(2);
     cluster.checkpoint(1, 1);

@@ -233,6 +233,17 @@ impl Fetch for Shared {
             }
         }
     }
+
+    fn verify(&self, job: &Job, id: CheckpointId, place: &Place) -> io::Result<()> {
+        let verify = |store: &Store<Disk>| store.verify(job, id, place.object).map(drop).map_err(io::Error::other);
+        match &place.keeper {
+            Keeper::Shared => verify(self.shared.as_ref().ok_or_else(no_shared)?),
+            Keeper::Node(name) if *name == self.own.node => verify(&self.store),
+            Keeper::Node(name) => {
+                self.peers.ask(name, &Ask::Verify { job: job.clone(), id, object: place.object }).map(drop)
+            }
+        }
+    }
 }
 
 fn no_shared() -> io::Error {
@@ -279,6 +290,9 @@ impl Shared {
                     Ok(bytes) => (Answer::Bytes, bytes),
                     Err(error) => (Answer::Failed(error.to_string()), Vec::new()),
                 };
+            }
+            Ask::Verify { job, id, object } => {
+                done(self.store.verify(&job, id, object).map(drop).map_err(io::Error::other))
             }
             Ask::Prune { job, keep, newest } => done(prune(&self.store, &job, &keep, newest)),
             Ask::Forget { job } => done(self.store.forget(&job)),

@@ -65,7 +65,8 @@ impl Peers {
 
     fn on(&self, node: &Name, mut connection: Connection<TcpStream>, ask: &Ask) -> io::Result<(Answer, Vec<u8>)> {
         let told = |error: io::Error| io::Error::new(error.kind(), format!("{node}: {error}"));
-        let patience = if matches!(ask, Ask::Held { verify: Some(_), .. }) { VERIFY } else { ANSWER };
+        let reads_all = matches!(ask, Ask::Held { verify: Some(_), .. } | Ask::Verify { .. });
+        let patience = if reads_all { VERIFY } else { ANSWER };
         connection.stream().set_read_timeout(Some(patience)).map_err(told)?;
         connection.send(ask, &[]).map_err(told)?;
         let answer = connection.receive().map_err(told)?;

@@ -96,6 +96,15 @@ pub enum Ask {
         /// How many.
         length: u64,
     },
+    /// Compare all bytes of an object with their hashes.
+    Verify {
+        /// Whose.
+        job: Job,
+        /// Of which checkpoint.
+        id: CheckpointId,
+        /// Which.
+        object: Object,
+    },
     /// Remove what is older than `newest` and not to be kept.
     Prune {
         /// Whose.

@@ -44,6 +44,15 @@ impl Fetch for Cluster {
         }
         self.stores[at].read(job, id, place.object, offset, length).map_err(io::Error::other)
     }
+
+    fn verify(&self, job: &Job, id: CheckpointId, place: &Place) -> io::Result<()> {
+        let Keeper::Node(name) = &place.keeper else { return Err(io::ErrorKind::NotFound.into()) };
+        let at: usize = name.as_str()[1..].parse().unwrap();
+        match self.down[at] {
+            true => Err(io::ErrorKind::ConnectionRefused.into()),
+            false => self.stores[at].verify(job, id, place.object).map(drop).map_err(io::Error::other),
+        }
+    }
 }
 
 pub fn write_piece(store: &Store<Memory>, rank: u32, ranks: u32, number: u32) -> io::Result<Manifest> {
@@ -78,18 +87,27 @@ impl Cluster {
 
     /// A checkpoint with one group over all nodes.
     pub fn checkpoint(&self, number: u32, parities: usize) -> Vec<Manifest> {
+        let manifests = self.pieces(number);
+        self.protect(&manifests, parities).into_iter().collect::<io::Result<()>>().unwrap();
+        manifests
+    }
+
+    /// Each rank's piece on its node.
+    pub fn pieces(&self, number: u32) -> Vec<Manifest> {
         let ranks = self.stores.len() as u32;
-        let manifests: Vec<Manifest> =
-            (0..ranks).map(|rank| write_piece(&self.stores[rank as usize], rank, ranks, number).unwrap()).collect();
+        (0..ranks).map(|rank| write_piece(&self.stores[rank as usize], rank, ranks, number).unwrap()).collect()
+    }
+
+    /// Parity on all nodes, and what each says.
+    pub fn protect(&self, manifests: &[Manifest], parities: usize) -> Vec<io::Result<()>> {
+        let ranks = self.stores.len() as u32;
         let longest = manifests.iter().map(Manifest::length).max().unwrap();
         let mut set = StripeSet { layout: 1, set: 0, parities, chunk: 0, members: (0..ranks).collect() };
         set.chunk = set.shape().unwrap().chunk_length(longest);
         let place = |rank| Place { keeper: Keeper::Node(node(rank as usize)), object: Object::Piece { rank } };
         let pieces: Vec<Place> = (0..ranks).map(place).collect();
-        for (member, store) in self.stores.iter().enumerate() {
-            transfer::parity(store, self, &job(), &set, member, &manifests, &pieces).unwrap();
-        }
-        manifests
+        let parity = |(member, store)| transfer::parity(store, self, &job(), &set, member, manifests, &pieces);
+        self.stores.iter().enumerate().map(parity).collect()
     }
 
     /// All objects that the nodes that are up have undamaged.
