@@ -171,8 +171,8 @@ pub fn parity<F: Files>(
     store.write(job, id, object, &label, || {
         let Some((row, (offset, length))) = work.next() else {
             // A chunk has no hash of its own. Pieces that are whole now were whole when their chunks were read.
-            let others = pieces.iter().enumerate().filter(|&(at, _)| at != member);
-            others.map(|(_, piece)| fetch.verify(job, id, piece)).collect::<io::Result<()>>()?;
+            let mut others = pieces.iter().enumerate().filter(|&(at, _)| at != member);
+            others.try_for_each(|(_, piece)| fetch.verify(job, id, piece))?;
             return Ok(Vec::new());
         };
         let shards = shape.stripe(shape.stripe_of_parity(member, row));

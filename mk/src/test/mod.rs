@@ -11,6 +11,7 @@ mod emulator;
 mod fuzz;
 mod guest;
 mod host;
+mod jobs;
 mod kernel;
 mod miri;
 mod modes;
@@ -46,6 +47,8 @@ enum Suite {
     Fuzz,
     /// Bad input of mk
     Input,
+    /// Not part of everything: programs on eight nodes bear random faults; see --faults and --seed
+    Jobs,
     /// Linux on Tacet, unmodified programs in it, and decoupling
     Guest,
     /// A short measurement: decoupled ranks meet nothing
@@ -77,6 +80,7 @@ Examples:
   mk test host            one suite
   mk test host acpi       the tests of a suite whose name contains `acpi`
   mk test fuzz --calls 100000000 --seed 7
+  mk test jobs --faults 200 --seed 7
   mk test kernel NAME     one of the kernel's tests; an unknown NAME prints those that there are
   mk test --programs FOLDER --only NAME   programs of any folder, in three modes")]
 pub struct Arguments {
@@ -94,7 +98,10 @@ pub struct Arguments {
     /// Calls that the fuzzer makes
     #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
     calls: u64,
-    /// What the fuzzer's calls depend on
+    /// Faults that each job bears
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    faults: u64,
+    /// What the fuzzer's calls and the jobs' faults depend on
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -133,6 +140,7 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
                 fuzz::run(builder, options.calls, options.seed, &mut tally)?;
             }
             Suite::Fuzz => {}
+            Suite::Jobs => jobs::run(builder, options.faults, options.seed, filter, &mut tally)?,
             Suite::Input => program::bad_input(filter, &mut tally)?,
             Suite::Guest => guest::run(builder, filter, &mut tally)?,
             Suite::Noise => program::noise(filter, &mut tally)?,
