@@ -6,7 +6,8 @@ use core::slice;
 use core::sync::atomic::Ordering;
 
 use abi::{Error, RootBoot};
-use kcore::memory_map::Ram;
+use arrayvec::ArrayVec;
+use kcore::memory_map::{MAX_REGIONS, Map};
 use kcore::{acpi, program};
 
 use crate::arch::memory::{self, to_virtual};
@@ -15,6 +16,7 @@ use crate::dispatch;
 use crate::object::{CSpace, Cpu, Header, Log, Machine, Place, Range, Ref, Task, Thread, Untyped, create};
 use crate::percore::{self, core_count};
 use crate::reserve::{self, reserve};
+use crate::sync::SpinLock;
 use crate::{klog, log, panic, sched, smp, trace};
 
 /// Memory for objects that the kernel itself makes: root task's objects, device Ranges, IrqHandlers.
@@ -27,11 +29,11 @@ const ROOT_MESSAGE: u64 = 0x3000_2000;
 const ROOT_MODULE: u64 = 0x1_0000_0000;
 const ROOT_PRIORITY: u8 = 200;
 
-static RAM: crate::sync::SpinLock<Ram> = crate::sync::SpinLock::new(Ram::none());
+static MAP: SpinLock<Map<'static>> = SpinLock::new(Map::none());
 
 /// Whether a physical range touches RAM.
 pub fn overlaps_ram(span: Span<u64>) -> bool {
-    RAM.lock().overlaps(&span)
+    MAP.lock().has_ram_in(&span)
 }
 
 /// Entered by boot.s on the boot core, with the loader's magic and the physical address of what it hands over.
@@ -42,7 +44,7 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     memory::init();
     kobj::platform::set_window(to_virtual(0));
     let mut boot = loader::read(magic, info);
-    *RAM.lock() = boot.ram.clone();
+    *MAP.lock() = boot.map;
     trace::init(boot.command_line);
     arch::FAST_PATH.store(!has_word(boot.command_line, b"tacet.nofast"), Ordering::Relaxed);
     smp::init_boot_core(&mut boot.free);
@@ -53,10 +55,10 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
         Err(error) => panic!("ACPI tables at {:#x} are unusable: {error:?}", boot.rsdp),
     };
     ioapic::disable_legacy();
-    ioapic::init(platform.ioapics());
+    ioapic::init(&platform.ioapics);
     percore::core().set_apic_id(apic::id());
-    smp::start_others(&mut boot.free, platform.cores());
-    match (platform.cores().len() + platform.cores_left_out).saturating_sub(core_count()) {
+    smp::start_others(&mut boot.free, &platform.cores);
+    match (platform.cores.len() + platform.cores_left_out).saturating_sub(core_count()) {
         0 => {}
         off => {
             klog!("{off} cores stay off: beyond {}, or with an APIC id that xAPIC mode cannot address", acpi::MAX_CORES)
@@ -153,8 +155,10 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     for index in 0..core_count() {
         put(abi::ROOT_CAP_CPU + index as u64, create(payer, |h| Cpu::new(h, index)).expect("reserve").any());
     }
-    let regions = sorted(boot.free.regions().iter().filter(|r| r.end - r.start > 4096).cloned());
-    for (i, region) in regions.iter().flatten().enumerate() {
+    let mut regions: ArrayVec<_, MAX_REGIONS> = boot.free.regions().iter().cloned().collect();
+    regions.sort_unstable_by_key(|r| Reverse(r.end - r.start));
+    let large = regions.iter().filter(|r| r.end - r.start > 4096);
+    for (i, region) in large.take(abi::MAX_UNTYPED).enumerate() {
         let bytes = region.end - region.start;
         let made = create(payer, |h| Untyped::new_boot(h, region.start, bytes)).expect("reserve");
         put(abi::ROOT_CAP_UNTYPED + i as u64, made.any());
@@ -181,14 +185,6 @@ fn made<T>(make: impl Fn() -> Result<T, Error>) -> T {
             done => return done.expect("reserve too small for the root task"),
         }
     }
-}
-
-/// The largest first.
-fn sorted(regions: impl Iterator<Item = Span<u64>>) -> [Option<Span<u64>>; abi::MAX_UNTYPED] {
-    let mut list = [const { None }; abi::MAX_UNTYPED];
-    list.iter_mut().zip(regions).for_each(|(slot, region)| *slot = Some(region));
-    list.sort_unstable_by_key(|r: &Option<Span<u64>>| Reverse(r.as_ref().map_or(0, |r| r.end - r.start)));
-    list
 }
 
 fn map(task: &Task, range: &Range, address: u64, bytes: u64, flags: u64) {

@@ -5,8 +5,9 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::{ANSWER_DETACH, ANSWER_SAVE, ANSWER_XSTATE, DecoupledFrame, Error};
-use abi::{FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED};
+use abi::{
+    ANSWER_DETACH, ANSWER_SAVE, ANSWER_XSTATE, DecoupledFrame, Error, FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING,
+};
 use kcore::handshake::{self, Frame, Next};
 
 use crate::arch::{self, fpu, time};
@@ -16,9 +17,6 @@ use crate::percore::Core;
 use crate::shared::Shared;
 use crate::vcpu::{self, Trap, apply};
 use crate::{get, part, sched, set, shootdown, word};
-
-const _: () = assert!(FRAME_IDLE == handshake::FRAME_IDLE && FRAME_RUNNING == handshake::FRAME_RUNNING);
-const _: () = assert!(FRAME_TRAPPED == handshake::FRAME_TRAPPED && FRAME_ANSWERED == handshake::FRAME_ANSWERED);
 
 /// Polls for an answer before the core halts. An answer takes Linux some microseconds; a poll some tens of cycles.
 const POLLS: u32 = 2000;

@@ -6,7 +6,7 @@ use abi::{Error, Regs, TAG_POLL};
 
 use crate::arch::{self, Registers};
 use crate::dispatch;
-use crate::object::{Capability, Endpoint, Held, Kind, Notification, Ref, Reply, State, Target, Thread, ThreadKind};
+use crate::object::{Capability, Endpoint, Held, Kind, Notification, Ref, Reply, Target, Thread, ThreadKind};
 use crate::percore::{self, Core};
 use crate::shared::Shared;
 use crate::vcpu::{self, Trap};
@@ -149,6 +149,6 @@ fn receive(thread: &Thread, regs: &Registers) -> Result<(), Error> {
         handle => Some(operands.take(handle, abi::RIGHT_WRITE)?.object),
     };
     drop(operands);
-    debug_assert!(thread.rest.state.get() == State::Running);
+    debug_assert!(thread.is_running());
     ipc::receive(&Ref::of(thread), endpoint, reply, poll)
 }

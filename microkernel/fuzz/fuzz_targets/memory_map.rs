@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use arbitrary::Arbitrary;
-use kcore::memory_map::{self, Entry, FreeRegions, MAX_REGIONS, MAX_SPANS};
+use kcore::memory_map::{Entry, FreeRegions, MAX_REGIONS, Map, RECORD};
 use libfuzzer_sys::fuzz_target;
 
 const PAGE: u64 = 4096;
@@ -123,7 +123,11 @@ fuzz_target!(|input: Input| {
     let limit = input.limit.get();
     let lines: Vec<Entry> =
         input.lines.iter().take(80).map(|l| Entry::new(l.address.get(), l.bytes.get(), l.usable)).collect();
-    let (mut free, ram) = memory_map::read(lines.iter().cloned(), limit);
+    let words = |l: &Line| [l.address.get(), l.bytes.get(), u64::from(l.usable) | 0xa5 << 32];
+    let records: Vec<u8> = input.lines.iter().take(80).flat_map(words).flat_map(u64::to_le_bytes).collect();
+    let map = Map::new(&records, RECORD).expect("long enough");
+    assert!(map.entries().eq(lines.iter().cloned()));
+    let mut free = map.free(limit);
 
     let (mut model, mut bytes) = (Set::default(), Set::default());
     for entry in lines.iter().filter(|e| e.usable) {
@@ -145,14 +149,13 @@ fuzz_target!(|input: Input| {
                 .iter()
                 .all(|e| e.usable || e.span.end <= region.start || region.end <= e.span.start || e.span.is_empty())
         );
-        assert!(ram.overlaps(&region) && ram.contains(region.start) && ram.contains(region.end - 1));
+        assert!(map.has_ram_in(&region));
     }
-    let spans = Set(ram.spans().to_vec());
-    assert!(spans.0.len() <= MAX_SPANS);
-    assert!(spans.0.windows(2).all(|pair| pair[0].end < pair[1].start));
-    assert!(bytes.0.iter().all(|span| spans.holds(span)), "RAM that is said to be none");
-    if lines.iter().filter(|e| e.usable).count() <= MAX_SPANS {
-        assert_eq!(spans, bytes);
+    for span in &bytes.0 {
+        assert!(map.has_ram_in(&(span.start..span.start + 1)) && map.has_ram_in(&(span.end - 1..span.end)));
+    }
+    for gap in bytes.0.windows(2).map(|pair| pair[0].end..pair[1].start.min(limit)) {
+        assert!(!map.has_ram_in(&gap), "RAM where there is none");
     }
 
     model.0 = sorted(&free);

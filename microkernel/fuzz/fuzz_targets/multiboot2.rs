@@ -78,7 +78,7 @@ fuzz_target!(|input: Input| {
             Ok(info) => {
                 assert_eq!(info.command_line, line);
                 assert_eq!((info.modules, info.module()), (modules.len(), modules.first().cloned().unwrap_or(0..0)));
-                assert_eq!(info.memory_map().collect::<Vec<_>>(), map);
+                assert_eq!(info.map.entries().collect::<Vec<_>>(), map);
                 assert_eq!(info.rsdp, new.or(old));
             }
             Err(why) => assert!(map.is_empty() && *why == Malformed::NoMemoryMap, "a sound block is refused: {why:?}"),
@@ -90,7 +90,7 @@ fuzz_target!(|input: Input| {
             let part = info.command_line.as_ptr_range();
             assert!(part.start == part.end || whole.start <= part.start && part.end <= whole.end);
             assert!(!info.command_line.contains(&0));
-            assert!(info.memory_map().count() <= block.len() / 24);
+            assert!(info.map.entries().count() <= block.len() / 24);
             assert!(info.rsdp.is_none_or(|at| at + 20 <= block.len()));
             assert!(info.modules > 0 || info.module().is_empty());
         }

@@ -2,6 +2,10 @@
 //! 5.2.12; PCI Firmware 3.3, 4.1.2). Tables come from firmware and are read as if they were hostile: every length is
 //! checked, every loop ends.
 
+use arrayvec::ArrayVec;
+
+use crate::bytes::{u16_at, u32_at, u64_at};
+
 /// Physical memory that tables may lie in.
 pub trait Memory {
     /// The bytes at a physical address; `None` where there is no readable memory.
@@ -11,7 +15,6 @@ pub trait Memory {
 /// Most cores that are used, the boot core among them.
 pub const MAX_CORES: usize = 64;
 const MAX_IOAPICS: usize = 4;
-const MAX_OVERRIDES: usize = 16;
 /// Longest table that is believed.
 const MAX_TABLE: usize = 1 << 20;
 /// Most pins of an IOAPIC.
@@ -23,24 +26,13 @@ pub struct IoApic {
     pub gsi_base: u32,
 }
 
-/// An ISA interrupt that is wired to another global system interrupt or with other polarity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Override {
-    pub isa: u8,
-    pub gsi: u32,
-    pub flags: u16,
-}
-
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Platform {
-    cores: [u32; MAX_CORES],
-    core_count: usize,
+    /// APIC ids of the enabled cores, in the order of the MADT.
+    pub cores: ArrayVec<u32, MAX_CORES>,
     /// Enabled cores beyond [`MAX_CORES`]: they stay off.
     pub cores_left_out: usize,
-    ioapics: [IoApic; MAX_IOAPICS],
-    ioapic_count: usize,
-    overrides: [Override; MAX_OVERRIDES],
-    override_count: usize,
+    pub ioapics: ArrayVec<IoApic, MAX_IOAPICS>,
     /// PCI Express configuration space of segment 0: address, first and last bus.
     pub ecam: Option<(u64, u8, u8)>,
 }
@@ -51,33 +43,6 @@ pub enum Malformed {
     RootTable,
     /// No (usable) MADT: the cores are not known.
     Madt,
-}
-
-impl Platform {
-    /// APIC ids of the enabled cores, in the order of the MADT.
-    pub fn cores(&self) -> &[u32] {
-        &self.cores[..self.core_count]
-    }
-
-    pub fn ioapics(&self) -> &[IoApic] {
-        &self.ioapics[..self.ioapic_count]
-    }
-
-    pub fn overrides(&self) -> &[Override] {
-        &self.overrides[..self.override_count]
-    }
-}
-
-fn u16_at(b: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_le_bytes(*b.get(at..)?.first_chunk()?))
-}
-
-fn u32_at(b: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*b.get(at..)?.first_chunk()?))
-}
-
-fn u64_at(b: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*b.get(at..)?.first_chunk()?))
 }
 
 fn sums_to_zero(bytes: &[u8]) -> bool {
@@ -122,18 +87,9 @@ pub fn parse<M: Memory>(memory: &M, rsdp: u64) -> Result<Platform, Malformed> {
             table(memory, address?, signature)
         })
     };
-    let mut platform = Platform {
-        cores: [0; MAX_CORES],
-        core_count: 0,
-        cores_left_out: 0,
-        ioapics: Default::default(),
-        ioapic_count: 0,
-        overrides: Default::default(),
-        override_count: 0,
-        ecam: find(b"MCFG").and_then(read_mcfg),
-    };
+    let mut platform = Platform { ecam: find(b"MCFG").and_then(read_mcfg), ..Platform::default() };
     platform.read_madt(find(b"APIC").ok_or(Malformed::Madt)?);
-    if platform.core_count == 0 { Err(Malformed::Madt) } else { Ok(platform) }
+    if platform.cores.is_empty() { Err(Malformed::Madt) } else { Ok(platform) }
 }
 
 /// Segment 0's configuration space: 1 MiB a bus.
@@ -156,22 +112,16 @@ impl Platform {
         }
     }
 
-    /// `None`: the entry is shorter than its kind says, and is skipped.
+    /// `None`: the entry is shorter than its kind says, or one too many, and is skipped.
     fn read_madt_entry(&mut self, kind: u8, entry: &[u8]) -> Option<()> {
         match kind {
             // The last id of each mode means all cores, and so can be nobody's.
             0 if u32_at(entry, 4)? & 1 != 0 && entry[3] != 0xff => self.add_core(u32::from(entry[3])),
             9 if u32_at(entry, 8)? & 1 != 0 && u32_at(entry, 4)? != u32::MAX => self.add_core(u32_at(entry, 4)?),
-            1 if self.ioapic_count < MAX_IOAPICS => {
+            1 => {
                 let (address, gsi_base) = (u64::from(u32_at(entry, 4)?), u32_at(entry, 8)?);
                 gsi_base.checked_add(MAX_PINS)?;
-                self.ioapics[self.ioapic_count] = IoApic { address, gsi_base };
-                self.ioapic_count += 1;
-            }
-            2 if self.override_count < MAX_OVERRIDES => {
-                self.overrides[self.override_count] =
-                    Override { isa: *entry.get(3)?, gsi: u32_at(entry, 4)?, flags: u16_at(entry, 8)? };
-                self.override_count += 1;
+                self.ioapics.try_push(IoApic { address, gsi_base }).ok()?;
             }
             _ => {}
         }
@@ -179,15 +129,9 @@ impl Platform {
     }
 
     fn add_core(&mut self, apic_id: u32) {
-        if self.cores().contains(&apic_id) {
-            return;
-        }
-        if self.core_count == MAX_CORES {
+        if !self.cores.contains(&apic_id) && self.cores.try_push(apic_id).is_err() {
             self.cores_left_out += 1;
-            return;
         }
-        self.cores[self.core_count] = apic_id;
-        self.core_count += 1;
     }
 }
 
@@ -269,7 +213,7 @@ mod tests {
     const CORE_5: [u8; 8] = [0, 8, 0, 5, 1, 0, 0, 0];
 
     #[test]
-    fn cores_ioapic_overrides_and_ecam_are_read() {
+    fn cores_ioapic_and_ecam_are_read() {
         let entries = [
             &[0, 8, 0, 0, 1, 0, 0, 0][..],                      // core 0
             &[0, 8, 1, 1, 1, 0, 0, 0],                          // core 1
@@ -280,9 +224,8 @@ mod tests {
         ]
         .concat();
         let p = parse(&machine(&entries), 0).unwrap();
-        assert_eq!(p.cores(), [0, 1, 256]);
-        assert_eq!(p.ioapics(), [IoApic { address: 0xfec0_0000, gsi_base: 0 }]);
-        assert_eq!(p.overrides(), [Override { isa: 0, gsi: 2, flags: 0 }]);
+        assert_eq!(p.cores[..], [0, 1, 256]);
+        assert_eq!(p.ioapics[..], [IoApic { address: 0xfec0_0000, gsi_base: 0 }]);
         assert_eq!(p.ecam, Some((0xb000_0000, 0, 255)));
     }
 
@@ -290,7 +233,7 @@ mod tests {
     fn a_revision_2_rsdp_leads_to_the_xsdt_or_where_there_is_none_to_the_rsdt() {
         for xsdt in [3500, 0] {
             let p = parse(&newer_machine(xsdt), 0).unwrap();
-            assert_eq!((p.cores(), p.ecam), (&[5][..], Some((0xb000_0000, 0, 255))));
+            assert_eq!((&p.cores[..], p.ecam), (&[5][..], Some((0xb000_0000, 0, 255))));
         }
         assert_eq!(parse(&newer_machine(100), 0).unwrap_err(), Malformed::RootTable); // an RSDT is no XSDT
         let mut m = newer_machine(3500);
@@ -302,11 +245,11 @@ mod tests {
     fn entries_with_zero_or_excess_length_end_the_walk_and_short_ones_are_skipped() {
         for bad in [[0u8, 0, 0, 0], [0, 200, 0, 0], [0, 3, 7, 0]] {
             let p = parse(&machine(&[&CORE_5[..], &bad].concat()), 0).unwrap();
-            assert_eq!(p.cores(), [5]);
+            assert_eq!(p.cores[..], [5]);
         }
         for short in [&[0u8, 2][..], &[9, 4, 0, 0], &[1, 6, 0, 0, 0, 0], &[2, 8, 0, 0, 0, 0, 0, 0]] {
             let p = parse(&machine(&[short, &CORE_5].concat()), 0).unwrap();
-            assert_eq!((p.cores(), p.ioapics().len(), p.overrides().len()), (&[5][..], 0, 0));
+            assert_eq!((&p.cores[..], p.ioapics.len()), (&[5][..], 0));
         }
     }
 
@@ -319,21 +262,21 @@ mod tests {
             &[9, 16, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
         ]
         .concat();
-        assert_eq!(parse(&machine(&entries), 0).unwrap().cores(), [5]);
+        assert_eq!(parse(&machine(&entries), 0).unwrap().cores[..], [5]);
     }
 
     #[test]
     fn more_cores_than_fit_are_counted_and_left_out() {
         let entries: Vec<u8> = (0..100).flat_map(|id| [0, 8, 0, id, 1, 0, 0, 0]).collect();
         let p = parse(&machine(&entries), 0).unwrap();
-        assert_eq!((p.cores().len(), p.cores_left_out), (MAX_CORES, 36));
-        assert_eq!(p.cores()[63], 63);
+        assert_eq!((p.cores.len(), p.cores_left_out), (MAX_CORES, 36));
+        assert_eq!(p.cores[63], 63);
     }
 
     #[test]
     fn an_ioapic_whose_interrupts_would_overflow_is_skipped() {
         let entries = [&CORE_5[..], &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0xff, 0xff, 0xff, 0xff]].concat();
-        assert_eq!(parse(&machine(&entries), 0).unwrap().ioapics(), []);
+        assert_eq!(parse(&machine(&entries), 0).unwrap().ioapics[..], []);
     }
 
     #[test]
@@ -380,7 +323,7 @@ mod tests {
     fn a_root_table_that_lists_itself_ends() {
         let mut m = machine(&CORE_5);
         m.put(100, &table(b"RSDT", &[100u32, 100, 0, 200].map(u32::to_le_bytes).concat()));
-        assert_eq!(parse(&m, 0).unwrap().cores(), [5]);
+        assert_eq!(parse(&m, 0).unwrap().cores[..], [5]);
     }
 
     #[test]
@@ -420,7 +363,7 @@ mod tests {
                 m.put(200, &mended);
             }
             if let Ok(p) = parse(&m, 0) {
-                assert!((1..=MAX_CORES).contains(&p.cores().len()));
+                assert!((1..=MAX_CORES).contains(&p.cores.len()));
             }
         }
     }

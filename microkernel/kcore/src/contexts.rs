@@ -29,12 +29,6 @@ impl<const N: usize> Contexts<N> {
     }
 }
 
-impl<const N: usize> Default for Contexts<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::Contexts;

@@ -5,6 +5,8 @@
 //! Stores that a later load must not overtake are SeqCst exchanges (locked instructions): x86 lets a plain store wait in its
 //! buffer while the next load is done already (SDM vol. 3, 9.2.3.4).
 
+use abi::{FRAME_ANSWERED, FRAME_TRAPPED};
+
 use crate::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// What a thread does. Who changes it: the home core, or whoever took the thread out of the queue it waited in.
@@ -37,7 +39,7 @@ impl StateWord {
         Self(AtomicU8::new(state as u8))
     }
 
-    #[inline]
+    #[cfg(any(test, feature = "check"))]
     pub fn get(&self) -> State {
         const ALL: [State; 11] = [
             State::Inactive,
@@ -147,12 +149,6 @@ pub fn mark_dead(requests: &AtomicU64) -> bool {
 pub fn is_dead(requests: &AtomicU64) -> bool {
     requests.load(Ordering::SeqCst) & DEAD != 0
 }
-
-// The values of abi's FRAME_*, which the kernel compares at compile time.
-pub const FRAME_IDLE: u32 = 0;
-pub const FRAME_RUNNING: u32 = 1;
-pub const FRAME_TRAPPED: u32 = 2;
-pub const FRAME_ANSWERED: u32 = 3;
 
 /// The words of a decoupled thread's frame that both sides write.
 #[derive(Clone, Copy)]

@@ -7,6 +7,7 @@
 #![allow(clippy::new_without_default, reason = "nobody asks for defaults here")]
 
 pub mod acpi;
+mod bytes;
 pub mod check;
 pub mod contexts;
 pub mod cpio;

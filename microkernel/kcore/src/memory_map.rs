@@ -2,12 +2,14 @@
 
 use core::ops::Range;
 
+use arrayvec::ArrayVec;
+
+use crate::bytes::{u32_at, u64_at};
+
 const PAGE: u64 = 4096;
 
 /// Most free regions that are kept; the smallest are given up first.
 pub const MAX_REGIONS: usize = 16;
-/// Most separate spans of RAM that are told apart.
-pub const MAX_SPANS: usize = 32;
 
 /// One line of a boot loader's memory map, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,25 +26,58 @@ impl Entry {
     }
 }
 
-/// What a memory map says below `limit`: the free regions, and all RAM. Where entries overlap, reserved wins.
-pub fn read(map: impl Iterator<Item = Entry> + Clone, limit: u64) -> (FreeRegions, Ram) {
-    let (mut free, mut ram) = (FreeRegions::default(), Ram::default());
-    for entry in map.clone().filter(|e| e.usable) {
-        let span = entry.span.start..entry.span.end.min(limit);
-        ram.add(span.clone());
-        free.add(span);
+/// A boot loader's memory map as Multiboot2 (3.6.8) and PVH have it: records of an address, a number of bytes, and a kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Map<'a> {
+    records: &'a [u8],
+    /// Bytes of a record; what one has beyond [`RECORD`] is ignored.
+    size: usize,
+}
+
+/// Bytes that a record has at least.
+pub const RECORD: usize = 24;
+/// The kind of RAM that nobody has a claim on.
+const USABLE: u32 = 1;
+
+impl<'a> Map<'a> {
+    pub const fn none() -> Self {
+        Self { records: &[], size: RECORD }
     }
-    for entry in map.filter(|e| !e.usable) {
-        free.remove(entry.span);
+
+    /// `None`: records of that size are too short.
+    pub fn new(records: &'a [u8], size: usize) -> Option<Self> {
+        (size >= RECORD).then_some(Self { records, size })
     }
-    (free, ram)
+
+    pub fn entries(self) -> impl Iterator<Item = Entry> + Clone + 'a {
+        self.records.chunks_exact(self.size).filter_map(|record| {
+            Some(Entry::new(u64_at(record, 0)?, u64_at(record, 8)?, u32_at(record, 16)? == USABLE))
+        })
+    }
+
+    /// Whether RAM, free or not, lies in a span: what no device Range may be made of.
+    pub fn has_ram_in(self, span: &Range<u64>) -> bool {
+        let overlaps = |ram: Range<u64>| ram.start.max(span.start) < ram.end.min(span.end);
+        self.entries().any(|entry| entry.usable && overlaps(entry.span))
+    }
+
+    /// What is free below `limit`. Where entries overlap, reserved wins.
+    pub fn free(self, limit: u64) -> FreeRegions {
+        let mut free = FreeRegions::default();
+        for entry in self.entries().filter(|e| e.usable) {
+            free.add(entry.span.start..entry.span.end.min(limit));
+        }
+        for entry in self.entries().filter(|e| !e.usable) {
+            free.remove(entry.span);
+        }
+        free
+    }
 }
 
 /// Free regions, in bytes at page boundaries, disjoint, at most [`MAX_REGIONS`].
 #[derive(Clone, Debug, Default)]
 pub struct FreeRegions {
-    regions: [Range<u64>; MAX_REGIONS],
-    count: usize,
+    regions: ArrayVec<Range<u64>, MAX_REGIONS>,
 }
 
 impl FreeRegions {
@@ -55,8 +90,8 @@ impl FreeRegions {
             return;
         }
         // What touches or overlaps it becomes one region with it.
-        while let Some(i) = self.regions().iter().position(|r| r.start <= region.end && region.start <= r.end) {
-            let other = self.drop_at(i);
+        while let Some(i) = self.regions.iter().position(|r| r.start <= region.end && region.start <= r.end) {
+            let other = self.regions.swap_remove(i);
             region = region.start.min(other.start)..region.end.max(other.end);
         }
         self.insert(region);
@@ -69,8 +104,8 @@ impl FreeRegions {
         }
         let end = taken.end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
         let taken = taken.start & !(PAGE - 1)..end;
-        while let Some(i) = self.regions().iter().position(|r| r.start < taken.end && taken.start < r.end) {
-            let region = self.drop_at(i);
+        while let Some(i) = self.regions.iter().position(|r| r.start < taken.end && taken.start < r.end) {
+            let region = self.regions.swap_remove(i);
             for rest in [region.start..taken.start, taken.end..region.end] {
                 if !rest.is_empty() {
                     self.insert(rest);
@@ -82,116 +117,36 @@ impl FreeRegions {
     /// Take `bytes` (rounded up to pages) out of the smallest region that holds them, at its start.
     pub fn take(&mut self, bytes: u64) -> Option<u64> {
         let bytes = bytes.checked_next_multiple_of(PAGE)?;
-        let fits = self.regions().iter().enumerate().filter(|(_, r)| r.end - r.start >= bytes);
-        let (i, _) = fits.min_by_key(|(_, r)| r.end - r.start)?;
-        let region = self.drop_at(i);
-        if region.start + bytes < region.end {
-            self.insert(region.start + bytes..region.end);
-        }
-        Some(region.start)
+        let fits = self.regions.iter().filter(|r| length(r) >= bytes);
+        let start = fits.min_by_key(|r| length(r))?.start;
+        self.remove(start..start + bytes);
+        Some(start)
     }
 
     /// Take the highest free page that lies wholly below `limit`.
     pub fn take_page_below(&mut self, limit: u64) -> Option<u64> {
         let last = |r: &Range<u64>| (r.end.min(limit) & !(PAGE - 1)).checked_sub(PAGE).filter(|&page| page >= r.start);
-        let page = self.regions().iter().filter_map(last).max()?;
+        let page = self.regions.iter().filter_map(last).max()?;
         self.remove(page..page + PAGE);
         Some(page)
     }
 
     pub fn regions(&self) -> &[Range<u64>] {
-        &self.regions[..self.count]
-    }
-
-    fn drop_at(&mut self, i: usize) -> Range<u64> {
-        self.count -= 1;
-        self.regions.swap(i, self.count);
-        self.regions[self.count].clone()
+        &self.regions
     }
 
     fn insert(&mut self, region: Range<u64>) {
-        if self.count < MAX_REGIONS {
-            self.regions[self.count] = region;
-            self.count += 1;
-            return;
-        }
-        if let Some(smallest) = self.regions.iter_mut().min_by_key(|r| r.end - r.start)
-            && smallest.end - smallest.start < region.end - region.start
+        if self.regions.try_push(region.clone()).is_err()
+            && let Some(smallest) = self.regions.iter_mut().min_by_key(|r| length(r))
+            && length(smallest) < length(&region)
         {
             *smallest = region;
         }
     }
 }
 
-/// All RAM, free or not: what no device Range may overlap. Never says that RAM is none: with more than [`MAX_SPANS`] spans,
-/// the narrowest gap between two counts as RAM.
-#[derive(Clone, Debug)]
-pub struct Ram {
-    /// In rising order, disjoint.
-    spans: [Range<u64>; MAX_SPANS],
-    count: usize,
-}
-
-impl Default for Ram {
-    fn default() -> Self {
-        Self::none()
-    }
-}
-
-impl Ram {
-    /// No RAM at all.
-    pub const fn none() -> Self {
-        Self { spans: [const { 0..0 }; MAX_SPANS], count: 0 }
-    }
-
-    pub fn overlaps(&self, span: &Range<u64>) -> bool {
-        self.spans().iter().any(|ram| span.start < ram.end && ram.start < span.end)
-    }
-
-    pub fn contains(&self, address: u64) -> bool {
-        self.spans().iter().any(|ram| ram.contains(&address))
-    }
-
-    pub fn spans(&self) -> &[Range<u64>] {
-        &self.spans[..self.count]
-    }
-
-    fn add(&mut self, mut span: Range<u64>) {
-        if span.is_empty() {
-            return;
-        }
-        while let Some(i) = self.spans().iter().position(|s| s.start <= span.end && span.start <= s.end) {
-            span = span.start.min(self.spans[i].start)..span.end.max(self.spans[i].end);
-            self.remove_at(i);
-        }
-        let at = self.spans().partition_point(|s| s.start < span.start);
-        if self.count == MAX_SPANS {
-            // The new span joins its nearer neighbour, or two others that are nearer to each other make room for it.
-            let gap_of = |i: usize| self.spans[i + 1].start - self.spans[i].end;
-            let narrowest = (0..MAX_SPANS - 1).min_by_key(|&i| gap_of(i)).unwrap_or(0);
-            let before = at.checked_sub(1).map(|i| (span.start - self.spans[i].end, i));
-            let after = (at < MAX_SPANS).then(|| (self.spans[at].start - span.end, at));
-            let nearest = before.into_iter().chain(after).min();
-            if let Some((gap, i)) = nearest
-                && gap <= gap_of(narrowest)
-            {
-                let other = &mut self.spans[i];
-                *other = other.start.min(span.start)..other.end.max(span.end);
-                return;
-            }
-            self.spans[narrowest].end = self.spans[narrowest + 1].end;
-            self.remove_at(narrowest + 1);
-        }
-        let at = self.spans().partition_point(|s| s.start < span.start);
-        self.spans[at..=self.count].rotate_right(1);
-        self.spans[at] = span;
-        self.count += 1;
-    }
-
-    fn remove_at(&mut self, i: usize) {
-        self.spans[i..self.count].rotate_left(1);
-        self.count -= 1;
-    }
+fn length(region: &Range<u64>) -> u64 {
+    region.end - region.start
 }
 
 #[cfg(test)]
@@ -202,6 +157,25 @@ mod tests {
         let mut list = map.regions().to_vec();
         list.sort_by_key(|r| r.start);
         list
+    }
+
+    /// Address, bytes and kind of each record.
+    fn records(lines: &[(u64, u64, u32)]) -> Vec<u8> {
+        let record = |&(address, bytes, kind): &(u64, u64, u32)| {
+            [&address.to_le_bytes()[..], &bytes.to_le_bytes(), &kind.to_le_bytes(), &[0xa5; 4]].concat()
+        };
+        lines.iter().flat_map(record).collect()
+    }
+
+    #[test]
+    fn records_are_read_at_their_distance_and_are_never_too_short() {
+        let mut longer = records(&[(5, 6, 1), (7, 8, 3)]);
+        longer.splice(24..24, [0xa5; 8]);
+        longer.extend([0xa5; 8 + 31]); // and a part of another
+        let entries: Vec<Entry> = Map::new(&longer, 32).unwrap().entries().collect();
+        assert_eq!(entries, [Entry::new(5, 6, true), Entry::new(7, 8, false)]);
+        assert!(Map::new(&longer, 23).is_none() && Map::new(&longer, 0).is_none());
+        assert_eq!(Map::none().entries().count(), 0);
     }
 
     #[test]
@@ -249,18 +223,18 @@ mod tests {
 
     #[test]
     fn reserved_wins_over_ram_wherever_it_stands_and_what_lies_above_the_limit_is_not_seen() {
-        let map = [
-            Entry::new(0x8000, 0x1000, false),
-            Entry::new(0, 0x10_000, true),
-            Entry::new(0x4000, 0x20_000, true),
-            Entry::new(0x100_000, u64::MAX, true),
-            Entry::new(0x200_000, u64::MAX, false),
-        ];
-        let (regions, ram) = read(map.iter().cloned(), 0x300_000);
-        assert_eq!(free(&regions), [0..0x8000, 0x9000..0x24_000, 0x100_000..0x200_000]);
-        assert_eq!(ram.spans(), [0..0x24_000, 0x100_000..0x300_000]);
-        assert!(ram.overlaps(&(0x23_fff..0x30_000)) && !ram.overlaps(&(0x24_000..0x100_000)));
-        assert!(ram.contains(0x8000) && !ram.contains(0x24_000));
+        let records = records(&[
+            (0x8000, 0x1000, 2),
+            (0, 0x10_000, 1),
+            (0x4000, 0x20_000, 1),
+            (0x28_000, 0, 1),
+            (0x100_000, u64::MAX, 1),
+            (0x200_000, u64::MAX, 0),
+        ]);
+        let map = Map::new(&records, RECORD).unwrap();
+        assert_eq!(free(&map.free(0x300_000)), [0..0x8000, 0x9000..0x24_000, 0x100_000..0x200_000]);
+        assert!(map.has_ram_in(&(0x23_fff..0x30_000)) && !map.has_ram_in(&(0x24_000..0x100_000)));
+        assert!(map.has_ram_in(&(0x8000..0x8001)) && map.has_ram_in(&(u64::MAX - 1..u64::MAX)));
     }
 
     /// Whatever a map says, in whatever order: free regions are disjoint, RAM, and nothing that is reserved.
@@ -269,16 +243,15 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..if cfg!(miri) { 2 } else { 2000 } {
             let count = random.u64(..90);
-            let map: Vec<Entry> = (0..count)
-                .map(|_| Entry::new(random.u64(..4096) << 10, random.u64(..1 << 18), random.u64(..3) > 0))
+            let lines: Vec<_> = (0..count)
+                .map(|_| (random.u64(..4096) << 10, random.u64(..1 << 18), u32::from(random.u64(..3) > 0)))
                 .collect();
-            let (regions, ram) = read(map.iter().cloned(), 4 << 20);
-            let list = free(&regions);
+            let records = records(&lines);
+            let read = Map::new(&records, RECORD).unwrap();
+            let map: Vec<Entry> = read.entries().collect();
+            let list = free(&read.free(4 << 20));
             for pair in list.windows(2) {
                 assert!(pair[0].end <= pair[1].start);
-            }
-            for pair in ram.spans().windows(2) {
-                assert!(pair[0].end < pair[1].start);
             }
             for page in list.iter().flat_map(|r| r.clone().step_by(4096)) {
                 let covered =
@@ -287,7 +260,7 @@ mod tests {
             }
             for entry in map.iter().filter(|e| e.usable && !e.span.is_empty()) {
                 for at in entry.span.clone().step_by(1024).take_while(|&at| at < 4 << 20) {
-                    assert!(ram.contains(at), "{at:#x} of {map:?}");
+                    assert!(read.has_ram_in(&(at..at + 1)), "{at:#x} of {map:?}");
                 }
             }
         }

@@ -3,7 +3,8 @@
 
 use core::ops::Range;
 
-use crate::memory_map::Entry;
+use crate::bytes::u32_at;
+use crate::memory_map::Map;
 
 /// In EAX at the kernel's entry.
 pub const MAGIC: u32 = 0x36d7_6289;
@@ -18,13 +19,11 @@ const MODULE: u32 = 3;
 const MEMORY_MAP: u32 = 6;
 const OLD_RSDP: u32 = 14;
 const NEW_RSDP: u32 = 15;
-const USABLE: u32 = 1;
 
 /// A block whose tags were all found to lie inside.
 #[derive(Clone, Copy, Debug)]
 pub struct Info<'a> {
-    map: &'a [u8],
-    map_entry_size: usize,
+    pub map: Map<'a>,
     /// Without its terminating zero.
     pub command_line: &'a [u8],
     /// Physical addresses of the first module.
@@ -47,27 +46,18 @@ pub enum Malformed {
 
 /// The size that a block's head claims, if it can be believed.
 pub fn size(head: [u8; HEAD]) -> Result<usize, Malformed> {
-    let [a, b, c, d, ..] = head;
-    let size = u32::from_le_bytes([a, b, c, d]);
-    if (HEAD as u32..=MAX_BYTES).contains(&size) { Ok(size as usize) } else { Err(Malformed::Size) }
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn long(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+    let size = u32_at(&head, 0).filter(|size| (HEAD as u32..=MAX_BYTES).contains(size));
+    Ok(size.ok_or(Malformed::Size)? as usize)
 }
 
 /// Read a whole block, its head included.
 pub fn parse(block: &[u8]) -> Result<Info<'_>, Malformed> {
     let head = block.first_chunk().ok_or(Malformed::Size)?;
     let block = block.get(..size(*head)?).ok_or(Malformed::Size)?;
-    let mut info = Info { map: &[], map_entry_size: 0, command_line: &[], module: (0, 0), modules: 0, rsdp: None };
+    let mut info = Info { map: Map::none(), command_line: &[], module: (0, 0), modules: 0, rsdp: None };
     let mut at = HEAD;
     loop {
-        let (Some(kind), Some(size)) = (word(block, at), word(block, at + 4)) else { return Err(Malformed::NoEnd) };
+        let (Some(kind), Some(size)) = (u32_at(block, at), u32_at(block, at + 4)) else { return Err(Malformed::NoEnd) };
         if kind == END {
             break;
         }
@@ -76,7 +66,7 @@ pub fn parse(block: &[u8]) -> Result<Info<'_>, Malformed> {
         info.read_tag(kind, body, at + 8).ok_or(Malformed::Tag(at))?;
         at = (at + size as usize).next_multiple_of(8);
     }
-    if info.map.is_empty() { Err(Malformed::NoMemoryMap) } else { Ok(info) }
+    if info.map.entries().next().is_none() { Err(Malformed::NoMemoryMap) } else { Ok(info) }
 }
 
 impl<'a> Info<'a> {
@@ -85,15 +75,14 @@ impl<'a> Info<'a> {
         match kind {
             COMMAND_LINE => self.command_line = body.split(|&b| b == 0).next()?,
             MODULE => {
-                let module = (word(body, 0)?, word(body, 4)?);
+                let module = (u32_at(body, 0)?, u32_at(body, 4)?);
                 if self.modules == 0 {
                     self.module = module;
                 }
                 self.modules += 1;
             }
             MEMORY_MAP => {
-                self.map_entry_size = word(body, 0).filter(|&size| size >= 24)? as usize;
-                self.map = body.get(8..)?;
+                self.map = Map::new(body.get(8..)?, u32_at(body, 0)? as usize)?;
             }
             OLD_RSDP => {
                 body.get(..20)?;
@@ -112,17 +101,12 @@ impl<'a> Info<'a> {
     pub fn module(&self) -> Range<u64> {
         u64::from(self.module.0)..u64::from(self.module.1)
     }
-
-    pub fn memory_map(&self) -> impl Iterator<Item = Entry> + Clone + 'a {
-        self.map
-            .chunks_exact(self.map_entry_size)
-            .filter_map(|entry| Some(Entry::new(long(entry, 0)?, long(entry, 8)?, word(entry, 16)? == USABLE)))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory_map::Entry;
 
     fn tag(kind: u32, body: &[u8]) -> Vec<u8> {
         let mut t = [kind.to_le_bytes(), (8 + body.len() as u32).to_le_bytes()].concat();
@@ -155,6 +139,7 @@ mod tests {
         tag(END, &[])
     }
 
+    const USABLE: u32 = 1;
     const RAM: (u64, u64, u32) = (0x100_000, 0x1000, USABLE);
 
     #[test]
@@ -170,7 +155,7 @@ mod tests {
         let info = parse(&b).unwrap();
         assert_eq!(info.command_line, b"tacet.service=1 quiet");
         assert_eq!((info.modules, info.module()), (1, 0x200_000..0x234_567));
-        let entries: Vec<Entry> = info.memory_map().collect();
+        let entries: Vec<Entry> = info.map.entries().collect();
         assert_eq!(entries, [Entry::new(0x100_000, 0x1000, true), Entry::new(0xf_0000, 0x1_0000, false)]);
         assert_eq!(&b[info.rsdp.unwrap()..][..20], [b'o'; 20]);
     }
@@ -201,7 +186,7 @@ mod tests {
         let mut body = [32u32.to_le_bytes(), [0; 4]].concat();
         body.extend([&5u64.to_le_bytes()[..], &6u64.to_le_bytes(), &USABLE.to_le_bytes(), &[9; 12]].concat());
         let b = block(&[tag(MEMORY_MAP, &body), end()]);
-        assert_eq!(parse(&b).unwrap().memory_map().collect::<Vec<_>>(), [Entry::new(5, 6, true)]);
+        assert_eq!(parse(&b).unwrap().map.entries().collect::<Vec<_>>(), [Entry::new(5, 6, true)]);
         for size in [0u32, 8, 23] {
             body[..4].copy_from_slice(&size.to_le_bytes());
             assert_eq!(parse(&block(&[tag(MEMORY_MAP, &body), end()])).unwrap_err(), Malformed::Tag(8));
@@ -246,7 +231,7 @@ mod tests {
                 bad[at] = [0, 1, 7, 8, 0x7f, 0x80, 0xff][random.usize(..7)];
             }
             if let Ok(info) = parse(&bad) {
-                assert!(info.memory_map().count() <= bad.len() / 24);
+                assert!(info.map.entries().count() <= bad.len() / 24);
                 assert!(info.rsdp.is_none_or(|at| at + 20 <= bad.len()));
             }
         }

@@ -3,7 +3,13 @@
 //! No table in the tree is empty: the entry that names a table counts the present entries in it (in bits that the processor
 //! ignores), and with the last of them the table is detached. So whoever reads all tables reads no more than there is.
 
+#[cfg(any(test, feature = "check"))]
+mod check;
+
 use core::ops::Range;
+
+#[cfg(any(test, feature = "check"))]
+pub use check::{Met, lookup, walk};
 
 /// Where tables live and come from.
 pub trait Tables {
@@ -68,6 +74,20 @@ fn next(address: u64, level: usize) -> u64 {
 
 /// The tables on the way to an address, by level: 0 is one of small pages, 3 the root.
 type Path = [u64; 4];
+
+/// The tables on the way to an address, as far down as there are any; the level of the last one; and its entry for the address.
+fn path_to<T: Tables>(t: &T, root: u64, address: u64) -> (Path, usize, u64) {
+    let mut path = [0, 0, 0, root];
+    let mut level = 3;
+    loop {
+        let entry = t.read(path[level], index(address, level));
+        if level == 0 || entry & PRESENT == 0 || entry & LARGE != 0 {
+            return (path, level, entry);
+        }
+        level -= 1;
+        path[level] = entry & ADDRESS;
+    }
+}
 
 /// Entries of the table at `level` became present.
 fn came<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize, entries: u64) {
@@ -169,15 +189,8 @@ pub fn map<T: Tables>(
     make_tables(t, root, address, physical, size).inspect_err(|_| prune(t, root, address..address + size))?;
     let mut replaced = false;
     while size > 0 {
-        let mut path = [0, 0, 0, root];
-        for level in (2..4).rev() {
-            path[level - 1] = t.read(path[level], index(address, level)) & ADDRESS;
-        }
-        let i = index(address, 1);
-        let old = t.read(path[1], i);
-        let is_table = old & (PRESENT | LARGE) == PRESENT;
-        let step = if is_table {
-            path[0] = old & ADDRESS;
+        let (path, level, old) = path_to(t, root, address);
+        let step = if level == 0 {
             let step = size.min(next(address, 1) - address);
             let mut new_entries = 0;
             for offset in (0..step).step_by(PAGE as usize) {
@@ -191,7 +204,7 @@ pub fn map<T: Tables>(
             step
         } else {
             let new = physical | flags | PRESENT | LARGE;
-            t.write(path[1], i, new);
+            t.write(path[1], index(address, 1), new);
             if old & PRESENT == 0 {
                 came(t, &path, address, 1, 1);
             }
@@ -226,17 +239,12 @@ fn make_tables<T: Tables>(t: &mut T, root: u64, address: u64, physical: u64, siz
 /// The table below the one at `level`, made where it is missing; a large page is split.
 fn descend<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize) -> Result<u64, NoMemory> {
     let entry = t.read(path[level], index(address, level));
-    if entry & PRESENT == 0 {
-        return add(t, path, address, level);
-    }
     if entry & LARGE != 0 {
         return split(t, path[level], index(address, level));
     }
-    Ok(entry & ADDRESS)
-}
-
-#[inline(never)]
-fn add<T: Tables>(t: &mut T, path: &Path, address: u64, level: usize) -> Result<u64, NoMemory> {
+    if entry & PRESENT != 0 {
+        return Ok(entry & ADDRESS);
+    }
     let new = t.allocate().ok_or(NoMemory)?;
     t.write(path[level], index(address, level), new | TABLE);
     came(t, path, address, level, 1);
@@ -261,19 +269,9 @@ fn split<T: Tables>(t: &mut T, table: u64, i: usize) -> Result<u64, NoMemory> {
 fn prune<T: Tables>(t: &mut T, root: u64, span: Range<u64>) {
     let mut at = span.start;
     while at < span.end {
-        let mut path = [0, 0, 0, root];
-        let mut level = 3;
-        loop {
-            let entry = t.read(path[level], index(at, level));
-            if entry & PRESENT == 0 || entry & LARGE != 0 || level == 0 {
-                break;
-            }
-            level -= 1;
-            path[level] = entry & ADDRESS;
-            if entry < ONE_ENTRY {
-                collapse(t, &path, at, level);
-                break;
-            }
+        let (path, level, _) = path_to(t, root, at);
+        if level < 3 && t.read(path[level + 1], index(at, level + 1)) < ONE_ENTRY {
+            collapse(t, &path, at, level);
         }
         at = next(at, level.max(1));
     }
@@ -296,19 +294,9 @@ pub fn unmap<T: Tables>(t: &mut T, root: u64, span: &mut Range<u64>, entries: us
 
 /// Split the large page that an address lies inside, where there is one.
 fn split_at<T: Tables>(t: &mut T, root: u64, address: u64) -> Result<(), NoMemory> {
-    if address % LARGE_PAGE == 0 {
-        return Ok(());
-    }
-    let mut table = root;
-    for level in (1..4).rev() {
-        let entry = t.read(table, index(address, level));
-        if entry & PRESENT == 0 {
-            return Ok(());
-        }
-        if entry & LARGE != 0 {
-            return split(t, table, index(address, level)).map(drop);
-        }
-        table = entry & ADDRESS;
+    let (path, level, entry) = path_to(t, root, address);
+    if address % LARGE_PAGE != 0 && level > 0 && entry & PRESENT != 0 {
+        split(t, path[level], index(address, level))?;
     }
     Ok(())
 }
@@ -376,60 +364,6 @@ fn take<T: Tables>(
         }
     }
     found
-}
-
-/// Physical address and flags of a mapped address.
-pub fn lookup<T: Tables>(t: &T, root: u64, address: u64) -> Option<(u64, u64)> {
-    let mut table = root;
-    for level in (0..4).rev() {
-        let entry = t.read(table, index(address, level));
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        if level == 0 || entry & LARGE != 0 {
-            let offset = address & (span(level) - 1);
-            return Some(((entry & ADDRESS & !(span(level) - 1)) + offset, entry & !ADDRESS));
-        }
-        table = entry & ADDRESS;
-    }
-    None
-}
-
-/// What [`walk`] meets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Met {
-    /// A table below the root, at this physical address, and how many entries it is said to have.
-    Table {
-        table: u64,
-        entries: u64,
-    },
-    Page {
-        address: u64,
-        physical: u64,
-        bytes: u64,
-        flags: u64,
-    },
-}
-
-/// Visit all tables and pages of the user half below `root`, each table before what is in it.
-pub fn walk<T: Tables>(t: &T, root: u64, visit: &mut impl FnMut(Met)) {
-    walk_below(t, root, 3, 0, visit);
-}
-
-fn walk_below<T: Tables>(t: &T, table: u64, level: usize, base: u64, visit: &mut impl FnMut(Met)) {
-    for i in 0..if level == 3 { 256 } else { 512 } {
-        let entry = t.read(table, i);
-        if entry & PRESENT == 0 {
-            continue;
-        }
-        let address = base + i as u64 * span(level);
-        if level == 0 || entry & LARGE != 0 {
-            visit(Met::Page { address, physical: entry & ADDRESS, bytes: span(level), flags: entry & !ADDRESS });
-        } else {
-            visit(Met::Table { table: entry & ADDRESS, entries: entry >> TAG_SHIFT });
-            walk_below(t, entry & ADDRESS, level - 1, address, visit);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::handshake::{self, FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED, Frame, Next};
+use abi::{FRAME_ANSWERED, FRAME_IDLE, FRAME_RUNNING, FRAME_TRAPPED};
+
+use crate::handshake::{self, Frame, Next};
 use crate::{fails, until, with_few_preemptions};
 
 struct Machine {

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use core::slice;
 
-use kcore::memory_map::{self, Entry, FreeRegions, Ram};
+use kcore::memory_map::{FreeRegions, Map};
 use kcore::multiboot2;
 
 use super::memory::{DIRECT_BYTES, to_virtual};
@@ -11,8 +11,8 @@ use super::pvh;
 
 pub struct BootInfo {
     pub free: FreeRegions,
-    /// All RAM, free or not: a device Range may not overlap it.
-    pub ram: Ram,
+    /// Where all RAM is, free or not. (It lies in memory that is not free.)
+    pub map: Map<'static>,
     /// The boot archive.
     pub module: Range<u64>,
     pub command_line: &'static [u8],
@@ -40,20 +40,20 @@ fn read_multiboot2(at: u64) -> BootInfo {
         Err(error) => panic!("the Multiboot2 information at {at:#x} is malformed: {error:?}"),
     };
     let rsdp = info.rsdp.map_or(0, |offset| at + offset as u64);
-    build(info.memory_map(), info.modules, info.module(), info.command_line, rsdp, &[at..at + size as u64])
+    build(info.map, info.modules, info.module(), info.command_line, rsdp, &[at..at + size as u64])
 }
 
 /// Put together what a protocol gave, once it is checked. `taken`: where the loader's own tables lie.
 pub fn build(
-    map: impl Iterator<Item = Entry> + Clone,
+    map: Map<'static>,
     modules: usize,
     module: Range<u64>,
     command_line: &'static [u8],
     rsdp: u64,
     taken: &[Range<u64>],
 ) -> BootInfo {
-    let (mut free, ram) = memory_map::read(map.clone(), DIRECT_BYTES);
-    assert!(!ram.spans().is_empty(), "the boot loader's memory map has no RAM");
+    let mut free = map.free(DIRECT_BYTES);
+    assert!(map.has_ram_in(&(0..DIRECT_BYTES)), "the boot loader's memory map has no RAM");
     assert!(modules >= 1, "no boot module: pass the boot archive (qemu: -initrd tacet.cpio; GRUB: module2 tacet.cpio)");
     assert!(modules == 1, "{modules} boot modules: pass one, the boot archive");
     let kernel = kernel_image();
@@ -61,9 +61,9 @@ pub fn build(
     assert!(module.end <= kernel.start || kernel.end <= module.start, "the boot module overlaps the kernel");
     // QEMU puts the archive below the ACPI tables, over what SeaBIOS used for its drivers and, with many devices, still
     // lists as reserved: the archive's end need not be free memory, but it must be memory.
-    let described = |at| map.clone().any(|e| e.span.contains(&at));
+    let described = |at| map.entries().any(|e| e.span.contains(&at));
     assert!(
-        ram.contains(module.start) && described(module.end - 1) && module.end <= DIRECT_BYTES,
+        map.has_ram_in(&(module.start..module.start + 1)) && described(module.end - 1) && module.end <= DIRECT_BYTES,
         "the boot module {:#x} to {:#x} lies outside RAM",
         module.start,
         module.end
@@ -72,7 +72,7 @@ pub fn build(
     for span in taken.iter().chain([&(0..4096), &kernel, &module]) {
         free.remove(span.clone());
     }
-    BootInfo { free, ram, module, command_line, rsdp }
+    BootInfo { free, map, module, command_line, rsdp }
 }
 
 fn kernel_image() -> Range<u64> {

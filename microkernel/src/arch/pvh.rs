@@ -2,12 +2,11 @@
 
 use core::slice;
 
-use kcore::memory_map::Entry;
+use kcore::memory_map::{Map, RECORD};
 
 use super::loader::{self, BootInfo};
 
 const MAGIC: u32 = 0x336e_c578;
-const RAM: u32 = 1;
 /// Longest command line and memory map that are believed.
 const MAX_COMMAND_LINE: usize = 1024;
 const MAX_MAP_ENTRIES: u32 = 1024;
@@ -34,15 +33,6 @@ struct Module {
     reserved: u64,
 }
 
-#[repr(C)]
-#[derive(Clone)]
-struct MapEntry {
-    address: u64,
-    bytes: u64,
-    kind: u32,
-    reserved: u32,
-}
-
 /// `count` records at a physical address; `None` where the direct map does not reach.
 fn records<T>(at: u64, count: u32) -> Option<&'static [T]> {
     let bytes = loader::bytes(at, count as usize * size_of::<T>())?;
@@ -57,7 +47,8 @@ pub fn read(start_info: u64) -> BootInfo {
     let info =
         info.unwrap_or_else(|| panic!("started neither by PVH nor by Multiboot2 (nothing at {start_info:#x} says so)"));
     assert!(info.version >= 1, "PVH start info version {} has no memory map", info.version);
-    let map = records::<MapEntry>(info.map_at, info.map_entries).filter(|_| info.map_entries <= MAX_MAP_ENTRIES);
+    let map = loader::bytes(info.map_at, info.map_entries as usize * RECORD);
+    let map = map.filter(|_| info.map_entries <= MAX_MAP_ENTRIES).and_then(|map| Map::new(map, RECORD));
     let Some(map) = map else { panic!("absurd memory map: {} entries at {:#x}", info.map_entries, info.map_at) };
     let module = match (info.modules, records::<Module>(info.modules_at, 1)) {
         (0, _) => 0..0,
@@ -69,9 +60,8 @@ pub fn read(start_info: u64) -> BootInfo {
     let span = |at: u64, bytes: usize| at..at.saturating_add(bytes as u64);
     let taken = [
         span(start_info, size_of::<StartInfo>()),
-        span(info.map_at, map.len() * size_of::<MapEntry>()),
+        span(info.map_at, info.map_entries as usize * RECORD),
         span(info.command_line, length),
     ];
-    let entries = map.iter().map(|e| Entry::new(e.address, e.bytes, e.kind == RAM));
-    loader::build(entries, info.modules as usize, module, &command_line[..length], info.rsdp, &taken)
+    loader::build(map, info.modules as usize, module, &command_line[..length], info.rsdp, &taken)
 }
