@@ -6,6 +6,7 @@ use abi::Regs;
 
 use crate::arch::{self, apic};
 use crate::dispatch;
+use crate::ipc::Manner;
 use crate::object::{Ref, Thread, ThreadKind};
 use crate::percore::{self, Core, DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
 use crate::shared::Shared;
@@ -54,7 +55,7 @@ fn report(thread: &Thread, trap: Trap) -> ! {
             thread.fault.set([trap.number, trap.error, trap.address, regs.rip.get(), regs.rsp.get()]);
             thread.fault_pending.set(true);
             fastpath::report_fault(percore::core(), thread, endpoint, badge);
-            ipc::call(&Ref::of(thread), Ref::of(endpoint), badge, 0);
+            ipc::send(&Ref::of(thread), Ref::of(endpoint), badge, 0, Manner::Call);
         }
         None => {
             klog!(

@@ -239,7 +239,7 @@ fn rights_to_map(flags: u64) -> u64 {
 fn irq(call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
     match call.method() {
         abi::IRQ_BIND => {
-            let target = call.operands()?.take_any(call.words()[0]);
+            let target = call.operands()?.take_any(call.words()[0], abi::RIGHT_WRITE);
             handler.bind(target.and_then(Target::new).argument(0)?)
         }
         abi::IRQ_ACK => handler.acknowledge(),

@@ -5,7 +5,7 @@
 
 use abi::{Error, MSG_WORDS, TAG_POLL};
 
-pub use kobj::ipc::{call, receive, reply, send};
+pub use kobj::ipc::{Manner, receive, reply, send};
 use kobj::{Rest, Sleeper};
 
 use crate::object::{Ref, Thread};

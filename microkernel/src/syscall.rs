@@ -6,7 +6,8 @@ use abi::{Error, Regs, TAG_POLL};
 
 use crate::arch::{self, Registers};
 use crate::dispatch;
-use crate::object::{Capability, Endpoint, Held, Kind, Notification, Ref, Reply, Target, Thread, ThreadKind};
+use crate::ipc::Manner;
+use crate::object::{Capability, Endpoint, Kind, Notification, Ref, Reply, Target, Thread, ThreadKind};
 use crate::percore::{self, Core};
 use crate::shared::Shared;
 use crate::vcpu::{self, Trap};
@@ -88,17 +89,12 @@ fn dispatch(core: &Core, thread: &Thread, regs: &Registers) {
     }
 }
 
-/// A capability of whatever kind that has all of `rights`.
-fn take(operands: &Held, handle: u64, rights: u64) -> Result<Capability, Error> {
-    operands.take_any(handle).and_then(|c| if c.rights & rights == rights { Ok(c) } else { Err(Error::NoRights) })
-}
-
 fn call(core: &Core, thread: &Thread, regs: &Registers) -> Result<(), Error> {
     ipc::check_tag(regs.rsi.get())?;
-    let capability = take(&thread.cspace()?.hold(), regs.rdi.get(), abi::RIGHT_WRITE)?;
+    let capability = thread.cspace()?.hold().take_any(regs.rdi.get(), abi::RIGHT_WRITE)?;
     if capability.object.kind() == Kind::Endpoint {
         let endpoint = capability.object.downcast::<Endpoint>()?;
-        ipc::call(&Ref::of(thread), endpoint, capability.badge, capability.rights);
+        ipc::send(&Ref::of(thread), endpoint, capability.badge, capability.rights, Manner::Call);
         return Ok(());
     }
     invoke(core, thread, capability, regs)
@@ -106,7 +102,7 @@ fn call(core: &Core, thread: &Thread, regs: &Registers) -> Result<(), Error> {
 
 fn send(thread: &Thread, regs: &Registers) -> Result<(), Error> {
     ipc::check_tag(regs.rsi.get())?;
-    let capability = take(&thread.cspace()?.hold(), regs.rdi.get(), abi::RIGHT_WRITE)?;
+    let capability = thread.cspace()?.hold().take_any(regs.rdi.get(), abi::RIGHT_WRITE)?;
     if capability.object.kind() != Kind::Endpoint {
         Target::new(capability)?.signal();
         regs.rax.set(0);
@@ -114,9 +110,9 @@ fn send(thread: &Thread, regs: &Registers) -> Result<(), Error> {
     }
     let (badge, rights) = (capability.badge, capability.rights);
     let endpoint = capability.object.downcast::<Endpoint>()?;
-    if let Some(status) = ipc::send(&Ref::of(thread), endpoint, badge, rights, regs.rsi.get() & TAG_POLL != 0) {
+    let manner = if regs.rsi.get() & TAG_POLL != 0 { Manner::Poll } else { Manner::Send };
+    if ipc::send(&Ref::of(thread), endpoint, badge, rights, manner) {
         regs.rax.set(0);
-        return status;
     }
     Ok(())
 }
@@ -134,7 +130,7 @@ fn answer_and_receive(thread: &Thread, regs: &Registers) -> Result<(), Error> {
 fn receive(thread: &Thread, regs: &Registers) -> Result<(), Error> {
     let poll = regs.rsi.get() & TAG_POLL != 0;
     let operands = thread.cspace()?.hold();
-    let capability = take(&operands, regs.rdi.get(), abi::RIGHT_READ)?;
+    let capability = operands.take_any(regs.rdi.get(), abi::RIGHT_READ)?;
     if capability.object.kind() == Kind::Notification {
         drop(operands);
         let notification = capability.object.downcast::<Notification>()?;

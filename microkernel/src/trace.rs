@@ -60,7 +60,7 @@ struct Named<'a>(&'a Thread, u64);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self.0.cspace().and_then(|space| space.hold().take_any(self.1)) {
+        match self.0.cspace().and_then(|space| space.hold().take_any(self.1, 0)) {
             Ok(capability) => {
                 let kind: Kind = capability.object.kind();
                 write!(f, "{kind:?} {} in slot {}, rights {:#x}", capability.object.name(), self.1, capability.rights)

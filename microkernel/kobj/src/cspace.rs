@@ -47,29 +47,37 @@ impl Parent<'_> {
     fn slot(&self) -> Result<*mut Slot, Error> {
         let slot = self.space.slot(self.index)?;
         // SAFETY: a valid slot, under the derivation lock.
-        let (object, badge, rights) = unsafe { (&(*slot).object, (*slot).badge, u64::from((*slot).rights)) };
-        match object {
-            Some(object)
-                if core::ptr::eq(&raw const **object, self.object) && badge == self.badge && rights == self.rights =>
-            {
-                Ok(slot)
-            }
-            _ => Err(Error::NoCapability),
-        }
+        let (object, Allowed { badge, rights, .. }) = unsafe { (&(*slot).object, (*slot).allowed) };
+        let same_object = object.as_ref().is_some_and(|object| core::ptr::eq(&raw const **object, self.object));
+        let same = same_object && badge == self.badge && u64::from(rights) == self.rights;
+        same.then_some(slot).ok_or(Error::NoCapability)
     }
 }
 
 #[repr(align(64))]
 struct Slot {
     object: Option<Ref<Header>>,
-    badge: u64,
+    allowed: Allowed,
     open: Mark,
     close: Mark,
     /// Of a filled slot; null of a [`Lease`]. (An empty slot may be all zero.)
     space: *const CSpace,
+}
+
+/// What a capability allows. (The badge of a [`Lease`] is its holder's address.)
+#[derive(Clone, Copy)]
+struct Allowed {
+    badge: u64,
     rights: u8,
     /// A capability is one deeper than that to the same object which it was derived from (saturating); the first has depth 0.
     depth: u32,
+}
+
+impl Allowed {
+    /// By a capability that is derived from this one.
+    fn derived(self, badge: u64, rights: u8) -> Self {
+        Self { badge, rights: self.rights & rights, depth: self.depth.saturating_add(1) }
+    }
 }
 
 /// One of a slot's two places in the list.
@@ -218,7 +226,7 @@ impl CSpace {
         let parent = parent.map(|parent| parent.slot()).transpose()?;
         object.add_cap();
         // SAFETY: both slots are valid and the derivation lock is held.
-        unsafe { fill(Some(self), slot, object, 0, abi::RIGHT_ALL as u8, 0, parent) };
+        unsafe { fill(Some(self), slot, object, Allowed { badge: 0, rights: abi::RIGHT_ALL as u8, depth: 0 }, parent) };
         Ok(())
     }
 
@@ -253,11 +261,8 @@ impl CSpace {
         // SAFETY: the derivation lock is held.
         let to = unsafe { self.empty_slot(destination) }?;
         // SAFETY: a valid slot, under the derivation lock.
-        let (object, old_badge, [old_rights, depth]) = unsafe {
-            let from = &*from;
-            (from.object.clone().ok_or(Error::NoCapability)?, from.badge, [from.rights.into(), from.depth])
-        };
-        let badge = match (old_badge, badge) {
+        let (object, old) = unsafe { ((&(*from).object).clone().ok_or(Error::NoCapability)?, (*from).allowed) };
+        let badge = match (old.badge, badge) {
             (old, 0) => old,
             (0, new) => new,
             // The ceiling of priorities only falls.
@@ -266,9 +271,7 @@ impl CSpace {
         };
         object.add_cap();
         // SAFETY: `to` is an empty slot of this CSpace and `from` a filled one, under the derivation lock.
-        unsafe {
-            fill(Some(self), to, object, badge, old_rights as u8 & rights as u8, depth.saturating_add(1), Some(from))
-        };
+        unsafe { fill(Some(self), to, object, old.derived(badge, rights as u8), Some(from)) };
         Ok(())
     }
 
@@ -283,12 +286,9 @@ impl CSpace {
             if (*from).object.is_none() {
                 return Err(Error::NoCapability);
             }
-            let (badge, rights, depth) = ((*from).badge, (*from).rights, (*from).depth);
             let _space = self.lock.lock();
             (*to).object = (*from).object.take();
-            (*to).badge = badge;
-            (*to).rights = rights;
-            (*to).depth = depth;
+            (*to).allowed = (*from).allowed;
             (*to).space = self;
             let (first, last) = ((*from).open.next, (*from).close.previous);
             let (open, close) = (&raw mut (*to).open, &raw mut (*to).close);
@@ -306,13 +306,9 @@ impl CSpace {
 
     /// Delete the capability in a slot.
     pub fn delete(&self, index: u64) -> Result<(), Error> {
-        let slot = self.slot(index)?;
-        let guard = DERIVATION.lock();
-        // SAFETY: a valid slot, under the derivation lock.
-        let object = unsafe { take(slot) }.ok_or(Error::NoCapability)?;
-        drop(guard);
-        object.remove_cap();
-        Ok(())
+        // SAFETY: a valid slot.
+        let emptied = unsafe { empty(self.slot(index)?, DERIVATION.lock()) };
+        if emptied { Ok(()) } else { Err(Error::NoCapability) }
     }
 
     /// Delete all that was derived from the capability in a slot; it stays. `Some`, when that is done: its object, and its depth.
@@ -327,26 +323,23 @@ impl CSpace {
         for _ in 0..at_most {
             let guard = DERIVATION.lock();
             // SAFETY: valid slots, under the derivation lock.
-            let (object, lease) = unsafe {
+            let (last, holder) = unsafe {
                 let revoked = (*slot).object.as_ref().ok_or(Error::NoCapability)?;
                 // What follows an `open` is the own `close`, or the `open` of what was derived last.
                 let next = (*slot).open.next;
                 if next == &raw mut (*slot).close {
-                    return Ok(Some((revoked.clone(), (*slot).depth)));
+                    return Ok(Some((revoked.clone(), (*slot).allowed.depth)));
                 }
-                match holder_of(slot_of(next)) {
-                    Some(holder) => (None, Some((holder, slot_of(next)))),
-                    None => (take(slot_of(next)), None),
-                }
+                (slot_of(next), holder_of(slot_of(next)))
             };
-            drop(guard);
-            if let Some(object) = object {
-                object.remove_cap();
-            }
-            if let Some((holder, lease)) = lease
-                && !holder.end_lease(lease.cast_const().cast())
-            {
-                return Ok(None);
+            if let Some(holder) = holder {
+                drop(guard);
+                if !holder.end_lease(last.cast_const().cast()) {
+                    return Ok(None);
+                }
+            } else {
+                // SAFETY: a valid slot.
+                unsafe { empty(last, guard) };
             }
         }
         Ok(None)
@@ -359,9 +352,7 @@ unsafe fn fill(
     space: Option<&CSpace>,
     slot: *mut Slot,
     object: Ref<Header>,
-    badge: u64,
-    rights: u8,
-    depth: u32,
+    allowed: Allowed,
     parent: Option<*mut Slot>,
 ) {
     // SAFETY: by the caller's promise.
@@ -372,9 +363,7 @@ unsafe fn fill(
         };
         let (open, close) = (&raw mut (*slot).open, &raw mut (*slot).close);
         let _guard = space.map(|space| space.lock.lock());
-        (*slot).badge = badge;
-        (*slot).rights = rights;
-        (*slot).depth = depth;
+        (*slot).allowed = allowed;
         (*slot).space = space.map_or(null(), |space| space);
         (&raw mut (*slot).object).write(Some(object)); // it is empty, so nothing is to be dropped
         (*slot).open.previous = null_mut();
@@ -388,8 +377,6 @@ unsafe fn fill(
 /// What an object has by a capability, as a thread has its core: a place in the derivation list, without a CSpace, that
 /// nobody can use as a capability. When it is revoked with what it was derived from, its holder gets to know
 /// ([`Object::lease_ended`]), and gives it up when it no longer uses what it had.
-///
-/// (The slot comes first: by its address the lease is told.)
 #[repr(C)]
 pub struct Lease {
     slot: UnsafeCell<Slot>,
@@ -397,10 +384,14 @@ pub struct Lease {
     pub awaited: Count,
 }
 
+/// By the slot's address the lease is told.
+const _: () = assert!(offset_of!(Lease, slot) == 0);
+
 impl Lease {
     pub fn new() -> Self {
         let [open, close] = [(); 2].map(|()| Mark { previous: null_mut(), next: null_mut() });
-        let slot = Slot { object: None, badge: 0, open, close, space: null(), rights: 0, depth: 0 };
+        let slot =
+            Slot { object: None, allowed: Allowed { badge: 0, rights: 0, depth: 0 }, open, close, space: null() };
         Self { slot: UnsafeCell::new(slot), awaited: Count::new(0) }
     }
 
@@ -414,15 +405,8 @@ impl Lease {
             let object = (*parent).object.clone().ok_or(Error::NoCapability)?;
             let old = take(self.slot.get());
             object.add_cap();
-            fill(
-                None,
-                self.slot.get(),
-                object,
-                (&raw const *holder).expose_provenance() as u64,
-                0,
-                (*parent).depth.saturating_add(1),
-                Some(parent),
-            );
+            let holder = (&raw const *holder).expose_provenance() as u64;
+            fill(None, self.slot.get(), object, (*parent).allowed.derived(holder, 0), Some(parent));
             old
         };
         self.awaited.store(0, Ordering::Relaxed);
@@ -433,11 +417,8 @@ impl Lease {
     }
 
     pub fn give_up(&self) {
-        let guard = DERIVATION.lock();
-        // SAFETY: a valid slot under the derivation lock.
-        let object = unsafe { take(self.slot.get()) };
-        drop(guard);
-        object.iter().for_each(Ref::remove_cap);
+        // SAFETY: a valid slot.
+        unsafe { empty(self.slot.get(), DERIVATION.lock()) };
     }
 
     /// The object that it is for, and its depth.
@@ -449,7 +430,7 @@ impl Lease {
         unsafe {
             let slot = self.slot.get();
             let object = &(*slot).object;
-            Some((object.as_ref()?.downcast_ref()?, (*slot).depth))
+            Some((object.as_ref()?.downcast_ref()?, (*slot).allowed.depth))
         }
     }
 }
@@ -467,7 +448,7 @@ unsafe fn holder_of(slot: *const Slot) -> Option<Ref<Header>> {
 /// `slot` is that of a [`Lease`], and filled.
 unsafe fn holder_at(slot: *const Slot) -> NonNull<Header> {
     // SAFETY: by the caller's promise; `Lease::take` put the holder's address there.
-    unsafe { NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut((*slot).badge as usize)) }
+    unsafe { NonNull::new_unchecked(core::ptr::with_exposed_provenance_mut((*slot).allowed.badge as usize)) }
 }
 
 /// A CSpace whose capabilities cannot go, and so neither can their objects, while this lives.
@@ -488,7 +469,7 @@ impl Held<'_> {
         unsafe {
             let slot = self.space.slots.add(index as usize);
             let object = &(*slot).object;
-            Some((object.as_ref()?, (*slot).badge, u64::from((*slot).rights)))
+            Some((object.as_ref()?, (*slot).allowed.badge, u64::from((*slot).allowed.rights)))
         }
     }
 
@@ -514,20 +495,20 @@ impl Held<'_> {
     pub fn object<T: Object>(&self, index: u64, rights: u64) -> Result<(&T, u32), Error> {
         let (object, ..) = self.view::<T>(index, rights)?;
         // SAFETY: `view` found the slot filled, so it is in range; its depth changes only under this CSpace's lock, which is held.
-        Ok((object, unsafe { (*self.space.slots.add(index as usize)).depth }))
+        Ok((object, unsafe { (*self.space.slots.add(index as usize)).allowed.depth }))
     }
 
-    /// A capability to whatever it names.
-    pub fn take_any(&self, index: u64) -> Result<Capability, Error> {
-        let (object, badge, rights) = self.get(index).ok_or(Error::NoCapability)?;
-        Ok(Capability { object: object.clone(), badge, rights })
+    /// A capability to whatever it names that has all of `rights`.
+    pub fn take_any(&self, index: u64, rights: u64) -> Result<Capability, Error> {
+        let (object, badge, has) = self.get(index).ok_or(Error::NoCapability)?;
+        let capability = || Capability { object: object.clone(), badge, rights: has };
+        (has & rights == rights).then(capability).ok_or(Error::NoRights)
     }
 
     /// Object and badge of a capability, if it names a `T` and has all of `rights`.
     #[inline]
     pub fn find<T: Object>(&self, index: u64, rights: u64) -> Option<(&T, u64)> {
-        let (object, badge, has) = self.get(index)?;
-        if has & rights != rights { None } else { Some((object.downcast_ref()?, badge)) }
+        self.view::<T>(index, rights).ok().map(|(object, badge, _)| (&**object, badge))
     }
 }
 
@@ -616,15 +597,16 @@ impl CSpace {
         holds!(&self.header, origin.is_some(), "slot {i} was derived from an empty slot");
         let (Some(parent), Some(origin)) = (parent, origin) else { return };
         if origin.is(object) {
-            let deeper = slot.depth > parent.depth || slot.depth == u32::MAX;
+            let deeper = slot.allowed.depth > parent.allowed.depth || slot.allowed.depth == u32::MAX;
             holds!(&self.header, deeper, "slot {i} is no deeper than what it was derived from");
             holds!(
                 &self.header,
-                slot.rights & !parent.rights == 0,
+                slot.allowed.rights & !parent.allowed.rights == 0,
                 "slot {i} has more rights than what it was derived from"
             );
-            let lower = object.kind() == Kind::Cpu && slot.badge != 0 && slot.badge < parent.badge;
-            let may_be = slot.badge == parent.badge || parent.badge == 0 || lower;
+            let (badge, before) = (slot.allowed.badge, parent.allowed.badge);
+            let lower = object.kind() == Kind::Cpu && badge != 0 && badge < before;
+            let may_be = badge == before || before == 0 || lower;
             holds!(&self.header, may_be, "slot {i} has another badge than what it was derived from");
             return;
         }
@@ -645,6 +627,19 @@ impl CSpace {
             origin.name()
         );
     }
+}
+
+/// Empty a slot, unlink it, and let go of its object, which may end by that: not under the derivation lock, with which the caller
+/// comes. False: it was empty.
+///
+/// # Safety
+/// The slot is valid.
+unsafe fn empty(slot: *mut Slot, guard: FairGuard) -> bool {
+    // SAFETY: by the caller's promise, under the derivation lock.
+    let object = unsafe { take(slot) };
+    drop(guard);
+    object.iter().for_each(Ref::remove_cap);
+    object.is_some()
 }
 
 /// Empty a slot and unlink it.

@@ -7,30 +7,20 @@ use crate::meeting::{Endpoint, Reply};
 use crate::waiting::{Sleeper, Waiting};
 use crate::{Object, Ref};
 
-/// Send without waiting for an answer. The status for the sender, or None while it waits.
-pub fn send<T: Sleeper>(
-    thread: &Ref<T>,
-    endpoint: Ref<Endpoint<T>>,
-    badge: u64,
-    rights: u64,
-    poll: bool,
-) -> Option<Result<(), Error>> {
-    deliver(thread, endpoint, badge, rights, poll, false)
+/// How a message is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// To who waits for it; without one, the message vanishes.
+    Poll,
+    /// When there is a receiver.
+    Send,
+    /// Likewise, and the thread waits for the answer.
+    Call,
 }
 
-/// Send and wait for the answer: the thread waits in any case.
-pub fn call<T: Sleeper>(thread: &Ref<T>, endpoint: Ref<Endpoint<T>>, badge: u64, rights: u64) {
-    let _ = deliver(thread, endpoint, badge, rights, false, true);
-}
-
-fn deliver<T: Sleeper>(
-    thread: &Ref<T>,
-    endpoint: Ref<Endpoint<T>>,
-    badge: u64,
-    rights: u64,
-    poll: bool,
-    reply_expected: bool,
-) -> Option<Result<(), Error>> {
+/// Send a message. True: that is done; else the thread waits, or its wait has failed already.
+pub fn send<T: Sleeper>(thread: &Ref<T>, endpoint: Ref<Endpoint<T>>, badge: u64, rights: u64, manner: Manner) -> bool {
+    let reply_expected = manner == Manner::Call;
     let mut waiters = endpoint.waiters.lock();
     if let Some(receiver) = waiters.receivers.pop() {
         drop(waiters);
@@ -41,25 +31,25 @@ fn deliver<T: Sleeper>(
                 // The receiver cannot answer: the caller will not wait in vain.
                 T::wake(receiver);
                 thread.fail(Error::Deleted);
-                return None;
+                return false;
             };
             await_reply(thread, reply);
         }
         T::wake(receiver);
-        return if reply_expected { None } else { Some(Ok(())) };
+        return !reply_expected;
     }
-    if poll {
-        return Some(Ok(())); // nobody waits: the message vanishes
+    if manner == Manner::Poll {
+        return true;
     }
     if endpoint.is_orphaned() {
         drop(waiters);
         thread.fail(Error::Deleted);
-        return None;
+        return false;
     }
     let at = Waiting::Send { endpoint: endpoint.clone(), badge, rights, reply_expected };
     thread.begin_to_wait(State::WaitSend, at);
     waiters.senders.push(thread.clone());
-    None
+    false
 }
 
 fn await_reply<T: Sleeper>(caller: &Ref<T>, reply: Ref<Reply<T>>) {

@@ -28,9 +28,13 @@ unsafe impl Object for Thing {
     const KIND: Kind = Kind::Thread;
 
     fn lease_ended(&self, _: *const ()) -> bool {
-        self.ended.fetch_add(1, Ordering::SeqCst);
-        self.lease.give_up();
-        true
+        // As a thread, which other cores may be using: it waits for them first, and is asked again.
+        let gives_up = self.lease.awaited.swap(1, Ordering::SeqCst) != 0;
+        if gives_up {
+            self.ended.fetch_add(1, Ordering::SeqCst);
+            self.lease.give_up();
+        }
+        gives_up
     }
 }
 
@@ -170,7 +174,7 @@ fn one_slot_is_filled_once() {
 #[test]
 fn who_is_looked_up_is_there_and_is_what_the_slot_held() {
     let look_up = |world: &World| {
-        if let Ok(found) = world.space.hold().take_any(2) {
+        if let Ok(found) = world.space.hold().take_any(2, 0) {
             assert!(found.object.is(world.thing.header()));
             assert_eq!(found.rights, RIGHT_ALL);
         }
@@ -181,7 +185,7 @@ fn who_is_looked_up_is_there_and_is_what_the_slot_held() {
 #[test]
 fn a_lease_that_is_taken_while_its_origin_is_revoked_ends() {
     let take = |world: &World| {
-        let Ok(origin) = world.space.hold().take_any(2) else { return };
+        let Ok(origin) = world.space.hold().take_any(2, 0) else { return };
         if world.thing.lease.take(&**world.thing, &origin.parent(&world.space, 2), || {}).is_err() {
             world.thing.ended.fetch_add(1, Ordering::SeqCst); // it never began
         }
@@ -196,7 +200,7 @@ fn a_lease_that_is_taken_while_its_origin_is_revoked_ends() {
 #[test]
 fn what_is_derived_comes_from_what_was_looked_up_or_not_at_all() {
     let derive = |world: &World| {
-        let found = world.space.hold().take_any(2);
+        let found = world.space.hold().take_any(2, 0);
         if let Ok(found) = found
             && found.rights == RIGHT_ALL
         {

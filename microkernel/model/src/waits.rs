@@ -12,6 +12,7 @@ use loom::thread;
 use crate::atomic::{AtomicU64, Ordering};
 use crate::handshake::{self, State};
 use crate::header::{Header, Kind, Object, Ref};
+use crate::ipc::Manner;
 use crate::meeting::{Endpoint, Notification, Reply};
 use crate::sync::SpinLock;
 use crate::waiting::{Rest, Sleeper, Waiting};
@@ -154,7 +155,7 @@ impl Machine {
 
     /// The thread calls the peer, which is waiting.
     fn call(&self) {
-        ipc::call(&self.thread, self.endpoint.clone(), 0, 0);
+        ipc::send(&self.thread, self.endpoint.clone(), 0, 0, Manner::Call);
     }
 
     /// The same in the order of the fast path: it holds the Reply from before the thread waits.
@@ -181,7 +182,7 @@ impl Machine {
     }
 
     fn deliver(&self) {
-        ipc::send(&self.peer, self.endpoint.clone(), 0, 0, true);
+        ipc::send(&self.peer, self.endpoint.clone(), 0, 0, Manner::Poll);
     }
 
     fn answer(&self) {

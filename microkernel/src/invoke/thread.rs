@@ -84,7 +84,7 @@ impl<'a> Method<'a> {
             abi::THREAD_TIMER => Self::Timer { deadline: a },
             abi::THREAD_DECOUPLE => Self::Decouple {
                 place: page_of(a, SHARED_RIGHTS, b).argument(0)?,
-                doorbell: operands.take_any(c).and_then(Target::new).argument(2)?,
+                doorbell: operands.take_any(c, abi::RIGHT_WRITE).and_then(Target::new).argument(2)?,
             },
             abi::THREAD_RUN => Self::Run(operands.take(a, abi::RIGHT_WRITE).argument(0)?.object),
             abi::THREAD_WAKE => Self::Wake,

@@ -14,11 +14,8 @@ pub enum Target {
 }
 
 impl Target {
-    /// From a capability to a Notification or a vCPU.
+    /// From a capability to a Notification or a vCPU that has the right to write.
     pub fn new(capability: Capability) -> Result<Self, Error> {
-        if capability.rights & abi::RIGHT_WRITE == 0 {
-            return Err(Error::NoRights);
-        }
         match capability.object.kind() {
             Kind::Notification => Ok(Self::Notification(capability.object.downcast()?, capability.badge)),
             Kind::Thread => {
@@ -31,9 +28,7 @@ impl Target {
             _ => Err(Error::WrongType),
         }
     }
-}
 
-impl Target {
     /// A vCPU that has ended.
     pub fn is_dead(&self) -> bool {
         matches!(self, Self::Vcpu(thread, _) if thread.is_dead())

@@ -115,7 +115,7 @@ fn what_is_derived_names_the_capability_that_was_looked_up() {
     let space = CSpace::create(&untyped, 8).unwrap();
     let [(first, _), (second, _)] = [(); 2].map(|()| thing(&untyped, 1));
     space.insert_new(1, first.any(), None).unwrap();
-    let looked_up = space.hold().take_any(1).unwrap();
+    let looked_up = space.hold().take_any(1, 0).unwrap();
     // Another core puts another capability into the slot meanwhile.
     space.delete(1).unwrap();
     space.insert_new(1, second.any(), None).unwrap();
@@ -177,7 +177,7 @@ fn the_holder_of_a_revoked_lease_gets_to_know() {
     space.copy_from(&space, 1, 2, RIGHT_ALL, 0).unwrap();
     let holders = [(); 3].map(|()| thing(&untyped, 1));
     for (holder, _) in &holders {
-        let by = space.hold().take_any(2).unwrap();
+        let by = space.hold().take_any(2, 0).unwrap();
         holder.lease.take(&**holder, &by.parent(&space, 2), || {}).unwrap();
     }
     let [(first, first_seen), (second, second_seen), (third, third_seen)] = holders;
@@ -212,7 +212,7 @@ fn a_capability_is_deeper_than_what_it_was_derived_from() {
     space.move_within(3, 2).unwrap();
     assert_eq!(depth(2), 2);
     let (holder, _) = thing(&untyped, 1);
-    let by = space.hold().take_any(2).unwrap();
+    let by = space.hold().take_any(2, 0).unwrap();
     holder.lease.take(&*holder, &by.parent(&space, 2), || {}).unwrap();
     // SAFETY: it stays.
     assert_eq!(unsafe { holder.lease.look::<Thing>() }.unwrap().1, 3);

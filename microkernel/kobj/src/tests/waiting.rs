@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use super::*;
 use crate::handshake::State;
+use crate::ipc::Manner;
 
 #[repr(C)]
 struct Thread {
@@ -153,7 +154,7 @@ fn a_call_brings_a_message_and_its_answer_and_both_go_on() {
     let [client, server] = [(5, 41), (5, 42)].map(|(priority, says)| make(&untyped, priority, says));
     for client_first in [true, false] {
         let receive = || ipc::receive(&server, place.endpoint.clone(), Some(place.reply.clone()), false).unwrap();
-        let call = || ipc::call(&client, place.endpoint.clone(), 7, 1);
+        let call = || ipc::send(&client, place.endpoint.clone(), 7, 1, Manner::Call);
         client.woken.set(0);
         if client_first {
             call();
@@ -179,7 +180,7 @@ fn polling_never_waits() {
     let untyped = boot_memory(16);
     let place = Place::new(&untyped);
     let thread = make(&untyped, 1, 0);
-    assert_eq!(ipc::send(&thread, place.endpoint.clone(), 0, 0, true), Some(Ok(())));
+    assert!(ipc::send(&thread, place.endpoint.clone(), 0, 0, Manner::Poll));
     assert_eq!(ipc::receive(&thread, place.endpoint.clone(), None, true), Err(Error::Empty));
     assert_eq!(place.notification.wait(&thread, true), Err(Error::Empty));
     assert_eq!(state(&thread), State::Running);
@@ -192,13 +193,13 @@ fn who_cannot_be_answered_is_told() {
     let [client, server] = [(); 2].map(|()| make(&untyped, 1, 0));
     // A receiver without a Reply.
     ipc::receive(&server, place.endpoint.clone(), None, false).unwrap();
-    ipc::call(&client, place.endpoint.clone(), 0, 0);
+    ipc::send(&client, place.endpoint.clone(), 0, 0, Manner::Call);
     assert_eq!((state(&client), client.result.get().0), (State::Ready, Error::Deleted.status()));
     // A Reply that is bound to another caller before the answer.
     let second = make(&untyped, 1, 0);
     for caller in [&client, &second] {
         ipc::receive(&server, place.endpoint.clone(), Some(place.reply.clone()), false).unwrap();
-        ipc::call(caller, place.endpoint.clone(), 0, 0);
+        ipc::send(caller, place.endpoint.clone(), 0, 0, Manner::Call);
     }
     assert_eq!((state(&client), state(&second)), (State::Ready, State::WaitReply));
     // A fault that nobody answers ends the thread.
@@ -229,11 +230,11 @@ fn a_cancelled_thread_is_in_no_queue() {
     let [thread, peer] = [(); 2].map(|()| make(&untyped, 1, 0));
     let waits: [&dyn Fn(); 4] = [
         &|| ipc::receive(&thread, place.endpoint.clone(), None, false).unwrap(),
-        &|| assert!(ipc::send(&thread, place.endpoint.clone(), 0, 0, false).is_none()),
+        &|| assert!(!ipc::send(&thread, place.endpoint.clone(), 0, 0, Manner::Send)),
         &|| assert_eq!(place.notification.wait(&thread, false), Ok(None)),
         &|| {
             ipc::receive(&peer, place.endpoint.clone(), Some(place.reply.clone()), false).unwrap();
-            ipc::call(&thread, place.endpoint.clone(), 0, 0);
+            ipc::send(&thread, place.endpoint.clone(), 0, 0, Manner::Call);
         },
     ];
     for wait in waits {
@@ -246,7 +247,7 @@ fn a_cancelled_thread_is_in_no_queue() {
     // Nobody is there for what comes now.
     place.notification.signal(4);
     assert_eq!(place.notification.take(), 4);
-    assert_eq!(ipc::send(&peer, place.endpoint.clone(), 0, 0, true), Some(Ok(())));
+    assert!(ipc::send(&peer, place.endpoint.clone(), 0, 0, Manner::Poll));
     assert_eq!(thread.woken.get(), 4);
 }
 
