@@ -15,7 +15,6 @@ use crate::arch::{self, apic, ioapic, loader, serial, time};
 use crate::dispatch;
 use crate::object::{CSpace, Cpu, Header, Log, Machine, Place, Range, Ref, Task, Thread, Untyped, create};
 use crate::percore::{self, core_count};
-use crate::reserve::{self, reserve};
 use crate::sync::SpinLock;
 use crate::{klog, log, panic, sched, smp, trace};
 
@@ -92,18 +91,21 @@ pub fn has_word(cmdline: &[u8], word: &[u8]) -> bool {
     text.split(u8::is_ascii_whitespace).any(|w| w == word)
 }
 
-/// An object that the kernel makes for ever, in memory of its own.
-fn make_reserve(boot: &mut loader::BootInfo) {
+/// The kernel's own reserve, which is there for ever: it pays for the objects that the kernel makes itself.
+fn make_reserve(boot: &mut loader::BootInfo) -> Ref<Untyped> {
     let at = boot.free.take(RESERVE_BYTES + 4096).expect("not enough memory for the kernel's reserve");
     // SAFETY: just taken.
     let reserve =
         unsafe { Ref::new(to_virtual(at), Untyped::new_boot(Header::new::<Untyped>(None), at + 4096, RESERVE_BYTES)) };
-    reserve::set(reserve);
+    // (A reference that nobody gives up.)
+    let _ = reserve.clone().into_raw();
+    #[cfg(feature = "check")]
+    crate::check::set_reserve(&reserve);
+    reserve
 }
 
 fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'static [u8]) {
-    make_reserve(&mut boot);
-    let payer = reserve().expect("just made");
+    let payer = &make_reserve(&mut boot);
     let image = match kcore::cpio::find(archive, "root") {
         Ok(Some(image)) => image,
         Ok(None) => panic!("the boot archive has no file named 'root'"),
@@ -119,7 +121,7 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     let module_at = boot.module.start & !4095;
     let module_bytes = boot.module.end.next_multiple_of(4096) - module_at;
     // Marked as no device, but with no payer to get the pages back: the archive stays.
-    let module = create(payer, |h| Range::new_borrowed(h, module_at, module_bytes)).expect("reserve too small");
+    let module = create(payer, |h| Range::new_borrowed(h, module_at, module_bytes, false)).expect("reserve too small");
     map(&task, &module, ROOT_MODULE, module_bytes, abi::MAP_READ);
 
     let thread = create(payer, Thread::new).expect("reserve too small");
@@ -149,7 +151,10 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     put(abi::ROOT_CAP_CSPACE, space.clone().any());
     put(abi::ROOT_CAP_TASK, task.clone().any());
     put(abi::ROOT_CAP_THREAD, thread.clone().any());
-    put(abi::ROOT_CAP_MACHINE, create(payer, |header| Machine { header }).expect("reserve").any());
+    put(
+        abi::ROOT_CAP_MACHINE,
+        create(payer, |header| Machine { header, reserve: payer.clone() }).expect("reserve").any(),
+    );
     put(abi::ROOT_CAP_LOG, create(payer, |header| Log { header }).expect("reserve").any());
     put(abi::ROOT_CAP_MODULE, module.any());
     for index in 0..core_count() {

@@ -16,7 +16,7 @@ use crate::arch::memory::to_physical;
 use crate::object::{Kind, Object, Ref, State, Task, Thread, ThreadKind, Untyped};
 use crate::percore::{self, Core, Peer, core_count, cores};
 use crate::sync::SpinLock;
-use crate::{get, holds, reserve, shootdown, word};
+use crate::{get, holds, shootdown, word};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static PARKED: AtomicUsize = AtomicUsize::new(0);
@@ -58,6 +58,13 @@ pub fn run(list: bool) -> [u64; 2] {
 
 static AUDIT: SpinLock<Audit> = SpinLock::new(Audit::new());
 
+/// The kernel's own reserve, where the root task's memory lies too.
+static RESERVE: SpinLock<Option<Ref<Untyped>>> = SpinLock::new(None);
+
+pub fn set_reserve(reserve: &Ref<Untyped>) {
+    *RESERVE.lock() = Some(reserve.clone());
+}
+
 /// What the kernel makes of what was gathered.
 trait Judge {
     fn everything(&mut self) -> [u64; 2];
@@ -71,7 +78,7 @@ trait Judge {
 impl Judge for Audit {
     fn everything(&mut self) -> [u64; 2] {
         self.clear();
-        let reserve = reserve::reserve().expect("made at boot");
+        let reserve = &RESERVE.lock().clone().expect("made at boot");
         self.reference(reserve);
         for core in cores() {
             self.core(core);
@@ -95,7 +102,7 @@ impl Judge for Audit {
 
     /// Tell of every object that is not the kernel's own.
     fn list(&self) {
-        let reserve = reserve::reserve().expect("made at boot");
+        let reserve = &RESERVE.lock().clone().expect("made at boot");
         for entry in &self.entries[..self.count] {
             // SAFETY: every entry was reached through a counted pointer, and nothing changes meanwhile.
             let object = unsafe { &*entry.object };
@@ -232,7 +239,7 @@ impl Judge for Audit {
             holds!(task.header(), flags & USER != 0, "{address:#x} is mapped for the kernel");
             let owned = |page: u64| self.pages.get((page >> 12) as usize) == Some(&Use::Range);
             let mapped = self.is_foreign(physical, bytes)
-                || reserve::is_reserve(physical)
+                || RESERVE.lock().as_ref().is_some_and(|reserve| reserve.has_given_out(physical & !4095, 1))
                 || (physical..physical + bytes).step_by(4096).all(owned);
             holds!(task.header(), mapped, "{address:#x} is mapped to {physical:#x}, which is no Range's");
         });

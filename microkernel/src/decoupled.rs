@@ -42,9 +42,7 @@ fn xsave(page: Shared<DecoupledFrame>) -> *mut u8 {
 pub fn trap(core: &Core, thread: &Thread, trap: Trap) {
     let page = page(thread);
     vcpu::save_bases(part!(page.frame.regs));
-    set!(page.frame.trapno = trap.number);
-    set!(page.frame.error = trap.error);
-    set!(page.frame.address = trap.address);
+    trap.tell(part!(page.frame));
     set!(page.trap_tsc = time::tsc());
     publish(core, thread, page)
 }

@@ -12,11 +12,11 @@ use abi::Error;
 
 use crate::arch::{Registers, ioapic, memory};
 use crate::object::{
-    CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Notification, Object, Parent, Range,
-    Recall, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
+    CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Machine, Notification, Object,
+    Parent, Range, Recall, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
 };
 use crate::percore::{core, core_at, core_count};
-use crate::{boot, get, log, panic, reserve, set};
+use crate::{boot, get, log, panic, set};
 
 /// MACHINE_GSI flags.
 const IRQ_LEVEL: u64 = 1;
@@ -110,7 +110,7 @@ pub fn invoke(thread: &Thread, invoked: &Capability, regs: &Registers) -> Result
         Kind::Task => task(call, known(object)?),
         Kind::Thread => thread_method(call, known(object)?),
         Kind::IrqHandler => irq(call, known(object)?),
-        Kind::Machine => machine(call),
+        Kind::Machine => machine(call, known(object)?),
         Kind::Log => log_method(call),
         Kind::Cpu if call.method() == abi::CPU_ID => call.answer([known::<Cpu>(object)?.index as u64, 0]),
         Kind::Range if call.method() == abi::RANGE_ADDRESS => call.answer(known::<Range>(object)?.extent()),
@@ -252,11 +252,10 @@ fn irq(call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
     call.answer([0; 2])
 }
 
-fn machine(call: Call) -> Result<Answered, Refusal> {
+fn machine(call: Call, machine: &Machine) -> Result<Answered, Refusal> {
     let [a, b, c, d] = call.words();
     let space = call.cspace()?;
-    // What the machine makes is small and made at boot: the kernel's own reserve pays.
-    let payer = reserve::reserve().ok_or(Error::NoMemory)?;
+    let payer = &machine.reserve;
     match call.method() {
         abi::MACHINE_MSI => {
             space.check_empty(b).argument(1)?;
@@ -290,7 +289,7 @@ fn machine(call: Call) -> Result<Answered, Refusal> {
             if a % 4096 != 0 || end > 1 << 52 || boot::overlaps_ram(a..end) {
                 return Err(Error::BadAddress).argument(0);
             }
-            let range = create(payer, |h| Range::new_device(h, a, bytes))?;
+            let range = create(payer, |h| Range::new_borrowed(h, a, bytes, true))?;
             space.insert_new(c, range.any(), Some(call.parent()?))?;
         }
         #[cfg(feature = "check")]

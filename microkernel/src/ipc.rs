@@ -30,7 +30,7 @@ unsafe impl Sleeper for Thread {
 
     #[inline]
     fn set_result(&self, status: i64, badge: u64, tag: u64) {
-        Thread::set_result(self, status, badge, tag);
+        self.regs().set_result(status, badge, tag);
     }
 
     fn wake(thread: Ref<Self>) {

@@ -8,6 +8,8 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arrayvec::ArrayString;
+
 use crate::arch::{serial, time};
 use crate::sync::SpinLock;
 
@@ -21,46 +23,25 @@ struct Ring {
     end: u64,
     /// Bytes that are on the line, or were left out there.
     sent: u64,
-    /// What the line says of bytes that were left out, as far as that is not on it yet.
-    note: Note,
+    /// What the line says of bytes that were left out, and how much of that is on it.
+    note: ArrayString<80>,
+    noted: usize,
     /// The line's last character was the carriage return before a line feed.
     returned: bool,
 }
 
-static LOG: SpinLock<Ring> =
-    SpinLock::new(Ring { bytes: [0; RING], end: 0, sent: 0, note: Note::none(), returned: false });
+static LOG: SpinLock<Ring> = SpinLock::new(Ring {
+    bytes: [0; RING],
+    end: 0,
+    sent: 0,
+    note: ArrayString::new_const(),
+    noted: 0,
+    returned: false,
+});
 /// Whether the boot core sees to the line. Until then, and at the end, everybody waits for it.
 static HANDED_OVER: AtomicBool = AtomicBool::new(false);
 /// TSC at which the boot core looks at the line again; 0: nothing is left for it.
 static DEADLINE: AtomicU64 = AtomicU64::new(0);
-
-/// A short text, and how much of it was taken.
-struct Note {
-    text: [u8; 80],
-    length: usize,
-    taken: usize,
-}
-
-impl Note {
-    const fn none() -> Self {
-        Self { text: [0; 80], length: 0, taken: 0 }
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let byte = *self.text[..self.length].get(self.taken)?;
-        self.taken += 1;
-        Some(byte)
-    }
-}
-
-impl Write for Note {
-    fn write_str(&mut self, s: &str) -> fmt::Result {
-        let room = self.text.get_mut(self.length..self.length + s.len()).ok_or(fmt::Error)?;
-        room.copy_from_slice(s.as_bytes());
-        self.length += s.len();
-        Ok(())
-    }
-}
 
 impl Write for Ring {
     fn write_str(&mut self, s: &str) -> fmt::Result {
@@ -78,30 +59,33 @@ impl Ring {
     }
 
     fn is_left(&self) -> bool {
-        self.sent < self.end || self.note.taken < self.note.length
+        self.sent < self.end || self.noted < self.note.len()
     }
 
     /// The line's next character.
     fn next(&mut self) -> Option<u8> {
         let lost = self.end.saturating_sub(RING as u64).saturating_sub(self.sent);
-        if lost > 0 && self.note.taken == self.note.length {
+        if lost > 0 && self.noted == self.note.len() {
             self.sent += lost;
-            self.note = Note::none();
+            self.noted = 0;
+            self.note.clear();
             let _ = write!(self.note, "\n[tacet] {lost} bytes of the log are not on this line: it was too slow\n");
         }
-        let note = self.note.next();
+        let note = self.note.as_bytes().get(self.noted).copied();
         let byte = match note {
             Some(byte) => byte,
             None if self.sent == self.end => return None,
             None => self.bytes[self.sent as usize % RING],
         };
         if byte == b'\n' && !self.returned {
-            self.note.taken -= usize::from(note.is_some());
             self.returned = true;
             return Some(b'\r');
         }
         self.returned = false;
-        self.sent += u64::from(note.is_none());
+        match note {
+            Some(_) => self.noted += 1,
+            None => self.sent += 1,
+        }
         Some(byte)
     }
 }

@@ -52,8 +52,6 @@ mod panic;
 #[cfg(target_os = "none")]
 mod percore;
 #[cfg(target_os = "none")]
-mod reserve;
-#[cfg(target_os = "none")]
 mod run_queue;
 #[cfg(target_os = "none")]
 mod sched;

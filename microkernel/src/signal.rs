@@ -1,7 +1,5 @@
 //! Signals, and interrupts, which are signals of devices.
 
-use core::sync::atomic::Ordering;
-
 use kcore::handshake::Signalled;
 
 use crate::arch::{apic, ioapic};
@@ -47,7 +45,6 @@ impl Target {
 impl IrqHandler {
     /// The interrupt happened, on its core.
     pub fn deliver(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
         if let IrqSource::Pin { gsi, level: true } = self.source {
             ioapic::set_masked(gsi, true);
         }

@@ -25,6 +25,13 @@ impl Trap {
     pub const fn plain(number: u64) -> Self {
         Self { number, error: 0, address: 0 }
     }
+
+    /// Say it in the frame of a user context, whose general registers are there already.
+    pub fn tell(self, frame: Shared<TrapFrame>) {
+        set!(frame.trapno = self.number);
+        set!(frame.error = self.error);
+        set!(frame.address = self.address);
+    }
 }
 
 fn page(thread: &Thread) -> Shared<'_, VcpuState> {
@@ -96,9 +103,7 @@ pub fn upcall_from_kernel(thread: &Thread, trap: Trap) -> ! {
 }
 
 fn enter_linux(page: Shared<VcpuState>, trap: Trap) -> ! {
-    set!(page.frame.trapno = trap.number);
-    set!(page.frame.error = trap.error);
-    set!(page.frame.address = trap.address);
+    trap.tell(part!(page.frame));
     let flags = word!(page.flags);
     let old = flags.load(Ordering::Relaxed);
     set!(page.saved_flags = old | VCPU_USER);
@@ -123,7 +128,7 @@ pub fn resume(core: &Core, thread: &Thread, operation: u64) -> Error {
 }
 
 fn wait(thread: &Thread) -> ! {
-    thread.set_result(0, 0, 0);
+    thread.regs().set_result(0, 0, 0);
     let page = page(thread);
     thread.rest.state.sleep(word!(page.pending));
     dispatch::leave()

@@ -34,26 +34,29 @@ static TIMER_RATE: AtomicU64 = AtomicU64::new(0);
 const LONGEST: u64 = 1 << 28;
 static DEADLINE: AtomicBool = AtomicBool::new(false);
 
+/// A register of the own APIC by its page in the direct map (uncached by the MTRRs): without x2APIC mode, in which it is an MSR.
+fn in_page(register: u32) -> *mut u32 {
+    memory::to_virtual(BASE.load(Ordering::Relaxed) + u64::from(register)).cast()
+}
+
 fn write(register: u32, value: u32) {
-    // SAFETY: an APIC register of this core, by MSR or by its page in the direct map (uncached by the MTRRs).
+    // SAFETY: an APIC register of this core, wherever it is.
     unsafe {
         if X2.load(Ordering::Relaxed) {
             wrmsr(0x800 + (register >> 4), u64::from(value));
         } else {
-            let page = memory::to_virtual(BASE.load(Ordering::Relaxed));
-            page.add(register as usize).cast::<u32>().write_volatile(value);
+            in_page(register).write_volatile(value);
         }
     }
 }
 
 fn read(register: u32) -> u32 {
-    // SAFETY: reading a register of the own APIC, which is mapped or, in x2APIC mode, an MSR.
+    // SAFETY: an APIC register of this core, wherever it is.
     unsafe {
         if X2.load(Ordering::Relaxed) {
             rdmsr(0x800 + (register >> 4)) as u32
         } else {
-            let page = memory::to_virtual(BASE.load(Ordering::Relaxed));
-            page.add(register as usize).cast::<u32>().read_volatile()
+            in_page(register).read_volatile()
         }
     }
 }
@@ -177,16 +180,12 @@ fn command(apic_id: u32, low: u32) {
             wrmsr(0x830, u64::from(apic_id) << 32 | u64::from(low));
         }
     } else {
-        let register = |offset: u32| memory::to_virtual(BASE.load(Ordering::Relaxed) + u64::from(offset)).cast::<u32>();
-        let (icr_low, icr_high) = (register(ICR_LOW), register(ICR_HIGH));
-        // SAFETY: the ICR of this core, in two registers, once it is idle; the write of the lower half sends.
-        unsafe {
-            while icr_low.read_volatile() & 1 << 12 != 0 {
-                core::hint::spin_loop();
-            }
-            icr_high.write_volatile(apic_id << 24);
-            icr_low.write_volatile(low);
+        // Two registers, once the last one is sent; the write of the lower half sends.
+        while read(ICR_LOW) & 1 << 12 != 0 {
+            core::hint::spin_loop();
         }
+        write(ICR_HIGH, apic_id << 24);
+        write(ICR_LOW, low);
     }
 }
 

@@ -2,9 +2,9 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::memory;
+use crate::sync::SpinLock;
 
 pub const KERNEL_CODE: u16 = 0x08;
 /// SYSRET takes SS = this + 8 and CS = this + 16: 0x2b and 0x33, the selectors that programs know from Linux on x86-64, and
@@ -44,11 +44,7 @@ struct Gate {
     high: u64,
 }
 
-struct Idt(UnsafeCell<[Gate; 256]>);
-// SAFETY: written once by the boot core before the others run.
-unsafe impl Sync for Idt {}
-static IDT: Idt = Idt(UnsafeCell::new([Gate { low: 0, high: 0 }; 256]));
-static IDT_READY: AtomicU64 = AtomicU64::new(0);
+static IDT: SpinLock<[Gate; 256]> = SpinLock::new([Gate { low: 0, high: 0 }; 256]);
 
 impl Tables {
     #[inline]
@@ -106,19 +102,18 @@ impl Tables {
                 code = in(reg) u64::from(KERNEL_CODE), tmp = out(reg) _, zero = in(reg) 0u64, data = in(reg) 0x10u64,
                 tss = in(reg) u64::from(TSS),
             );
-            let pointer = Pointer { limit: 4095, base: IDT.0.get() as u64 };
+            let pointer = Pointer { limit: 4095, base: IDT.lock().as_ptr() as u64 };
             asm!("lidt [{}]", in(reg) &pointer);
         }
     }
 }
 
-/// Fill the IDT, once, on the boot core.
+/// Fill the IDT, on the boot core.
 pub fn init_idt() {
     unsafe extern "C" {
         static trap_stubs: u8;
     }
-    assert!(IDT_READY.swap(1, Ordering::AcqRel) == 0);
-    for vector in 0..256u64 {
+    for (vector, gate) in (0..256u64).zip(&mut *IDT.lock()) {
         let handler = (&raw const trap_stubs) as u64 + vector * 16;
         let ist = match vector {
             2 => 1,
@@ -132,7 +127,6 @@ pub fn init_idt() {
             | ist << 32
             | (0x8e | dpl << 5) << 40
             | (handler >> 16 & 0xffff) << 48;
-        // SAFETY: before any other core runs (asserted above to happen once).
-        unsafe { (*IDT.0.get())[vector as usize] = Gate { low, high: handler >> 32 } };
+        *gate = Gate { low, high: handler >> 32 };
     }
 }

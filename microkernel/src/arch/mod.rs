@@ -126,15 +126,9 @@ pub fn init_cpu_features(core: usize) {
             | Cr4::CR4_UNMASKED_SSE
             | Cr4::CR4_ENABLE_OS_XSAVE
             | Cr4::CR4_ENABLE_GLOBAL_PAGES;
-        if extended.is_some_and(|f| f.has_smep()) {
-            features |= Cr4::CR4_ENABLE_SMEP;
-        }
-        if extended.is_some_and(|f| f.has_smap()) {
-            features |= Cr4::CR4_ENABLE_SMAP;
-        }
-        if extended.is_some_and(|f| f.has_umip()) {
-            features |= Cr4::CR4_ENABLE_UMIP;
-        }
+        features.set(Cr4::CR4_ENABLE_SMEP, extended.is_some_and(|f| f.has_smep()));
+        features.set(Cr4::CR4_ENABLE_SMAP, extended.is_some_and(|f| f.has_smap()));
+        features.set(Cr4::CR4_ENABLE_UMIP, extended.is_some_and(|f| f.has_umip()));
         if id.get_feature_info().is_some_and(|f| f.has_pcid()) {
             features |= Cr4::CR4_ENABLE_PCID;
             memory::use_contexts();

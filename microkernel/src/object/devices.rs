@@ -1,10 +1,8 @@
 //! Objects that stand for hardware: cores, interrupts, the machine, the log.
 
-use core::sync::atomic::AtomicU64;
-
 use abi::Error;
 
-use super::{Header, Kind, Object, Ref, Target};
+use super::{Header, Kind, Object, Ref, Target, Untyped};
 use crate::arch::{apic, ioapic};
 use crate::percore::{self, FIRST_DEVICE_VECTOR, Peer};
 use crate::sync::SpinLock;
@@ -46,7 +44,6 @@ pub struct IrqHandler {
     core: &'static Peer,
     vector: u8,
     pub target: SpinLock<Option<Target>>,
-    pub count: AtomicU64,
 }
 
 // SAFETY: repr(C), header first, made with Kind::IrqHandler only.
@@ -58,10 +55,9 @@ unsafe impl Object for IrqHandler {
             ioapic::set_masked(gsi, true);
         }
         let slot = &self.core.irqs[usize::from(self.vector - FIRST_DEVICE_VECTOR)];
-        let old = slot.lock().take();
-        drop(old);
-        let target = self.target.lock().take();
-        drop(target);
+        // (Nothing goes while its lock is held.)
+        let (handler, target) = (slot.lock().take(), self.target.lock().take());
+        drop((handler, target));
         true
     }
 
@@ -73,7 +69,7 @@ unsafe impl Object for IrqHandler {
 
 impl IrqHandler {
     pub fn new(header: Header, source: IrqSource, core: &'static Peer, vector: u8) -> Self {
-        Self { header, source, core, vector, target: SpinLock::new(None), count: AtomicU64::new(0) }
+        Self { header, source, core, vector, target: SpinLock::new(None) }
     }
 
     pub fn bind(&self, target: Target) {
@@ -153,11 +149,18 @@ pub fn claim_vector(
 #[repr(C)]
 pub struct Machine {
     pub header: Header,
+    /// Pays for what is made of it, which is small and made while the system starts.
+    pub reserve: Ref<Untyped>,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Machine only.
 unsafe impl Object for Machine {
     const KIND: Kind = Kind::Machine;
+
+    #[cfg(feature = "check")]
+    fn audit(&self, audit: &mut crate::check::Audit) {
+        audit.reference(&self.reserve);
+    }
 }
 
 /// The kernel log.

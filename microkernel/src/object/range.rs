@@ -85,28 +85,17 @@ pub struct Source {
 }
 
 impl Range {
-    /// Device memory.
-    pub fn new_device(header: Header, base: u64, bytes: u64) -> Self {
-        Self { header, base, bytes, device: true, owned: Remains::new(None), sweep: Remains::new(Sweep::Begin) }
-    }
-
-    /// RAM that is not an Untyped's: the boot archive.
-    pub fn new_borrowed(header: Header, base: u64, bytes: u64) -> Self {
-        Self { header, base, bytes, device: false, owned: Remains::new(None), sweep: Remains::new(Sweep::Begin) }
+    /// Memory that is not an Untyped's: a device's, or RAM that has the boot archive.
+    pub fn new_borrowed(header: Header, base: u64, bytes: u64, device: bool) -> Self {
+        Self { header, base, bytes, device, owned: Remains::new(None), sweep: Remains::new(Sweep::Begin) }
     }
 
     /// Allocate zeroed RAM.
     pub fn create(payer: &Ref<Untyped>, pages: u64) -> Result<Ref<Range>, Error> {
         create_with(payer, Pages::wiped(pages), |header, base| {
-            let bytes = pages * 4096;
-            Range {
-                header,
-                base,
-                bytes,
-                device: false,
-                owned: Remains::new(Some(Mappable(base..base + bytes))),
-                sweep: Remains::new(Sweep::Begin),
-            }
+            let mut range = Self::new_borrowed(header, base, pages * 4096, false);
+            range.owned = Remains::new(Some(Mappable(range.memory())));
+            range
         })
     }
 

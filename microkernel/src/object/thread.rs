@@ -407,11 +407,6 @@ impl Thread {
         })
     }
 
-    /// Result of a system call of a waiting thread.
-    pub fn set_result(&self, status: i64, badge: u64, tag: u64) {
-        self.regs().set_result(status, badge, tag);
-    }
-
     /// Save the extended state in the thread's own area (vCPUs that share a core).
     ///
     /// # Safety
