@@ -36,7 +36,7 @@ pub fn run(command_line: &[u8], root: u64, user: u64) {
             fill_stack(0);
         } else if named(b"tacet.attack=fill-stack") {
             // Not to come back: this stack is left.
-            asm!("mov rsp, {}", "call {}", in(reg) percore::core().kernel_stack(), sym fill_stack, in("edi") 0, options(noreturn));
+            asm!("mov rsp, {}", "call {}", in(reg) percore::core().kernel_stack, sym fill_stack, in("edi") 0, options(noreturn));
         } else {
             return;
         }

@@ -57,11 +57,9 @@ extern "C" fn kernel_main(magic: u32, info: u64) -> ! {
     ioapic::init(&platform.ioapics);
     percore::core().set_apic_id(apic::id());
     smp::start_others(&mut boot.free, &platform.cores);
-    match (platform.cores.len() + platform.cores_left_out).saturating_sub(core_count()) {
-        0 => {}
-        off => {
-            klog!("{off} cores stay off: beyond {}, or with an APIC id that xAPIC mode cannot address", acpi::MAX_CORES)
-        }
+    let off = (platform.cores.len() + platform.cores_left_out).saturating_sub(core_count());
+    if off > 0 {
+        klog!("{off} cores stay off: beyond {}, or with an APIC id that xAPIC mode cannot address", acpi::MAX_CORES);
     }
     memory::drop_identity_map();
     // SAFETY: the module lies in RAM (checked by loader::build) and is never given out.
@@ -114,8 +112,7 @@ fn start_root(mut boot: loader::BootInfo, platform: &acpi::Platform, archive: &'
     let space = made(|| CSpace::create(payer, abi::ROOT_CSPACE_SLOTS));
     let task = Task::create(payer).expect("reserve too small");
     let entry = load(payer, &task, image);
-    let stack = fresh(payer, &task, ROOT_STACK_TOP - ROOT_STACK_BYTES, ROOT_STACK_BYTES);
-    drop(stack);
+    drop(fresh(payer, &task, ROOT_STACK_TOP - ROOT_STACK_BYTES, ROOT_STACK_BYTES));
     let info_range = fresh(payer, &task, ROOT_BOOT, 4096);
     let message = fresh(payer, &task, ROOT_MESSAGE, 4096);
     let module_at = boot.module.start & !4095;

@@ -88,40 +88,34 @@ fn choose(core: &Core) {
     let mut queue = core.run_queue.lock();
     let next = loop {
         let best = queue.ready.first_priority();
-        if let (Some(thread), Some(best)) = (keep, best) {
+        if let Some(thread) = keep {
             let expired = core.slice_end() != 0 && time::tsc() >= core.slice_end();
-            if best < thread.priority() || (best == thread.priority() && !expired) {
+            if best.is_none_or(|best| best < thread.priority() || (best == thread.priority() && !expired)) {
                 break None;
             }
-        } else if let (Some(_), None) = (keep, best) {
-            break None;
         }
         match queue.pop(&core.ready_above) {
             Some(thread) if retire(&thread) => {}
             other => break other,
         }
     };
-    if let Some(thread) = next {
-        if let Some(old) = keep {
-            old.rest.state.set(State::Ready);
-            let dead = queue.push(&core.ready_above, Ref::of(old));
-            dead.iter().for_each(|dead| bury(dead));
-        }
-        let contended = queue.ready.first_priority() == Some(thread.priority());
-        drop(queue);
-        core.set_slice_end(if contended { slice_end() } else { 0 });
-        switch_to(core, thread);
-        return;
+    if let (Some(_), Some(old)) = (&next, keep) {
+        old.rest.state.set(State::Ready);
+        let dead = queue.push(&core.ready_above, Ref::of(old));
+        dead.iter().for_each(|dead| bury(dead));
     }
-    let contended = keep.is_some_and(|t| queue.ready.first_priority() == Some(t.priority()));
+    let runs = next.as_deref().or(keep);
+    let contended = runs.is_some_and(|thread| queue.ready.first_priority() == Some(thread.priority()));
     drop(queue);
-    match (contended, core.slice_end()) {
-        (true, 0) => core.set_slice_end(slice_end()),
-        (false, _) => core.set_slice_end(0),
-        _ => {}
+    if !contended {
+        core.set_slice_end(0);
+    } else if next.is_some() || core.slice_end() == 0 {
+        core.set_slice_end(slice_end());
     }
-    if keep.is_none() {
-        unload(core);
+    match next {
+        Some(thread) => switch_to(core, thread),
+        None if keep.is_none() => unload(core),
+        None => {}
     }
 }
 

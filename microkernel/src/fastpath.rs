@@ -124,8 +124,8 @@ fn deliver<'a>(
     let Waiting::Receive { reply: Some(reply), .. } = &*waiting else { return None };
     // SAFETY: counted by what the receiver waits at, then by what the caller waits at until the lock is given back.
     let reply = unsafe { detached(&**reply) };
-    let mut bound = reply.hold();
-    if bound.is_some() || reply.is_orphaned() {
+    let mut bound = reply.caller.lock();
+    if bound.is_some() || reply.header().is_orphaned() {
         return None; // somebody has not been answered, or will not be: he gets to know
     }
     transfer(caller, receiver, badge);
@@ -171,7 +171,7 @@ fn reply_receive(
     if waiters.senders.first().is_some() {
         return None;
     }
-    let bound = reply.hold();
+    let bound = reply.caller.lock();
     // SAFETY: counted by the Reply, then by `current`.
     let caller = unsafe { detached(bound.as_deref()?) };
     if !would_run_next(core, caller) {

@@ -58,14 +58,10 @@ fn report(thread: &Thread, trap: Trap) -> ! {
             ipc::send(&Ref::of(thread), Ref::of(endpoint), badge, 0, Manner::Call);
         }
         None => {
+            let Trap { number, error, address } = trap;
+            let (name, rip, rsp) = (thread.name(), regs.rip.get(), regs.rsp.get());
             klog!(
-                "thread {}: exception {} error {:#x} address {:#x} at rip {:#x} rsp {:#x}",
-                thread.name(),
-                trap.number,
-                trap.error,
-                trap.address,
-                regs.rip.get(),
-                regs.rsp.get()
+                "thread {name}: exception {number} error {error:#x} address {address:#x} at rip {rip:#x} rsp {rsp:#x}"
             );
             sched::kill(thread, "nobody handles its fault");
         }

@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use abi::Error;
 
-use crate::arch::{Registers, ioapic, memory};
+use crate::arch::{Registers, memory};
 use crate::object::{
     CSpace, Capability, Cpu, Endpoint, Header, Held, IrqHandler, IrqSource, Kind, Machine, Notification, Object,
     Parent, Range, Recall, Ref, Reply, Target, Task, Thread, Untyped, claim_vector, create, create_child,
@@ -243,10 +243,7 @@ fn irq(call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
             handler.bind(target.and_then(Target::new).argument(0)?)
         }
         abi::IRQ_ACK => handler.acknowledge(),
-        abi::IRQ_MSI => {
-            let (address, data) = handler.message()?;
-            return call.answer([address, data]);
-        }
+        abi::IRQ_MSI => return call.answer(handler.message()?),
         _ => return Err(Error::BadMethod.into()),
     }
     call.answer([0; 2])
@@ -260,23 +257,15 @@ fn machine(call: Call, machine: &Machine) -> Result<Answered, Refusal> {
         abi::MACHINE_MSI => {
             space.check_empty(b).argument(1)?;
             let core = core_at(a as usize).ok_or(Error::BadArgument).argument(0)?;
-            let handler = claim_vector(core, IrqSource::Msi, |vector| {
-                create(payer, |h| IrqHandler::new(h, IrqSource::Msi, core, vector))
-            })?;
-            insert_handler(&call, b, handler)?;
+            insert_handler(&call, b, claim_vector(core, IrqSource::Msi, payer)?)?;
         }
         abi::MACHINE_GSI => {
             space.check_empty(c).argument(2)?;
             let core = core_at(b as usize).ok_or(Error::BadArgument).argument(1)?;
             let gsi = u32::try_from(a).map_err(|_| Error::BadArgument).argument(0)?;
             let (level, low) = (d & IRQ_LEVEL != 0, d & IRQ_LOW != 0);
-            let source = IrqSource::Pin { gsi, level };
-            let mut routed = false;
-            let handler = claim_vector(core, source, |vector| {
-                routed = ioapic::route(gsi, core.apic_id(), vector, level, low);
-                create(payer, |h| IrqHandler::new(h, source, core, vector))
-            })?;
-            if !routed {
+            let handler = claim_vector(core, IrqSource::Pin { gsi, level }, payer)?;
+            if !handler.route(low) {
                 handler.orphaned();
                 return Err(Error::BadArgument).argument(0);
             }

@@ -159,11 +159,9 @@ fn hand_on() {
     let mut left = AT_ONCE;
     while left > 0 {
         let room = serial::room().min(left);
-        let mut taken = 0;
-        while taken < room {
+        for _ in 0..room {
             let Some(byte) = LOG.lock().next() else { return };
             serial::put(byte);
-            taken += 1;
         }
         if room == 0 {
             break;
@@ -180,17 +178,16 @@ fn hand_on() {
 pub fn read(position: u64, buffer: &mut [u8]) -> (usize, u64) {
     let log = LOG.lock();
     let mut at = position.clamp(log.end.saturating_sub(RING as u64), log.end);
-    let mut n = 0;
-    while n < buffer.len() && at < log.end {
-        buffer[n] = log.bytes[at as usize % RING];
-        n += 1;
+    let count = buffer.len().min((log.end - at) as usize);
+    for byte in &mut buffer[..count] {
+        *byte = log.bytes[at as usize % RING];
         at += 1;
     }
-    (n, at)
+    (count, at)
 }
 
 /// Print one line of the kernel's own.
-#[macro_export]
 macro_rules! klog {
     ($($arg:tt)*) => { $crate::log::print(format_args!("[tacet] {}\n", format_args!($($arg)*))) };
 }
+pub(crate) use klog;

@@ -19,85 +19,62 @@
 //! `docs/architecture.md` follows one exception through these files, and the way from the loader to the first thread.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
-#[cfg(target_os = "none")]
-mod arch;
-#[cfg(all(target_os = "none", feature = "check"))]
-mod attack;
-#[cfg(target_os = "none")]
-mod boot;
-#[cfg(all(target_os = "none", feature = "check"))]
-mod check;
-#[cfg(target_os = "none")]
-mod decoupled;
-#[cfg(target_os = "none")]
-mod destroy;
-#[cfg(target_os = "none")]
-mod dispatch;
-#[cfg(target_os = "none")]
-mod entry;
-#[cfg(target_os = "none")]
-mod fastpath;
-#[cfg(target_os = "none")]
-mod fault;
-#[cfg(target_os = "none")]
-mod invoke;
-#[cfg(target_os = "none")]
-mod ipc;
-#[cfg(target_os = "none")]
-mod log;
-#[cfg(target_os = "none")]
-mod object;
-#[cfg(target_os = "none")]
-mod panic;
-#[cfg(target_os = "none")]
-mod percore;
-#[cfg(target_os = "none")]
-mod run_queue;
-#[cfg(target_os = "none")]
-mod sched;
-#[cfg(target_os = "none")]
-mod shared;
-#[cfg(target_os = "none")]
-mod shootdown;
-#[cfg(target_os = "none")]
-mod signal;
-#[cfg(target_os = "none")]
-mod smp;
-#[cfg(target_os = "none")]
-mod storm;
-#[cfg(target_os = "none")]
-mod syscall;
-#[cfg(target_os = "none")]
-mod trace;
-#[cfg(target_os = "none")]
-mod vcpu;
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "none")] {
+        mod arch;
+        #[cfg(feature = "check")]
+        mod attack;
+        mod boot;
+        #[cfg(feature = "check")]
+        mod check;
+        mod decoupled;
+        mod destroy;
+        mod dispatch;
+        mod entry;
+        mod fastpath;
+        mod fault;
+        mod invoke;
+        mod ipc;
+        mod log;
+        mod object;
+        mod panic;
+        mod percore;
+        mod run_queue;
+        mod sched;
+        mod shared;
+        mod shootdown;
+        mod signal;
+        mod smp;
+        mod storm;
+        mod syscall;
+        mod trace;
+        mod vcpu;
 
-#[cfg(all(target_os = "none", feature = "check"))]
-use kobj::holds;
-#[cfg(target_os = "none")]
-use kobj::sync;
+        #[cfg(feature = "check")]
+        use kobj::holds;
+        use kobj::sync;
+        use log::klog;
+        use shared::{get, part, set, word};
 
-/// What the object layer asks of this machine.
-#[cfg(target_os = "none")]
-struct Platform;
+        /// What the object layer asks of this machine.
+        struct Platform;
 
-#[cfg(target_os = "none")]
-impl kobj::platform::Platform for Platform {
-    fn spin() {
-        shootdown::serve(percore::core());
-        core::hint::spin_loop();
+        impl kobj::platform::Platform for Platform {
+            fn spin() {
+                shootdown::serve(percore::core());
+                core::hint::spin_loop();
+            }
+
+            fn begin(object: kobj::platform::EndOf) {
+                percore::core().work.begin(object);
+            }
+        }
+
+        kobj::platform!(Platform);
+    } else {
+        fn main() {
+            eprintln!("The microkernel runs on bare x86-64: build it with `mk build`, boot it with `mk boot`.");
+            std::process::exit(2);
+        }
     }
-
-    fn begin(object: kobj::platform::EndOf) {
-        percore::core().work.begin(object);
-    }
-}
-
-#[cfg(target_os = "none")]
-kobj::platform!(Platform);
-
-#[cfg(not(target_os = "none"))]
-fn main() {
-    eprintln!("The microkernel runs on bare x86-64: build it with `mk build`, boot it with `mk boot`.");
-    std::process::exit(2);
 }

@@ -31,7 +31,7 @@ pub struct Core {
     this: *const Core,
     /// Just behind `Regs::ss` of the frame into which the next entry from user mode saves (also TSS.RSP0).
     frame_top: Cell<u64>,
-    kernel_stack: u64,
+    pub kernel_stack: u64,
     scratch: Cell<u64>,
     /// The thread whose context is loaded; null while idle.
     pub current: Cell<*const Thread>,
@@ -116,7 +116,12 @@ pub unsafe fn create(memory: *mut u8, apic_id: u32) -> &'static Core {
     unsafe {
         (*core).this = core;
         (*core).tables.map_stacks(index);
-        (*core).kernel_stack = memory::map_stack(index, memory::to_physical(&raw const (*core).stack));
+        (*core).kernel_stack = memory::map_stack(
+            index,
+            memory::FIRST_STACK_PAGE,
+            memory::to_physical(&raw const (*core).stack),
+            memory::STACK_PAGES,
+        );
         (*core).peer.index = index;
         (*core).peer.bit = 1 << index;
         (*core).peer.apic_id = AtomicU32::new(apic_id);
@@ -214,10 +219,6 @@ impl Core {
     #[inline]
     pub fn fast_home(&self) -> u64 {
         self.fast_home.get()
-    }
-
-    pub fn kernel_stack(&self) -> u64 {
-        self.kernel_stack
     }
 
     /// From now on, entries from user mode save into `frame`.

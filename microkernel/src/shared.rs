@@ -81,7 +81,6 @@ pub unsafe fn copy_in<T: Plain>(field: *mut T, value: T) {
 }
 
 /// A copy of a field of a [`Shared`] page: `get!(page.frame.trapno)`.
-#[macro_export]
 macro_rules! get {
     ($page:ident.$($field:tt)+) => {
         // SAFETY: who made the Shared promised that the page lives.
@@ -90,7 +89,6 @@ macro_rules! get {
 }
 
 /// Write a field of a [`Shared`] page: `set!(page.frame.trapno = 14)`.
-#[macro_export]
 macro_rules! set {
     ($page:ident.$($field:ident).+ $([$index:expr])? = $value:expr) => {{
         let value = $value;
@@ -100,7 +98,6 @@ macro_rules! set {
 }
 
 /// A part of a [`Shared`] page, shared likewise: `part!(page.frame.regs)`.
-#[macro_export]
 macro_rules! part {
     ($page:ident.$($field:ident).+) => {
         // SAFETY: who made the Shared promised that the page lives.
@@ -109,10 +106,11 @@ macro_rules! part {
 }
 
 /// An atomic field of a [`Shared`] page: `word!(page.state)`.
-#[macro_export]
 macro_rules! word {
     ($page:ident.$field:ident) => {
         // SAFETY: the field lies in the page.
         unsafe { $page.word(&raw const (*$page.as_ptr()).$field) }
     };
 }
+
+pub(crate) use {get, part, set, word};

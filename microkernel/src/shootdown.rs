@@ -117,7 +117,7 @@ pub fn pause(core: &Core) {
 pub fn rest(core: &Core) {
     pause(core);
     // SAFETY: core.task is counted by `activate`.
-    if unsafe { core.task().as_ref() }.is_some_and(Object::is_orphaned) {
+    if unsafe { core.task().as_ref() }.is_some_and(|task| task.header().is_orphaned()) {
         deactivate(core);
     }
 }

@@ -54,7 +54,7 @@ pub fn start_others(free: &mut FreeRegions, apic_ids: &[u32]) {
     for apic_id in others().take(percore::MAX_CORES - 1) {
         let core = make_core(free, apic_id);
         // SAFETY: one core starts at a time, and reads this before it reports.
-        unsafe { (&raw mut ap_stack_top).write_volatile(core.kernel_stack()) };
+        unsafe { (&raw mut ap_stack_top).write_volatile(core.kernel_stack) };
         STARTING.store(core.index as u64, Ordering::SeqCst);
         apic::start_core(apic_id, trampoline);
         let mut waited = 0;

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use abi::Error;
 
 use crate::arch::Registers;
+use crate::klog;
 use crate::object::{Kind, Thread};
 
 /// The word of the command line that turns it on.
@@ -29,29 +30,21 @@ pub fn enabled() -> bool {
 pub fn refused(thread: &Thread, regs: &Registers, error: Error, argument: u64) {
     let words = [regs.rdx.get(), regs.r10.get(), regs.r8.get(), regs.r9.get(), thread.message_word(4)];
     let object = Named(thread, regs.rdi.get());
-    let name = thread.name();
-    let method = regs.rsi.get() & 0xffff_ffff;
+    let (tag, reply) = (regs.rsi.get(), regs.rbx.get());
+    let tell = |call: fmt::Arguments| klog!("refused: {error:?}: thread {}: {call}", thread.name());
     match regs.rax.get() {
         abi::SYS_CALL => {
-            let called = Method(method);
+            let called = Method(tag & 0xffff_ffff);
             match words.get(argument as usize) {
-                Some(word) => crate::klog!(
-                    "refused: {error:?}: thread {name}: {called} on {object}: argument {argument} is {word:#x}"
-                ),
-                None => crate::klog!("refused: {error:?}: thread {name}: {called} on {object}: {words:x?}"),
+                Some(word) => tell(format_args!("{called} on {object}: argument {argument} is {word:#x}")),
+                None => tell(format_args!("{called} on {object}: {words:x?}")),
             }
         }
-        abi::SYS_REPLY_RECV => {
-            crate::klog!("refused: {error:?}: thread {name}: REPLY_RECV on {object}, Reply in slot {}", regs.rbx.get())
-        }
-        abi::SYS_SEND => crate::klog!("refused: {error:?}: thread {name}: SEND on {object}, tag {:#x}", regs.rsi.get()),
-        abi::SYS_RECV => {
-            crate::klog!("refused: {error:?}: thread {name}: RECV on {object}, Reply in slot {}", regs.rbx.get())
-        }
-        abi::SYS_VCPU_RESUME => {
-            crate::klog!("refused: {error:?}: thread {name}: VCPU_RESUME, operation {:#x}", regs.rdi.get())
-        }
-        number => crate::klog!("refused: {error:?}: thread {name}: there is no system call {number:#x}"),
+        abi::SYS_REPLY_RECV => tell(format_args!("REPLY_RECV on {object}, Reply in slot {reply}")),
+        abi::SYS_SEND => tell(format_args!("SEND on {object}, tag {tag:#x}")),
+        abi::SYS_RECV => tell(format_args!("RECV on {object}, Reply in slot {reply}")),
+        abi::SYS_VCPU_RESUME => tell(format_args!("VCPU_RESUME, operation {:#x}", regs.rdi.get())),
+        number => tell(format_args!("there is no system call {number:#x}")),
     }
 }
 

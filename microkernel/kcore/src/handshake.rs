@@ -300,14 +300,14 @@ pub trait Cores {
 fn tell(others: u64, cores: &impl Cores) {
     let each = || (0..64).filter(|core| others >> core & 1 != 0);
     for core in each() {
-        ask(cores.counters(core).0);
+        cores.counters(core).0.fetch_add(1, Ordering::SeqCst);
         cores.interrupt(core);
     }
     for core in each() {
         let (requested, done) = cores.counters(core);
         // (What others have asked since comes on top, once.)
         let ticket = requested.load(Ordering::Relaxed);
-        while !is_served(done, ticket) {
+        while done.load(Ordering::Acquire) < ticket {
             cores.meanwhile();
         }
     }
@@ -348,18 +348,6 @@ pub fn take_away(
         }
         era => all_are_in(era),
     }
-}
-
-/// Shootdowns asked of a core, and done by it.
-#[inline]
-pub fn ask(requested: &AtomicU64) -> u64 {
-    requested.fetch_add(1, Ordering::SeqCst) + 1
-}
-
-/// Whether the core has done what `ticket` asked.
-#[inline]
-pub fn is_served(done: &AtomicU64, ticket: u64) -> bool {
-    done.load(Ordering::Acquire) >= ticket
 }
 
 /// On the core itself: drop the translations where another core asks for it.

@@ -53,11 +53,6 @@ pub fn tag(tag: u32) -> u64 {
     u64::from(tag.min(u32::from(MAX_TAG))) << TAG_SHIFT
 }
 
-/// The tag of a page's entry or flags.
-pub fn tag_of(entry: u64) -> u8 {
-    (entry >> TAG_SHIFT) as u8 & MAX_TAG
-}
-
 fn index(address: u64, level: usize) -> usize {
     (address >> (12 + 9 * level)) as usize & 511
 }
@@ -312,6 +307,7 @@ pub fn unmap_physical<T: Tables>(
     tag: u8,
     entries: usize,
 ) -> bool {
+    let tag_of = |entry: u64| (entry >> TAG_SHIFT) as u8 & MAX_TAG;
     let goes = |entry| memory.contains(&(entry & ADDRESS)) && tag_of(entry) >= tag;
     take(t, root, from, USER_END, entries, Some(&goes))
 }

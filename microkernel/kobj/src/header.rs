@@ -181,12 +181,6 @@ pub unsafe trait Object: Sized {
         unsafe { &*(&raw const *self).cast() }
     }
 
-    /// See [`Header::is_orphaned`].
-    #[inline]
-    fn is_orphaned(&self) -> bool {
-        self.header().is_orphaned()
-    }
-
     /// The last capability is gone: a part, of bounded length, of what is to be done then. Called with a reference held. True:
     /// that was all.
     fn orphaned(&self) -> bool {
@@ -378,9 +372,7 @@ impl<T: Object> Deref for Ref<T> {
 impl<T: Object> Clone for Ref<T> {
     #[inline]
     fn clone(&self) -> Self {
-        let new = Self { object: self.object };
-        new.header().references.fetch_add(1, Ordering::Relaxed);
-        new
+        Self::of(self)
     }
 }
 

@@ -41,7 +41,7 @@ pub fn send<T: Sleeper>(thread: &Ref<T>, endpoint: Ref<Endpoint<T>>, badge: u64,
     if manner == Manner::Poll {
         return true;
     }
-    if endpoint.is_orphaned() {
+    if endpoint.header().is_orphaned() {
         drop(waiters);
         thread.fail(Error::Deleted);
         return false;
@@ -77,7 +77,7 @@ pub fn receive<T: Sleeper>(
             if poll {
                 return Err(Error::Empty);
             }
-            if endpoint.is_orphaned() {
+            if endpoint.header().is_orphaned() {
                 return Err(Error::Deleted);
             }
             thread.begin_to_wait(State::WaitReceive, Waiting::Receive { endpoint: endpoint.clone(), reply });

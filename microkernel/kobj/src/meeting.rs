@@ -5,7 +5,7 @@ use abi::Error;
 use crate::atomic::{AtomicU64, Ordering};
 use crate::handshake::State;
 use crate::queue::Queue;
-use crate::sync::{Guard, SpinLock};
+use crate::sync::SpinLock;
 use crate::waiting::{Sleeper, Waiting};
 use crate::{Header, Kind, Object, Ref};
 
@@ -96,7 +96,8 @@ impl<T: Sleeper> Endpoint<T> {
 #[repr(C)]
 pub struct Reply<T: Sleeper> {
     header: Header,
-    caller: SpinLock<Option<Ref<T>>>,
+    /// Who waits here.
+    pub caller: SpinLock<Option<Ref<T>>>,
 }
 
 // SAFETY: repr(C), header first, made with Kind::Reply only.
@@ -125,7 +126,7 @@ impl<T: Sleeper> Reply<T> {
     /// deleted, no answer can come.
     pub fn bind(&self, caller: Ref<T>) -> bool {
         let mut bound = self.caller.lock();
-        if self.is_orphaned() {
+        if self.header.is_orphaned() {
             return false;
         }
         let forgotten = bound.replace(caller);
@@ -138,12 +139,6 @@ impl<T: Sleeper> Reply<T> {
 
     pub fn take(&self) -> Option<Ref<T>> {
         self.caller.lock().take()
-    }
-
-    /// Look who waits here, and keep it so.
-    #[inline]
-    pub fn hold(&self) -> Guard<'_, Option<Ref<T>>> {
-        self.caller.lock()
     }
 
     /// Take `thread` if it is the one that waits here.

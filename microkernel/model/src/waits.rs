@@ -161,7 +161,7 @@ impl Machine {
     /// The same in the order of the fast path: it holds the Reply from before the thread waits.
     fn call_fast(&self) {
         let receiver = self.endpoint.waiters.lock().receivers.pop().unwrap();
-        let mut bound = self.reply.hold();
+        let mut bound = self.reply.caller.lock();
         self.thread.begin_to_wait(State::WaitReply, Waiting::Reply { reply: self.reply.clone() });
         *receiver.rest.waiting.lock() = Waiting::Nothing;
         if self.thread.is_dead() {
@@ -254,7 +254,7 @@ fn asking_for_the_deletion_before_the_lock_is_found_to_wait_for_ever() {
     assert!(fails(|| {
         let machine = Machine::new();
         let deleter = beside(&machine, Machine::orphan_endpoint);
-        let waits = !machine.endpoint.is_orphaned();
+        let waits = !machine.endpoint.header().is_orphaned();
         if waits {
             let mut waiters = machine.endpoint.waiters.lock();
             let at = Waiting::Receive { endpoint: machine.endpoint.clone(), reply: None };

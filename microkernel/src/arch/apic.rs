@@ -196,6 +196,6 @@ pub fn devices_reach(target: u32) -> bool {
 }
 
 /// MSI address and data that raise `vector` on a core that devices reach (SDM vol. 3, 11.11).
-pub fn msi(target: u32, vector: u8) -> (u64, u64) {
-    (0xfee0_0000 | u64::from(target) << 12, u64::from(vector))
+pub fn msi(target: u32, vector: u8) -> [u64; 2] {
+    [0xfee0_0000 | u64::from(target) << 12, u64::from(vector)]
 }

@@ -69,36 +69,29 @@ enter_long_mode:
     push ebp
     retf
 
-.code64
-bsp_entry:
+# The rest of a core's start, which does not come back: RAX = top of the stack.
+.macro BEGIN function
+    mov rsp, rax
     mov ax, 0x10
     mov ds, ax
     mov es, ax
     mov ss, ax
+    xor ebp, ebp                    # ends backtraces
+    movabs rax, offset \function
+    call rax
+.endm
+
+.code64
+bsp_entry:
     mov edi, esi                    # the loader's magic, 0 for PVH
     mov esi, ebx
     movabs rax, offset boot_kernel_stack_top
-    mov rsp, rax
-    xor ebp, ebp
-    movabs rax, offset kernel_main
-    call rax
-1:  cli
-    hlt
-    jmp 1b
+    BEGIN kernel_main
 
 ap_entry:
-    mov ax, 0x10
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
     movabs rax, offset ap_stack_top
-    mov rsp, [rax]
-    xor ebp, ebp
-    movabs rax, offset ap_main
-    call rax
-1:  cli
-    hlt
-    jmp 1b
+    mov rax, [rax]
+    BEGIN ap_main
 
 # Copied to a page below 1 MiB; a STARTUP IPI begins here in real mode with CS = page >> 4 (SDM vol. 3, 9.4).
 .section .boot.data, "aw", @progbits

@@ -3,6 +3,8 @@
 use core::arch::asm;
 use core::cell::UnsafeCell;
 
+use x86::dtables::{DescriptorTablePointer, lgdt, lidt};
+
 use super::memory;
 use crate::sync::SpinLock;
 
@@ -31,20 +33,7 @@ pub struct Tables {
 #[repr(C, align(4096))]
 struct IstStack(UnsafeCell<[u8; 4096]>);
 
-#[repr(C, packed)]
-struct Pointer {
-    limit: u16,
-    base: u64,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Gate {
-    low: u64,
-    high: u64,
-}
-
-static IDT: SpinLock<[Gate; 256]> = SpinLock::new([Gate { low: 0, high: 0 }; 256]);
+static IDT: SpinLock<[u128; 256]> = SpinLock::new([0; 256]);
 
 impl Tables {
     #[inline]
@@ -56,7 +45,7 @@ impl Tables {
     /// Before `load`, by the boot core.
     pub fn map_stacks(&mut self, core: usize) {
         for (i, stack) in self.ist_stacks.iter().enumerate() {
-            self.ist_tops[i] = memory::map_ist_stack(core, i as u64, memory::to_physical(stack));
+            self.ist_tops[i] = memory::map_stack(core, 2 * i as u64 + 1, memory::to_physical(stack), 1);
         }
     }
 
@@ -91,8 +80,7 @@ impl Tables {
         // SAFETY: the tables live for ever in the Core; the selectors name the entries written here.
         unsafe {
             *self.gdt.get() = gdt;
-            let pointer = Pointer { limit: (ENTRIES * size_of::<u64>() - 1) as u16, base: self.gdt.get() as u64 };
-            asm!("lgdt [{}]", in(reg) &pointer);
+            lgdt(&DescriptorTablePointer::new(&*self.gdt.get()));
             asm!(
                 "push {code}", "lea {tmp}, [rip + 2f]", "push {tmp}", "retfq", "2:",
                 "mov ds, {zero:e}", "mov es, {zero:e}", "mov fs, {zero:e}", "mov gs, {zero:e}", "mov ss, {data:e}",
@@ -102,8 +90,7 @@ impl Tables {
                 code = in(reg) u64::from(KERNEL_CODE), tmp = out(reg) _, zero = in(reg) 0u64, data = in(reg) 0x10u64,
                 tss = in(reg) u64::from(TSS),
             );
-            let pointer = Pointer { limit: 4095, base: IDT.lock().as_ptr() as u64 };
-            asm!("lidt [{}]", in(reg) &pointer);
+            lidt(&DescriptorTablePointer::new(&*IDT.lock()));
         }
     }
 }
@@ -127,6 +114,6 @@ pub fn init_idt() {
             | ist << 32
             | (0x8e | dpl << 5) << 40
             | (handler >> 16 & 0xffff) << 48;
-        *gate = Gate { low, high: handler >> 32 };
+        *gate = u128::from(handler >> 32) << 64 | u128::from(low);
     }
 }

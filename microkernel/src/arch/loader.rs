@@ -27,15 +27,10 @@ pub fn read(magic: u32, info: u64) -> BootInfo {
 }
 
 fn read_multiboot2(at: u64) -> BootInfo {
-    let head = bytes(at, multiboot2::HEAD).and_then(<[u8]>::first_chunk);
-    let parsed = match head.map(|&head| multiboot2::size(head)) {
-        Some(Ok(size)) => {
-            bytes(at, size).ok_or(multiboot2::Malformed::Size).and_then(multiboot2::parse).map(|info| (info, size))
-        }
-        Some(Err(error)) => Err(error),
-        None => Err(multiboot2::Malformed::Size),
-    };
-    let (info, size) = match parsed {
+    let head = bytes(at, multiboot2::HEAD).and_then(<[u8]>::first_chunk).ok_or(multiboot2::Malformed::Size);
+    let size = head.and_then(|&head| multiboot2::size(head));
+    let block = size.and_then(|size| bytes(at, size).ok_or(multiboot2::Malformed::Size));
+    let (info, size) = match block.and_then(|block| Ok((multiboot2::parse(block)?, block.len()))) {
         Ok(parsed) => parsed,
         Err(error) => panic!("the Multiboot2 information at {at:#x} is malformed: {error:?}"),
     };

@@ -23,8 +23,9 @@ const _: () = assert!(STACKS >> STACK_BIT & 1 == 1 && (DIRECT | (DIRECT_BYTES - 
 /// NMI, double fault and machine check.
 const STACK_PLACE: u64 = 16;
 pub const STACK_PAGES: u64 = 4;
+pub const FIRST_STACK_PAGE: u64 = STACK_PLACE - STACK_PAGES;
 pub const IST_STACKS: u64 = 3;
-const _: () = assert!(2 * IST_STACKS + 1 + STACK_PAGES <= STACK_PLACE);
+const _: () = assert!(2 * IST_STACKS < FIRST_STACK_PAGE);
 
 static DIRECT_TABLE: Table = Table(UnsafeCell::new([0; 512]));
 /// The first GiB of the direct map in 2 MiB pages, and the first 2 MiB, where the kernel image lies, in single ones: what
@@ -38,7 +39,7 @@ const _: () = assert!(abi::MAX_CORES as u64 * STACK_PLACE <= 2 * 512);
 
 /// Physical address of a table in the kernel image.
 fn table_address(table: &Table) -> u64 {
-    table.0.get() as u64 - 0xffff_ffff_8000_0000
+    table.0.get() as u64 - IMAGE
 }
 static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
 
@@ -140,17 +141,9 @@ pub fn init() {
     KERNEL_ROOT.store(root, Ordering::Relaxed);
 }
 
-/// Map a core's stack, which lies at `physical`; its top. Below it lies a guard: a stack that grows too long faults there.
-pub fn map_stack(core: usize, physical: u64) -> u64 {
-    map_in_place(core, STACK_PLACE - STACK_PAGES, physical, STACK_PAGES)
-}
-
-/// The same for a stack of one page.
-pub fn map_ist_stack(core: usize, number: u64, physical: u64) -> u64 {
-    map_in_place(core, 2 * number + 1, physical, 1)
-}
-
-fn map_in_place(core: usize, first: u64, physical: u64, pages: u64) -> u64 {
+/// Map a core's stack, which lies at `physical`, from a page of the core's place on; its top. Below it lies a guard: a stack that
+/// grows too long faults there.
+pub fn map_stack(core: usize, first: u64, physical: u64, pages: u64) -> u64 {
     let first = core as u64 * STACK_PLACE + first;
     for (i, page) in (first..first + pages).enumerate() {
         let table = STACK_TABLES[2 + page as usize / 512].0.get();

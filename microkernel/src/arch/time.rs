@@ -87,12 +87,8 @@ pub fn wall_seconds() -> u64 {
     };
     let mut fields = snapshot();
     // An update between two reads would tear the value: read until two snapshots agree.
-    loop {
-        let again = snapshot();
-        if again == fields {
-            break;
-        }
-        fields = again;
+    while snapshot() != fields {
+        fields = snapshot();
     }
     kcore::rtc::seconds_since_1970(fields, read(0x0b))
 }

@@ -130,7 +130,7 @@ impl<'a> Method<'a> {
                     Some(core) if sched::add_vcpu(core, thread) => Ok(()),
                     _ => Err(Error::Busy),
                 };
-                share(thread, ThreadKind::Vcpu, place, register)?;
+                thread.share(ThreadKind::Vcpu, place, register).map_err(only(Error::BadAddress, 1))?;
                 if thread.is_dead()
                     && let Some(core) = thread.core()
                 {
@@ -147,10 +147,13 @@ impl<'a> Method<'a> {
                     percore::poke(core);
                 }
             }
-            Self::Decouple { place, doorbell } => share(thread, ThreadKind::Decoupled, place, || {
-                *thread.doorbell.lock() = Some(doorbell);
-                Ok(())
-            })?,
+            Self::Decouple { place, doorbell } => {
+                let register = || {
+                    *thread.doorbell.lock() = Some(doorbell);
+                    Ok(())
+                };
+                thread.share(ThreadKind::Decoupled, place, register).map_err(only(Error::BadAddress, 1))?;
+            }
             Self::Run(task) => decoupled::run(thread, task)?,
             Self::Wake => poke_home(thread),
         }
@@ -161,15 +164,6 @@ impl<'a> Method<'a> {
 /// What a slot names, where 0 names nothing.
 fn optional<T>(slot: u64, take: impl FnOnce(u64) -> Result<T, Error>) -> Result<Option<T>, Error> {
     if slot == 0 { Ok(None) } else { take(slot).map(Some) }
-}
-
-fn share(
-    thread: &Thread,
-    kind: ThreadKind,
-    place: Place,
-    register: impl FnOnce() -> Result<(), Error>,
-) -> Result<(), Refusal> {
-    thread.share(kind, place, register).map_err(only(Error::BadAddress, 1))
 }
 
 /// This one error is about argument `index`, others about none in particular.

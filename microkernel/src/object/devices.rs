@@ -2,7 +2,7 @@
 
 use abi::Error;
 
-use super::{Header, Kind, Object, Ref, Target, Untyped};
+use super::{Header, Kind, Object, Ref, Target, Untyped, create};
 use crate::arch::{apic, ioapic};
 use crate::percore::{self, FIRST_DEVICE_VECTOR, Peer};
 use crate::sync::SpinLock;
@@ -68,8 +68,10 @@ unsafe impl Object for IrqHandler {
 }
 
 impl IrqHandler {
-    pub fn new(header: Header, source: IrqSource, core: &'static Peer, vector: u8) -> Self {
-        Self { header, source, core, vector, target: SpinLock::new(None) }
+    /// Route the pin to its vector. False: there is no such pin.
+    pub fn route(&self, active_low: bool) -> bool {
+        let IrqSource::Pin { gsi, level } = self.source else { return false };
+        ioapic::route(gsi, self.core.apic_id(), self.vector, level, active_low)
     }
 
     pub fn bind(&self, target: Target) {
@@ -91,7 +93,7 @@ impl IrqHandler {
     }
 
     /// MSI address and data, for MSI only.
-    pub fn message(&self) -> Result<(u64, u64), Error> {
+    pub fn message(&self) -> Result<[u64; 2], Error> {
         if self.source != IrqSource::Msi {
             return Err(Error::BadState);
         }
@@ -122,13 +124,9 @@ fn is_claimed(wanted: u32) -> bool {
     percore::cores().any(|core| core.irqs.iter().any(has))
 }
 
-/// Take the first free vector of a core for the handler of `source` that `make` makes. BadArgument: no device
-/// can interrupt that core. Busy: it has no vector left, or the pin has a handler.
-pub fn claim_vector(
-    core: &Peer,
-    source: IrqSource,
-    make: impl FnOnce(u8) -> Result<Ref<IrqHandler>, Error>,
-) -> Result<Ref<IrqHandler>, Error> {
+/// Make the handler of `source`, with the first free vector of a core. BadArgument: no device can interrupt that core.
+/// Busy: it has no vector left, or the pin has a handler.
+pub fn claim_vector(core: &'static Peer, source: IrqSource, payer: &Ref<Untyped>) -> Result<Ref<IrqHandler>, Error> {
     if !apic::devices_reach(core.apic_id()) {
         return Err(Error::BadArgument);
     }
@@ -140,7 +138,9 @@ pub fn claim_vector(
         return Err(Error::Busy);
     }
     let free = core.irqs.iter().position(|slot| slot.lock().is_none()).ok_or(Error::Busy)?;
-    let handler = make(FIRST_DEVICE_VECTOR + free as u8)?;
+    let vector = FIRST_DEVICE_VECTOR + free as u8;
+    let target = SpinLock::new(None);
+    let handler = create(payer, |header| IrqHandler { header, source, core, vector, target })?;
     *core.irqs[free].lock() = Some(handler.clone());
     Ok(handler)
 }

@@ -135,7 +135,7 @@ fn counts_do_not_wrap_at_32_bits() {
         space.copy_from(&space, 1, slot, RIGHT_ALL, 0).unwrap();
     }
     assert_eq!(object.header().counts(), (references + 4, caps + 4));
-    assert!(!object.is_orphaned());
+    assert!(!object.header().is_orphaned());
     for slot in 2..6 {
         space.delete(slot).unwrap();
     }
