@@ -8,6 +8,7 @@
 
 pub mod acpi;
 mod bytes;
+#[cfg(feature = "check")]
 pub mod check;
 pub mod contexts;
 pub mod cpio;

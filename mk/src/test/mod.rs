@@ -18,6 +18,8 @@ mod modes;
 mod monitor;
 mod program;
 mod serial;
+#[cfg(test)]
+mod size;
 mod steps;
 mod systemd;
 mod tally;
