@@ -8,7 +8,7 @@ use crate::arch::{self, apic};
 use crate::dispatch;
 use crate::ipc::Manner;
 use crate::object::{Ref, Thread, ThreadKind};
-use crate::percore::{self, Core, DEVICE_VECTORS, FIRST_DEVICE_VECTOR};
+use crate::percore::{self, Core, FIRST_DEVICE_VECTOR};
 use crate::shared::Shared;
 use crate::vcpu::{self, Trap};
 use crate::{decoupled, fastpath, get, ipc, klog, sched, set, shootdown, storm};
@@ -83,11 +83,9 @@ fn interrupt(core: &Core, vector: u8) {
         _ => {
             let start = arch::time::tsc();
             let index = usize::from(vector).wrapping_sub(usize::from(FIRST_DEVICE_VECTOR));
-            if index < DEVICE_VECTORS {
-                let handler = core.irqs[index].lock().clone();
-                if let Some(handler) = handler {
-                    handler.deliver();
-                }
+            let handler = core.irqs.get(index).and_then(|slot| slot.lock().clone());
+            if let Some(handler) = handler {
+                handler.deliver();
             }
             if storm::served(&core.storm, core.index, vector, start) {
                 core.reschedule.store(true, Ordering::Relaxed); // which arms the timer

@@ -249,6 +249,7 @@ fn irq(call: Call, handler: &IrqHandler) -> Result<Answered, Refusal> {
     call.answer([0; 2])
 }
 
+#[inline(never)] // as `thread_method`
 fn machine(call: Call, machine: &Machine) -> Result<Answered, Refusal> {
     let [a, b, c, d] = call.words();
     let space = call.cspace()?;

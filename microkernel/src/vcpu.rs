@@ -27,6 +27,7 @@ impl Trap {
     }
 
     /// Say it in the frame of a user context, whose general registers are there already.
+    #[inline(always)]
     pub fn tell(self, frame: Shared<TrapFrame>) {
         set!(frame.trapno = self.number);
         set!(frame.error = self.error);

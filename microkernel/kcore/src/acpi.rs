@@ -4,7 +4,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::bytes::{u16_at, u32_at, u64_at};
+use crate::bytes::{u32_at, u64_at};
 
 /// Physical memory that tables may lie in.
 pub trait Memory {
@@ -98,7 +98,7 @@ fn read_mcfg(mcfg: &[u8]) -> Option<(u64, u8, u8)> {
         let (address, first, last) = (u64_at(entry, 0)?, entry[10], entry[11]);
         let end = address.checked_add((u64::from(last) + 1) << 20);
         let sound = address != 0 && address % (1 << 20) == 0 && first <= last && end.is_some();
-        (u16_at(entry, 8)? == 0 && sound).then_some((address, first, last))
+        (entry[8..10] == [0; 2] && sound).then_some((address, first, last))
     })
 }
 

@@ -307,8 +307,7 @@ impl CSpace {
     /// Delete the capability in a slot.
     pub fn delete(&self, index: u64) -> Result<(), Error> {
         // SAFETY: a valid slot.
-        let emptied = unsafe { empty(self.slot(index)?, DERIVATION.lock()) };
-        if emptied { Ok(()) } else { Err(Error::NoCapability) }
+        unsafe { empty(self.slot(index)?, DERIVATION.lock()) }
     }
 
     /// Delete all that was derived from the capability in a slot; it stays. `Some`, when that is done: its object, and its depth.
@@ -339,7 +338,7 @@ impl CSpace {
                 }
             } else {
                 // SAFETY: a valid slot.
-                unsafe { empty(last, guard) };
+                unsafe { empty(last, guard) }?;
             }
         }
         Ok(None)
@@ -348,6 +347,7 @@ impl CSpace {
 
 /// # Safety
 /// The derivation lock is held; `slot` is an empty slot of this CSpace (`None`: of a Lease); `parent` is a filled slot.
+#[inline(always)]
 unsafe fn fill(
     space: Option<&CSpace>,
     slot: *mut Slot,
@@ -418,7 +418,7 @@ impl Lease {
 
     pub fn give_up(&self) {
         // SAFETY: a valid slot.
-        unsafe { empty(self.slot.get(), DERIVATION.lock()) };
+        let _ = unsafe { empty(self.slot.get(), DERIVATION.lock()) }; // (it may have no place)
     }
 
     /// The object that it is for, and its depth.
@@ -630,16 +630,17 @@ impl CSpace {
 }
 
 /// Empty a slot, unlink it, and let go of its object, which may end by that: not under the derivation lock, with which the caller
-/// comes. False: it was empty.
+/// comes. Refused: it was empty.
 ///
 /// # Safety
 /// The slot is valid.
-unsafe fn empty(slot: *mut Slot, guard: FairGuard) -> bool {
+#[inline(always)]
+unsafe fn empty(slot: *mut Slot, guard: FairGuard) -> Result<(), Error> {
     // SAFETY: by the caller's promise, under the derivation lock.
-    let object = unsafe { take(slot) };
+    let object = unsafe { take(slot) }.ok_or(Error::NoCapability)?;
     drop(guard);
-    object.iter().for_each(Ref::remove_cap);
-    object.is_some()
+    object.remove_cap();
+    Ok(())
 }
 
 /// Empty a slot and unlink it.

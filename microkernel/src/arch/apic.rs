@@ -180,12 +180,15 @@ fn command(apic_id: u32, low: u32) {
             wrmsr(0x830, u64::from(apic_id) << 32 | u64::from(low));
         }
     } else {
-        // Two registers, once the last one is sent; the write of the lower half sends.
-        while read(ICR_LOW) & 1 << 12 != 0 {
-            core::hint::spin_loop();
+        let (icr_low, icr_high) = (in_page(ICR_LOW), in_page(ICR_HIGH));
+        // SAFETY: the ICR of this core, in two registers, once it is idle; the write of the lower half sends.
+        unsafe {
+            while icr_low.read_volatile() & 1 << 12 != 0 {
+                core::hint::spin_loop();
+            }
+            icr_high.write_volatile(apic_id << 24);
+            icr_low.write_volatile(low);
         }
-        write(ICR_HIGH, apic_id << 24);
-        write(ICR_LOW, low);
     }
 }
 
