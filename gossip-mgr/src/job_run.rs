@@ -1,7 +1,7 @@
 //! `gossip-mgr job run`: starts a job, and starts it again on the nodes that are left until it is done.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -226,6 +226,9 @@ fn command(section: &CheckpointSection, args: &RunArgs, placed: &[Name], starts:
             let mut command = Command::new("srun");
             command.args(["--distribution=arbitrary", "--ntasks"]).arg(placed.len().to_string());
             command.args(["--kill-on-bad-exit=1", "--no-kill"]).args(&args.launcher_args);
+            if let Some(script) = sockets_by_rank(placed.iter().map(|name| node(name).socket.as_deref())) {
+                command.args(["sh", "-c", &script, "sh"]);
+            }
             command.arg("env").args(&common).args(&args.program);
             command.env("SLURM_HOSTFILE", file);
             command
@@ -234,6 +237,20 @@ fn command(section: &CheckpointSection, args: &RunArgs, placed: &[Name], starts:
     // All that it starts is ended with it.
     command.process_group(0).stdin(std::process::Stdio::null());
     Ok(command)
+}
+
+/// A shell's script that gives each rank its node's socket, as Slurm has one command for all; none if all are the usual one.
+fn sockets_by_rank<'a>(sockets: impl Iterator<Item = Option<&'a Path>>) -> Option<String> {
+    let quoted = |path: &Path| path.display().to_string().replace('\'', r"'\''");
+    let cases: String = (0..)
+        .zip(sockets)
+        .filter_map(|(rank, path): (usize, _)| Some(format!("{rank}) s='{}';; ", quoted(path?))))
+        .collect();
+    (!cases.is_empty()).then(|| {
+        format!(
+            "case $SLURM_PROCID in {cases}esac; [ -z \"$s\" ] || export GOSSIP_CHECKPOINT_SOCKET=\"$s\"; exec \"$@\""
+        )
+    })
 }
 
 /// Waits for the end; none if it was ended because a node is dead.

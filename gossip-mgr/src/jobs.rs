@@ -34,6 +34,9 @@ pub struct JobStatus {
     pub loss_now_s: Option<f64>,
     /// The same for the loss of any one node; none if all work would be lost.
     pub loss_of_a_node_s: Option<f64>,
+    /// Seconds that a failure now would cost on average, the restart included, by the model; none without it, or if no
+    /// processes run.
+    pub expected_loss_s: Option<f64>,
     /// Nodes whose agents do not answer.
     pub silent: Vec<Name>,
     /// What is there and cannot be used.
@@ -138,16 +141,19 @@ fn describe(job: &Job, all: &AllHeldAnswer, hosts: &[Host]) -> JobStatus {
     let loss_of_a_node_s = losses.collect::<Option<Vec<f64>>>().map(|all| all.into_iter().fold(0.0, f64::max));
     let stored = held.iter().map(|held| held.id.attempt).max().unwrap_or(0);
     let attempt = stored.max(all.ended.map_or(0, |(attempt, _)| attempt));
+    let ended = all.ended.filter(|(ended, _)| *ended >= attempt).map(|(_, ended)| ended);
+    let runs = matches!(ended, None | Some(Ended::Not));
     JobStatus {
         job: job.name.to_string(),
         program: first.map(|first| first.manifest().program.clone()),
         ranks: first.map(|first| first.manifest().ranks),
         attempt,
-        ended: all.ended.filter(|(ended, _)| *ended >= attempt).map(|(_, ended)| ended),
+        ended,
         newest,
         survives: promises,
         loss_now_s: first.map(|first| age(first.manifest().written_at)),
         loss_of_a_node_s,
+        expected_loss_s: all.expected_loss_s.filter(|(known, _)| runs && *known >= attempt).map(|(_, seconds)| seconds),
         silent: all.silent.iter().map(|(node, _)| node.clone()).collect(),
         damaged: all.damaged.clone(),
     }
@@ -172,6 +178,7 @@ pub fn table(jobs: &[JobStatus]) -> String {
         "SURVIVES",
         "LOSS NOW",
         "WITH A NODE",
+        "EXPECTED",
     ]);
     let seconds = |loss: Option<f64>| loss.map_or_else(|| "all".to_owned(), |s| format!("{s:.0} s"));
     let mut notes = String::new();
@@ -192,6 +199,7 @@ pub fn table(jobs: &[JobStatus]) -> String {
             job.survives.join(", "),
             seconds(job.loss_now_s),
             seconds(job.loss_of_a_node_s),
+            job.expected_loss_s.map_or_else(|| "-".to_owned(), |s| format!("{s:.0} s")),
         ]);
         for node in &job.silent {
             notes += &format!("{}: {node} does not answer\n", job.job);

@@ -199,6 +199,11 @@ impl Policy for Model {
         advised.adviser.wanted_among(advised.now(), may).map(level_of)
     }
 
+    fn expected_loss_s(&self, job: &str) -> Option<(u32, f64)> {
+        let advised = self.jobs.get(job)?;
+        Some((advised.attempt, advised.adviser.loss_now(advised.now())))
+    }
+
     fn measured(&mut self, job: &str, level: Level, blocking_s: f64, background_s: f64) {
         let Some(advised) = self.jobs.get_mut(job) else { return };
         let now = advised.now();
@@ -262,6 +267,13 @@ impl Policy for Own {
         self.policy().decide(job, facts)
     }
 
+    fn expected_loss_s(&self, job: &str) -> Option<(u32, f64)> {
+        match self {
+            Self::Fixed(fixed, _) => fixed.expected_loss_s(job),
+            Self::Model(model) => model.expected_loss_s(job),
+        }
+    }
+
     fn measured(&mut self, job: &str, level: Level, blocking_s: f64, background_s: f64) {
         self.policy().measured(job, level, blocking_s, background_s);
     }
@@ -322,6 +334,10 @@ impl Policy for Coordinated {
         let mut others = facts.clone();
         others.withheld[Level::Shared.index()] = true;
         self.own.decide(job, &others)
+    }
+
+    fn expected_loss_s(&self, job: &str) -> Option<(u32, f64)> {
+        self.own.expected_loss_s(job)
     }
 
     fn measured(&mut self, job: &str, level: Level, blocking_s: f64, background_s: f64) {
@@ -389,6 +405,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_failure_is_expected_to_cost_the_work_since_the_checkpoint_that_it_leaves() {
+        let mut model = model(&levels()[..3]);
+        assert_eq!(model.expected_loss_s("j"), None);
+        let mut run = Run::new(64);
+        run.go_on(&mut model, 20_000.0, 1.0);
+        run.facts.elapsed_s += 10.0;
+        run.facts.since_s = run.begun.map(|at| at.map(|at| run.facts.elapsed_s - at));
+        model.decide("j", &run.facts);
+        let (attempt, soon) = model.expected_loss_s("j").unwrap();
+        assert_eq!(attempt, 1);
+        let since = |level: Level| run.facts.since_s[level.index()].unwrap_or(run.facts.elapsed_s);
+        let least = Level::ALL.iter().map(|&level| since(level)).fold(f64::INFINITY, f64::min);
+        assert!(soon > least && soon < run.facts.elapsed_s, "{soon} s, {least} s since the newest");
+        // Nothing is written for a minute: whatever fails costs a minute more.
+        run.facts.elapsed_s += 60.0;
+        run.facts.since_s = run.facts.since_s.map(|since| since.map(|since| since + 60.0));
+        model.decide("j", &run.facts);
+        let (_, later) = model.expected_loss_s("j").unwrap();
+        assert!((later - soon - 60.0).abs() < 0.01, "{soon} and {later} s");
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub trait Policy: Send {
     /// One did not come to its level.
     fn gave_up(&mut self, _job: &str, _level: Level) {}
 
+    /// The attempt that is known of, and the seconds that a failure of the job now would cost on average: work since the
+    /// checkpoint that is needed after it, and the restart. None if nobody calculates that here.
+    fn expected_loss_s(&self, _job: &str) -> Option<(u32, f64)> {
+        None
+    }
+
     /// The job's processes begin or end: nothing of theirs is under way.
     fn ended(&mut self, _job: &str) {}
 }

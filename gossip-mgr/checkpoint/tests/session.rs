@@ -29,6 +29,10 @@ impl Policy for Wanted {
     fn decide(&mut self, _job: &str, _facts: &Facts) -> Option<Level> {
         (self.0.load(Ordering::Relaxed) as usize).checked_sub(1).map(|at| Level::ALL[at])
     }
+
+    fn expected_loss_s(&self, job: &str) -> Option<(u32, f64)> {
+        (job == "heat").then_some((7, 12.5))
+    }
 }
 
 struct Cluster {
@@ -262,6 +266,18 @@ fn more_than_the_levels_promise_starts_over_and_says_so() {
         "{}",
         told[0]
     );
+}
+
+#[test]
+fn any_node_tells_what_a_failure_would_cost_by_the_node_that_knows() {
+    let cluster = Cluster::new(2);
+    let options = cluster.options(1);
+    let (mut client, welcome) = Client::connect(&options.socket, PATIENCE).unwrap();
+    let mut expected = |name: &str| {
+        let job = Job { owner: welcome.owner, name: name.parse().unwrap() };
+        client.all_held(&job, None).unwrap().expected_loss_s
+    };
+    assert_eq!((expected("heat"), expected("ocean")), (Some((7, 12.5)), None));
 }
 
 #[test]

@@ -376,7 +376,8 @@ impl Shared {
         let keeper = Keeper::Node(self.own.node.clone());
         let (held, damaged) = held(&self.store, &keeper, job, verify);
         let ended = locked(&self.jobs).get(job).and_then(|state| state.ended);
-        HeldAnswer { held, damaged, clock: clock(), failing: (self.own.health)(), ended }
+        let expected_loss_s = locked(&self.policy).expected_loss_s(job.name.as_str());
+        HeldAnswer { held, damaged, clock: clock(), failing: (self.own.health)(), ended, expected_loss_s }
     }
 
     fn all_held(&self, job: &Job, verify: Option<CheckpointId>) -> AllHeldAnswer {
@@ -398,6 +399,8 @@ impl Shared {
                     all.held.extend(answer.held);
                     all.damaged.extend(answer.damaged);
                     all.ended = all.ended.max(answer.ended);
+                    let known = [all.expected_loss_s, answer.expected_loss_s].into_iter().flatten();
+                    all.expected_loss_s = known.max_by_key(|(attempt, _)| *attempt);
                 }
                 Ok(Answer::Failed(why)) => all.silent.push((node, why)),
                 Ok(_) => all.silent.push((node, "it answers something else".into())),

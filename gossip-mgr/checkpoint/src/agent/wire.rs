@@ -223,6 +223,8 @@ pub struct HeldAnswer {
     pub failing: Option<String>,
     /// How the job's processes last ended, by whom this node heard it from.
     pub ended: Option<(u32, Ended)>,
+    /// [`Policy::expected_loss_s`](crate::policy::Policy::expected_loss_s) of this node.
+    pub expected_loss_s: Option<(u32, f64)>,
 }
 
 /// What all nodes have of a job.
@@ -240,6 +242,8 @@ pub struct AllHeldAnswer {
     pub clocks: Vec<(Name, f64)>,
     /// How the job's processes last ended.
     pub ended: Option<(u32, Ended)>,
+    /// What a failure now would cost on average, by the node that knows of the last attempt.
+    pub expected_loss_s: Option<(u32, f64)>,
 }
 
 /// A level in use.
