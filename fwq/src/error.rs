@@ -17,6 +17,9 @@ pub enum Error {
     /// Files that are sound each for itself contradict one another.
     #[error("{0}")]
     Mismatch(String),
+    /// The system refused an operation that was to be measured.
+    #[error("{name}: {reason}")]
+    Operation { name: String, reason: std::io::Error },
     /// The drawing library failed.
     #[error("cannot draw the plots: {0}")]
     Plot(String),

@@ -1,4 +1,4 @@
-//! What single operations cost: a system call, a page fault. Recorded by `opcost`, counted by the meter's windows.
+//! What single operations cost. Recorded by `opcost`, counted by the meter's windows.
 
 use std::fs;
 use std::path::Path;
@@ -14,24 +14,12 @@ const FORMAT: &str = "tacet-opcost";
 
 /// Window of the measuring frame with nothing in it; its cost is taken off the others'.
 pub const EMPTY: u8 = 0;
-/// Window of one `getppid()`.
-pub const GETPPID: u8 = 1;
-/// Window of the first write to a page of anonymous memory.
-pub const FAULT: u8 = 2;
-
-/// Name of a window's operation.
-pub fn name(id: u8) -> &'static str {
-    match id {
-        GETPPID => "getppid",
-        FAULT => "4 KiB anonymous fault",
-        _ => "empty",
-    }
-}
-
 /// One operation's durations in ticks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Timed {
+    /// Number of its windows.
     pub id: u8,
+    pub name: String,
     pub ticks: Summary,
 }
 
@@ -39,7 +27,6 @@ pub struct Timed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpRecording {
     pub format: String,
-    pub samples: usize,
     pub tsc_hz: f64,
     pub machine: Machine,
     pub placement: Placement,
@@ -48,8 +35,8 @@ pub struct OpRecording {
 }
 
 impl OpRecording {
-    pub fn new(samples: usize, tsc_hz: f64, placement: Placement, ops: Vec<Timed>) -> Self {
-        OpRecording { format: FORMAT.into(), samples, tsc_hz, machine: Machine::this(), placement, ops }
+    pub fn new(tsc_hz: f64, placement: Placement, ops: Vec<Timed>) -> Self {
+        OpRecording { format: FORMAT.into(), tsc_hz, machine: Machine::this(), placement, ops }
     }
 
     /// # Errors
@@ -101,19 +88,20 @@ pub struct OpCost {
     pub cores: Vec<CoreCost>,
 }
 
-/// Join a recording with the meter's windows. `nth` is the number of the `opcost` run within the machine's life, from 0.
+/// Join a recording with the meter's windows: those of the only `opcost` run in the machine's life.
 ///
 /// # Errors
 /// [`Error::Mismatch`] if the meter holds fewer windows than the recording says.
-pub fn merge(recording: &OpRecording, meter: &Meter, nth: usize) -> Result<Vec<OpCost>> {
-    let frame = windows(recording, meter, EMPTY, nth)?;
-    let empty_ticks = recording.ops.iter().find(|o| o.id == EMPTY).map_or(0, |o| o.ticks.median);
+pub fn merge(recording: &OpRecording, meter: &Meter) -> Result<Vec<OpCost>> {
+    let no_frame = || Error::Mismatch("the recording has no empty windows".into());
+    let empty = recording.ops.iter().find(|o| o.id == EMPTY).ok_or_else(no_frame)?;
+    let frame = windows(empty, meter)?;
     recording
         .ops
         .iter()
         .filter(|o| o.id != EMPTY)
         .map(|op| {
-            let samples = windows(recording, meter, op.id, nth)?;
+            let samples = windows(op, meter)?;
             let less = |f: &dyn Fn(&[Window]) -> u64| median(&samples, f).saturating_sub(median(&frame, f));
             let cores = (0..meter.vcpus.len() as u32)
                 .map(|core| {
@@ -124,9 +112,9 @@ pub fn merge(recording: &OpRecording, meter: &Meter, nth: usize) -> Result<Vec<O
                 })
                 .collect();
             Ok(OpCost {
-                name: name(op.id).into(),
+                name: op.name.clone(),
                 core: samples[0][0].vcpu_begin,
-                median_ns: op.ticks.median.saturating_sub(empty_ticks) as f64 * 1e9 / recording.tsc_hz,
+                median_ns: op.ticks.median.saturating_sub(empty.ticks.median) as f64 * 1e9 / recording.tsc_hz,
                 insns: less(&|w| w.iter().map(|w| w.counts.total()).sum()),
                 cores,
             })
@@ -134,20 +122,15 @@ pub fn merge(recording: &OpRecording, meter: &Meter, nth: usize) -> Result<Vec<O
         .collect()
 }
 
-/// The windows of one operation in one run: for each sample the lines of all vCPUs.
-fn windows<'a>(recording: &OpRecording, meter: &'a Meter, id: u8, nth: usize) -> Result<Vec<&'a [Window]>> {
-    let samples: Vec<&[Window]> = meter
-        .windows
-        .chunk_by(|a, b| a.index == b.index)
-        .filter(|w| w[0].id == id)
-        .skip(nth * recording.samples)
-        .take(recording.samples)
-        .collect();
-    if samples.len() < recording.samples || samples.is_empty() {
+/// The windows of one operation: for each sample the lines of all vCPUs.
+fn windows<'a>(op: &Timed, meter: &'a Meter) -> Result<Vec<&'a [Window]>> {
+    let samples: Vec<&[Window]> =
+        meter.windows.chunk_by(|a, b| a.index == b.index).filter(|w| w[0].id == op.id).collect();
+    if samples.len() != op.ticks.samples {
         return Err(Error::Mismatch(format!(
-            "opcost run {nth}: {} windows of '{}' recorded, the meter saw {}",
-            recording.samples,
-            name(id),
+            "{} windows of '{}' recorded, the meter saw {}",
+            op.ticks.samples,
+            op.name,
             samples.len()
         )));
     }
@@ -165,41 +148,39 @@ mod tests {
     use super::*;
 
     fn recording() -> OpRecording {
-        let timed = |id, median| Timed { id, ticks: Summary::of(&[median, median]).unwrap() };
+        let timed =
+            |id, name: &str, median| Timed { id, name: name.into(), ticks: Summary::of(&[median, median]).unwrap() };
         OpRecording {
             format: FORMAT.into(),
-            samples: 2,
             tsc_hz: 1e9,
             machine: Machine::default(),
             placement: Placement::default(),
-            ops: vec![timed(EMPTY, 20), timed(GETPPID, 120)],
+            ops: vec![timed(EMPTY, "empty", 20), timed(1, "getppid", 120)],
         }
     }
 
-    /// Two runs of two samples on two vCPUs; in the second a call costs more, and core 0 works for core 1.
+    /// Two samples on two vCPUs; core 0 works for core 1.
     const METER: &str = "tacet-meter,1,2\nV,0,0,0,0,0,0\nV,1,0,0,0,0,0\n\
-        W,0,0,0,0,0,10,0,0,0,0\nW,0,0,0,0,1,0,0,0,0,0\nW,0,1,0,0,0,10,0,0,0,0\nW,0,1,0,0,1,0,0,0,0,0\n\
-        W,1,2,0,0,0,15,300,1,1,0\nW,1,2,0,0,1,0,0,0,0,0\nW,1,3,0,0,0,15,300,1,1,0\nW,1,3,0,0,1,0,0,0,0,0\n\
-        W,0,4,1,1,0,0,0,0,0,0\nW,0,4,1,1,1,10,0,0,0,0\nW,0,5,1,1,0,0,0,0,0,0\nW,0,5,1,1,1,10,0,0,0,0\n\
-        W,1,6,1,1,0,900,80,2,1,0\nW,1,6,1,1,1,15,60,1,1,0\nW,1,7,1,1,0,900,80,2,1,0\nW,1,7,1,1,1,15,60,1,1,0\n\
-        end,0,8\n";
+        W,0,0,1,1,0,0,0,0,0,0\nW,0,0,1,1,1,10,0,0,0,0\nW,0,1,1,1,0,0,0,0,0,0\nW,0,1,1,1,1,10,0,0,0,0\n\
+        W,1,2,1,1,0,900,80,2,1,0\nW,1,2,1,1,1,15,60,1,1,0\nW,1,3,1,1,0,900,80,2,1,0\nW,1,3,1,1,1,15,60,1,1,0\n\
+        end,0,4\n";
 
     #[test]
     fn costs_are_medians_less_the_empty_frame_on_each_core() {
         let meter = Meter::parse(METER, Path::new("m")).unwrap();
-        let first = &merge(&recording(), &meter, 0).unwrap()[0];
-        assert_eq!((first.name.as_str(), first.core, first.insns), ("getppid", 0, 305));
-        assert_eq!(first.median_ns, 100.0);
-        let second = &merge(&recording(), &meter, 1).unwrap()[0];
-        assert_eq!((second.core, second.insns), (1, 980 + 65));
-        assert_eq!((second.cores[0].user, second.cores[0].kernel), (900, 80));
-        assert_eq!((second.cores[1].total(), second.cores[1].kernel_entries), (65, 1));
+        let cost = &merge(&recording(), &meter).unwrap()[0];
+        assert_eq!((cost.name.as_str(), cost.core, cost.insns), ("getppid", 1, 980 + 65));
+        assert_eq!(cost.median_ns, 100.0);
+        assert_eq!((cost.cores[0].user, cost.cores[0].kernel), (900, 80));
+        assert_eq!((cost.cores[1].total(), cost.cores[1].kernel_entries), (65, 1));
     }
 
     #[test]
     fn missing_windows_are_an_error() {
         let meter = Meter::parse(METER, Path::new("m")).unwrap();
-        let message = merge(&recording(), &meter, 2).unwrap_err().to_string();
-        assert!(message.contains("opcost run 2") && message.contains("saw 0"), "{message}");
+        let mut recording = recording();
+        recording.ops[1].id = 2;
+        let message = merge(&recording, &meter).unwrap_err().to_string();
+        assert!(message.contains("2 windows of 'getppid'") && message.contains("saw 0"), "{message}");
     }
 }

@@ -81,18 +81,35 @@ fn outputs_that_cannot_be_written_are_found_first() {
 }
 
 #[test]
-fn opcost_times_every_operation() {
+fn opcost_times_operations_and_gives_slow_ones_fewer_samples() {
     let dir = tempfile::tempdir().unwrap();
+    // Not all: Python need not be here.
+    let only = ["getppid", "signal", "fault", "pipe", "TCP", "fork"].map(|name| format!("--only={name}"));
     let out = Command::new(env!("CARGO_BIN_EXE_opcost"))
         .args(["-n", "200", "--json", "o.json"])
+        .args(only)
         .current_dir(dir.path())
         .output()
         .unwrap();
     assert!(out.status.success());
     let recording = fwq::ops::OpRecording::read(&dir.path().join("o.json")).unwrap();
-    let ids: Vec<u8> = recording.ops.iter().map(|o| o.id).collect();
-    assert_eq!(ids, [fwq::ops::EMPTY, fwq::ops::GETPPID, fwq::ops::FAULT]);
-    assert!(recording.ops.iter().all(|o| o.ticks.samples == 200));
+    let samples = |name: &str| recording.ops.iter().find(|op| op.name == name).map(|op| op.ticks.samples);
+    assert_eq!(recording.ops[0].id, fwq::ops::EMPTY);
+    assert_eq!((samples("getppid"), samples("fork, exit, wait")), (Some(200), Some(20)));
+    assert_eq!(samples("vfork, exec /bin/true, wait"), Some(5));
+    assert_eq!(recording.ops.len(), 9, "{:?}", recording.ops);
+}
+
+#[test]
+fn opcost_measures_only_what_it_is_asked_for() {
+    let opcost =
+        |only: &str| Command::new(env!("CARGO_BIN_EXE_opcost")).args(["-n", "10", "--only", only]).output().unwrap();
+    let chosen = opcost("pipe");
+    let text = String::from_utf8_lossy(&chosen.stdout);
+    assert!(text.contains("pipe: a byte") && !text.contains("getppid"), "{text}");
+    let none = opcost("teleport");
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no operation's name contains 'teleport'"));
 }
 
 #[test]

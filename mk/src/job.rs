@@ -19,6 +19,9 @@ const RESULTS_MAX: u64 = 512 << 20;
 /// A job that prints this line tells how long the boot took.
 pub const BEGIN: &str = "tacet-job: begin";
 
+/// A file for the guest: its name, from the job's folder on, and its content.
+pub type JobFile = (String, Vec<u8>);
+
 /// What a job needs.
 pub struct Job<'a> {
     pub machine: &'a Machine,
@@ -27,7 +30,7 @@ pub struct Job<'a> {
     /// Whether changes of the image stay after the job.
     pub keep_image: bool,
     /// `job.sh` and what it uses: names and contents; all are executable.
-    pub files: &'a [(String, Vec<u8>)],
+    pub files: &'a [JobFile],
     /// Words added to the kernel's command line.
     pub words: &'a str,
     /// The noise meter and where it writes.
@@ -167,7 +170,7 @@ pub fn run(job: &Job, mut each: impl FnMut(Option<&str>)) -> Result<Outcome> {
 }
 
 /// Writes the tar of a job.
-fn pack(files: &[(String, Vec<u8>)], path: &Path) -> Result<()> {
+fn pack(files: &[JobFile], path: &Path) -> Result<()> {
     let mut builder = tar::Builder::new(File::create(path)?);
     for (name, content) in files {
         let mut header = tar::Header::new_gnu();

@@ -20,6 +20,7 @@ mod image;
 mod job;
 mod kernel_bench;
 mod kernel_trace;
+mod linux_bench;
 mod progress;
 mod qemu;
 mod run;

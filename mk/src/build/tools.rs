@@ -20,6 +20,7 @@ const INSTALLED: &[(&str, &str)] = &[
     ("corectl", "/usr/local/bin/corectl"),
     ("fwq", "/usr/local/bin/fwq"),
     ("mpi-fwq", "/usr/local/bin/mpi-fwq"),
+    ("opcost", "/usr/local/bin/opcost"),
     ("gossip-mgr", "/usr/local/bin/gossip-mgr"),
     ("libdecouple.so", "/usr/local/lib/libdecouple.so"),
     ("libdecouple_preload.so", "/usr/local/lib/libdecouple-preload.so"),

@@ -5,7 +5,7 @@ use super::modes;
 use super::tally::Tally;
 use crate::build::Builder;
 use crate::child::Running;
-use crate::job::{self, Job};
+use crate::job::{self, Job, JobFile};
 use crate::qemu::{Accelerator, Machine, System};
 use crate::tail;
 use anyhow::{Context, Result, bail};
@@ -99,7 +99,7 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
     }
     let (kernel, archive) = builder.tacet_archive()?;
     let machine = Machine { cores: 3, memory: "1G".into(), accelerator: Accelerator::Tcg, extra: Vec::new() };
-    let boot = |files: &[(String, Vec<u8>)]| {
+    let boot = |files: &[JobFile]| {
         let system = System::Tacet { kernel: &kernel, archive: &archive, service_cores: 1 };
         let job = Job {
             machine: &machine,

@@ -2,7 +2,7 @@
 
 use crate::build::Builder;
 use crate::child::Running;
-use crate::job::{self, Job};
+use crate::job::{self, Job, JobFile};
 use crate::qemu::{Accelerator, Machine, System};
 use crate::test::tally::Tally;
 use anyhow::{Context, Result, bail};
@@ -40,11 +40,7 @@ fn program(root: &Path, path: &Path, bin: &Path) -> Result<Option<Vec<u8>>> {
 
 /// What a job needs to run the programs of `folder` whose tests are wanted: its files, and a shell script that prints `ok` or
 /// `not ok` for each in each mode, and what a program said that failed.
-pub fn job_parts(
-    builder: &Builder,
-    folder: &Path,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<(Vec<(String, Vec<u8>)>, String)> {
+pub fn job_parts(builder: &Builder, folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(Vec<JobFile>, String)> {
     let root = builder.tree().root();
     let bin = builder.cache().work("guest-tests/modes")?;
     let in_mode = compile(root, &root.join("linux-guest-patches/tests/in-mode.c"), &bin)?;
