@@ -112,6 +112,29 @@ static void test_calls(void)
 	EXPECT(syscall(SYS_pkey_free, 15) == -1 && errno == EINVAL, "pkey_free: %s", strerror(errno));
 }
 
+static long call_number(unsigned long rax)
+{
+	long result;
+
+	asm volatile("syscall" : "=a" (result) : "a" (rax) : "rcx", "r11", "memory");
+	return result;
+}
+
+/* The number of a call is in the lower half of the register, and signed. */
+static void test_numbers(void)
+{
+	static const unsigned long none[] = {
+		-1ul, 0xffffffff, 0x80000000, 0x40000000 + SYS_getpid, 0x7fffffff00000fff
+	};
+	unsigned int i;
+
+	EXPECT(call_number(0x100000000 + SYS_getpid) == getpid(), "getpid with more above it: %ld",
+	       call_number(0x100000000 + SYS_getpid));
+	for (i = 0; i < sizeof(none) / sizeof(*none); i++)
+		EXPECT(call_number(none[i]) == -ENOSYS, "call %lx: %ld", none[i],
+		       call_number(none[i]));
+}
+
 /* A fault does not tell what the kernels have mapped. */
 static void test_beyond(void)
 {
@@ -138,5 +161,6 @@ int main(void)
 	test_umip();
 	test_beyond();
 	test_calls();
+	test_numbers();
 	return wrong;
 }

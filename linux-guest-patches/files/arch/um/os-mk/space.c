@@ -155,9 +155,16 @@ unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 		unsigned long end = start + NEAR;
 
 		mk_items_taken(task, start);
+		if (noted->pages == 1 && READ_ONCE(mm->context.around) == (start | 1)) {
+			/* Its neighbours are mapped; only the page is new. */
+			n = add_items(mm, noted->address, noted->address + PAGE_SIZE, items, n);
+			continue;
+		}
 		if (noted->pages > 1) {
 			start = noted->address;
 			end = min(start + noted->pages * PAGE_SIZE, (start | ~PMD_MASK) + 1);
+		} else {
+			WRITE_ONCE(mm->context.around, start | 1);
 		}
 		n = add_items(mm, start, end, items, n);
 		/* Upwards first, where programs go on. */

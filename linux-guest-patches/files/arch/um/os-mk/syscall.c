@@ -52,7 +52,8 @@ void mk_do_syscall(struct pt_regs *regs)
 	if (unlikely(work) && !trace_enter(regs, work))
 		goto out;
 
-	nr = PT_REGS_SYSCALL_NR(regs);
+	/* Of the register, the lower half is the number, as on x86-64. */
+	nr = (int)PT_REGS_SYSCALL_NR(regs);
 	if (likely((unsigned long)nr < NR_syscalls)) {
 		nr = array_index_nospec(nr, NR_syscalls);
 		PT_REGS_AX(regs) = sys_call_table[nr](PT_REGS_REG(regs, DI),

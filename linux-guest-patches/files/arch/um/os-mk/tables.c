@@ -99,6 +99,7 @@ long mk_space_unmap(struct mm_struct *mm, unsigned long start, unsigned long end
 	u64 tables;
 
 	spin_lock_irqsave(&context->lock, flags);
+	WRITE_ONCE(context->around, 0);
 	if (context->task) {
 		err = mk_invoke_out(context->task, MK_TASK_UNMAP, start,
 				    end - start, &tables, NULL);
@@ -125,6 +126,7 @@ static long make_task(struct mm_struct *mm)
 	}
 	mm->context.used = jiffies;
 	mm->context.counted = 0;
+	mm->context.around = 0;
 	list_add(&mm->context.spaces, &spaces);
 	WRITE_ONCE(mm->context.task, slot);
 	return 0;

@@ -178,6 +178,8 @@ static void user_page_fault(struct pt_regs *regs)
 	int sig, code;
 
 	if (entry_allows(address, regs->regs.error)) {
+		/* Perhaps not the only one that came without a fault of its own. */
+		WRITE_ONCE(current->mm->context.around, 0);
 		mk_note_fault(current->mm, address, 1);
 		return;
 	}

@@ -19,6 +19,8 @@ typedef struct mm_context {
 	/* Page tables of the Task, and where they were counted last. */
 	unsigned long tables;
 	unsigned long counted;
+	/* The pages around the last fault, if all that was there is mapped. */
+	unsigned long around;
 	/* When somebody last ran or faulted here, in jiffies. */
 	unsigned long used;
 	/* Threads whose user context is on a compute core. */
