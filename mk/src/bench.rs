@@ -25,7 +25,8 @@ Examples:
   mk bench --json bench.json
   mk bench linux                                 only Linux's operations, on vendor Linux and Tacet: two minutes
   mk bench kernel                                only the microkernel's operations: some seconds
-  mk bench kernel --trace signal+wait            one of them, instruction by instruction")]
+  mk bench kernel --trace signal+wait            one of them, instruction by instruction
+  mk bench linux --trace getppid                 the same on Tacet, undecoupled, through microkernel and Linux")]
 pub struct Arguments {
     /// Only this part
     part: Option<Part>,
@@ -98,6 +99,10 @@ pub fn run(builder: &Builder, options: &Arguments) -> Result<ExitCode> {
         image: builder.image()?,
         plugin: builder.meter()?.plugin,
     };
+    if let Some(operation) = &options.trace {
+        linux_bench::trace(&bench, operation)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let linux = linux_bench::measure(&bench, options.count)?;
     if let Some(Part::Linux) = options.part {
         linux_bench::print(&linux);
@@ -141,8 +146,13 @@ impl Bench<'_> {
         System::Tacet { kernel: &self.kernel, archive: &self.archive, service_cores: 1 }
     }
 
-    /// Runs a script, with the meter where it is to write somewhere.
-    pub fn job(&self, system: System, script: String, meter: Option<&Path>) -> Result<Outcome> {
+    /// The programs whose instructions a trace of Tacet has: the microkernel and Linux.
+    pub fn programs(&self) -> Result<[PathBuf; 2]> {
+        Ok([self.kernel.microkernel.clone(), self.builder.linux()?.vmlinux])
+    }
+
+    /// Runs a script, with the meter where it is to write something.
+    pub fn job(&self, system: System, script: String, meter: Option<&[(&str, &Path)]>) -> Result<Outcome> {
         let job = Job {
             machine: &self.machine,
             system,
@@ -150,7 +160,7 @@ impl Bench<'_> {
             keep_image: false,
             files: &[("job.sh".to_owned(), script.into_bytes())],
             words: "",
-            meter: meter.map(|out| (self.plugin.as_path(), out)),
+            meter: meter.map(|files| (self.plugin.as_path(), files)),
             timeout: Duration::from_secs(600),
         };
         job::run(&job, |_| {})

@@ -33,8 +33,8 @@ pub struct Job<'a> {
     pub files: &'a [JobFile],
     /// Words added to the kernel's command line.
     pub words: &'a str,
-    /// The noise meter and where it writes.
-    pub meter: Option<(&'a Path, &'a Path)>,
+    /// The noise meter, and where it writes what.
+    pub meter: Option<(&'a Path, &'a [(&'a str, &'a Path)])>,
     pub timeout: Duration,
 }
 
@@ -93,8 +93,8 @@ pub fn run(job: &Job, mut each: impl FnMut(Option<&str>)) -> Result<Outcome> {
     qemu::console(&mut command);
     qemu::network(&mut command, None);
     job.system.boot(&mut command, &format!("tacet_job {}", job.words), folder.path())?;
-    if let Some((plugin, out)) = job.meter {
-        qemu::plugin(&mut command, plugin, &[("out", out)]);
+    if let Some((plugin, files)) = job.meter {
+        qemu::plugin(&mut command, plugin, files);
     }
     command.args(&job.machine.extra);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

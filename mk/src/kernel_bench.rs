@@ -2,9 +2,9 @@
 
 use crate::build::{Builder, Kernel, newc_archive};
 use crate::child::Running;
-use crate::kernel_trace::{self, KERNEL, Listing, Trace};
 use crate::progress::Step;
 use crate::qemu::{self, Accelerator, Machine};
+use crate::trace::{self, KERNEL, Listing, Trace};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use fwq::meter::Meter;
@@ -94,8 +94,8 @@ pub fn measure(builder: &Builder, kernel: &Kernel, plugin: &Path) -> Result<Meas
     let mut measured = Measured {
         figures: Vec::new(),
         names: Vec::new(),
-        traces: kernel_trace::read(&trace)?,
-        listing: Listing::make(kernel)?,
+        traces: trace::read(&trace)?,
+        listing: Listing::make(&[&kernel.microkernel, &kernel.ktest])?,
     };
     let empty = medians(&meter, EMPTY).context("the meter saw no empty window")?;
     for line in log.lines().filter_map(|line| line.strip_prefix("kbench ")) {
@@ -206,24 +206,6 @@ impl Measured {
 
     /// One window of the operation whose name contains `wanted`, instruction by instruction: the one of median length.
     pub fn print_trace(&self, wanted: &str) -> Result<()> {
-        let matching: Vec<_> = self.names.iter().filter(|(_, name)| name.contains(wanted)).collect();
-        let names = || self.names.iter().map(|(_, name)| format!("\n  {name}")).collect::<String>();
-        let (id, name) = match matching[..] {
-            [one] => one,
-            // A name that is the beginning of others means itself.
-            _ => match matching.iter().find(|(_, name)| name == wanted) {
-                Some(one) => one,
-                None if matching.is_empty() => {
-                    bail!("--trace {wanted}: no operation has this in its name; there are:{}", names())
-                }
-                None => bail!("--trace {wanted}: several operations have this in their names; there are:{}", names()),
-            },
-        };
-        let mut traces: Vec<_> = self.traces.iter().filter(|trace| trace.id == *id).collect();
-        traces.sort_by_key(|trace| trace.addresses.len());
-        let trace = traces.get(traces.len() / 2).with_context(|| format!("the meter traced no window of {name}"))?;
-        println!("{name}");
-        self.listing.print(trace);
-        Ok(())
+        self.listing.print(trace::choose(&self.names, wanted)?, &self.traces)
     }
 }

@@ -6,9 +6,10 @@
 use crate::bench::Bench;
 use crate::progress::Step;
 use crate::qemu::System;
+use crate::trace::{self, Listing};
 use anyhow::{Context, Result};
 use fwq::meter::Meter;
-use fwq::ops::{OpCost, OpRecording, merge};
+use fwq::ops::{EMPTY, OpCost, OpRecording, merge};
 use serde::Serialize;
 
 /// One operation on all systems.
@@ -35,12 +36,32 @@ fn operations(bench: &Bench, name: &str, system: System, prefix: &str, count: u3
     let step = Step::begin(bench.builder.cache(), &format!("operations, {name}"), 40)?;
     let counts = tempfile::NamedTempFile::new()?;
     let script = format!("{prefix} opcost -n {count} --json results/opcost.json\n");
-    let outcome = bench.job(system, script, Some(counts.path()))?;
+    let outcome = bench.job(system, script, Some(&[("out", counts.path())]))?;
     outcome.expect_success(name)?;
     let recording = OpRecording::read(&outcome.results().join("opcost.json"))?;
     let costs = merge(&recording, &Meter::read(counts.path())?).with_context(|| format!("operations, {name}"))?;
     step.done();
     Ok(costs)
+}
+
+/// Prints one execution on Tacet, undecoupled, of the operation whose name contains `wanted`.
+pub fn trace(bench: &Bench, wanted: &str) -> Result<()> {
+    let step = Step::begin(bench.builder.cache(), "trace of an operation", 60)?;
+    let (counts, traced) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
+    // So many that also a slow operation, which gets a hundredth, comes to those that are traced: early ones run on cold paths.
+    let quoted = wanted.replace('\'', r"'\''");
+    let script = format!("opcost -n 12000 --only '{quoted}' --json results/opcost.json\n");
+    let files = [("out", counts.path()), ("trace", traced.path())];
+    let outcome = bench.job(bench.tacet(), script, Some(&files))?;
+    outcome.expect_success("the operations")?;
+    let recording = OpRecording::read(&outcome.results().join("opcost.json"))?;
+    let operations = recording.ops.into_iter().filter(|op| op.id != EMPTY);
+    let names: Vec<_> = operations.map(|op| (op.id, op.name)).collect();
+    let chosen = trace::choose(&names, wanted)?;
+    let [microkernel, linux] = bench.programs()?;
+    let listing = Listing::make(&[&microkernel, &linux])?;
+    step.done();
+    listing.print(chosen, &trace::read(traced.path())?)
 }
 
 /// Instructions of all cores and median times, and how many times vendor Linux's instructions that is.

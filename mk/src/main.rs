@@ -19,7 +19,6 @@ mod doctor;
 mod image;
 mod job;
 mod kernel_bench;
-mod kernel_trace;
 mod linux_bench;
 mod progress;
 mod qemu;
@@ -28,6 +27,7 @@ mod setup;
 mod shell;
 mod tail;
 mod test;
+mod trace;
 mod tree;
 
 use clap::Parser;

@@ -369,7 +369,7 @@ impl Bench {
             keep_image: false,
             files: &files,
             words: "",
-            meter: Some((&self.meter.plugin, &counts)),
+            meter: Some((&self.meter.plugin, &[("out", &counts)])),
             timeout: timeout(plan, singles.len()),
         };
         let mut now = String::from("boot");

@@ -1,6 +1,5 @@
-//! Windows of the kernel's bench, instruction by instruction: what the meter writes with `trace=`.
+//! Windows of a bench, instruction by instruction: what the meter writes with `trace=`.
 
-use crate::build::Kernel;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use std::collections::HashMap;
@@ -14,6 +13,26 @@ pub const KERNEL: u64 = 1 << 63;
 pub struct Trace {
     pub id: u8,
     pub addresses: Vec<u64>,
+}
+
+/// The operation whose name contains `wanted`, of all that there are with their windows.
+///
+/// # Errors
+/// If there is none, or several: the message lists all.
+pub fn choose<'a>(names: &'a [(u8, String)], wanted: &str) -> Result<&'a (u8, String)> {
+    let matching: Vec<_> = names.iter().filter(|(_, name)| name.contains(wanted)).collect();
+    let all = || names.iter().map(|(_, name)| format!("\n  {name}")).collect::<String>();
+    match matching[..] {
+        [one] => Ok(one),
+        // A name that is the beginning of others means itself.
+        _ => match matching.iter().find(|(_, name)| name == wanted) {
+            Some(one) => Ok(one),
+            None if matching.is_empty() => {
+                bail!("--trace {wanted}: no operation has this in its name; there are:{}", all())
+            }
+            None => bail!("--trace {wanted}: several operations have this in their names; there are:{}", all()),
+        },
+    }
 }
 
 /// Reads the meter's file: `T,ID,VCPU`, then one hexadecimal address a line; at last `end`.
@@ -42,7 +61,7 @@ pub fn read(path: &Path) -> Result<Vec<Trace>> {
     Ok(traces)
 }
 
-/// The functions of the kernel and of its bench, and their instructions.
+/// The functions of some programs, and their instructions.
 pub struct Listing {
     /// Function and text of each instruction.
     instructions: HashMap<u64, (usize, String)>,
@@ -50,10 +69,10 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Disassembles both programs.
-    pub fn make(kernel: &Kernel) -> Result<Self> {
+    /// Disassembles the programs.
+    pub fn make(programs: &[&Path]) -> Result<Self> {
         let mut listing = Self { instructions: HashMap::new(), functions: vec!["(not in these programs)".into()] };
-        for program in [&kernel.microkernel, &kernel.ktest] {
+        for program in programs {
             let output = Command::new("objdump")
                 .args(["-d", "--demangle", "-M", "intel", "--no-show-raw-insn"])
                 .arg(program)
@@ -77,8 +96,12 @@ impl Listing {
         self.instructions.get(&address).is_some_and(|(index, _)| self.functions[*index] == function)
     }
 
-    /// Prints a trace, and how much of it each function has.
-    pub fn print(&self, trace: &Trace) {
+    /// Prints the trace of median length among those of one operation, and how much of it each function has.
+    pub fn print(&self, (id, name): &(u8, String), traces: &[Trace]) -> Result<()> {
+        let mut traces: Vec<_> = traces.iter().filter(|trace| trace.id == *id).collect();
+        traces.sort_by_key(|trace| trace.addresses.len());
+        let trace = traces.get(traces.len() / 2).with_context(|| format!("the meter traced no window of {name}"))?;
+        println!("{name}");
         let mut counts: HashMap<usize, usize> = HashMap::new();
         let mut last = None;
         for &address in &trace.addresses {
@@ -96,5 +119,6 @@ impl Listing {
         for (function, count) in counts {
             println!("{count:6} {}", self.functions[function]);
         }
+        Ok(())
     }
 }
