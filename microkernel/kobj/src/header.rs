@@ -372,7 +372,10 @@ impl<T: Object> Deref for Ref<T> {
 impl<T: Object> Clone for Ref<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Self::of(self)
+        // (By its own pointer: one from the reference would be to a Header where this is the Ref of one, not to all of the object.)
+        let new = Self { object: self.object };
+        new.header().references.fetch_add(1, Ordering::Relaxed);
+        new
     }
 }
 
