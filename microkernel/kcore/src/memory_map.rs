@@ -258,10 +258,8 @@ mod tests {
                     |usable| map.iter().any(|e| e.usable == usable && e.span.start < page + 4096 && page < e.span.end);
                 assert!(covered(true) && !covered(false), "{page:#x} of {map:?}");
             }
-            for entry in map.iter().filter(|e| e.usable && !e.span.is_empty()) {
-                for at in entry.span.clone().step_by(1024).take_while(|&at| at < 4 << 20) {
-                    assert!(read.has_ram_in(&(at..at + 1)), "{at:#x} of {map:?}");
-                }
+            for Range { start, end } in map.iter().filter(|e| e.usable && !e.span.is_empty()).map(|e| e.span.clone()) {
+                assert!(read.has_ram_in(&(start..start + 1)) && read.has_ram_in(&(end - 1..end)), "{map:?}");
             }
         }
     }
