@@ -4,8 +4,11 @@
 //! written under another name, synced, and renamed. A piece's bytes are in files that the program wrote; its object is
 //! made last, from files that are synced. Removing begins with the objects.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::files::Files;
 use crate::id::{CheckpointId, Job, Object};
@@ -46,12 +49,16 @@ pub enum Unusable {
 pub struct Store<F> {
     files: F,
     root: PathBuf,
+    /// Tells this store's unfinished files from those of others that write to the same shared folder, with how many it began.
+    writer: (u64, AtomicU64),
 }
 
 impl<F: Files> Store<F> {
     /// The store in a folder.
     pub fn new(files: F, root: impl Into<PathBuf>) -> Self {
-        Self { files, root: root.into() }
+        // Each of these has keys at random.
+        let writer = (RandomState::new().build_hasher().finish(), AtomicU64::new(0));
+        Self { files, root: root.into(), writer }
     }
 
     /// What it is kept in.
@@ -124,7 +131,9 @@ impl<F: Files> Store<F> {
         mut more: impl FnMut() -> io::Result<Vec<u8>>,
     ) -> io::Result<()> {
         let folder = self.folder(job, id);
-        let unfinished = folder.join(format!("{object}{UNFINISHED}"));
+        let (writer, begun) = &self.writer;
+        let number = begun.fetch_add(1, Ordering::Relaxed);
+        let unfinished = folder.join(format!("{object}.{writer:016x}-{number}{UNFINISHED}"));
         let written = (|| {
             self.files.create(&unfinished)?;
             let mut hasher = blake3::Hasher::new();

@@ -116,6 +116,26 @@ fn parity_of_a_damaged_piece_is_none_and_is_said_to_be_none() {
     }
 }
 
+/// After a restart elsewhere the node that copied a rank's piece to shared storage before may still do so.
+#[test]
+fn two_that_write_one_object_at_once_leave_a_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other] = [(); 2].map(|()| Store::new(gossip_checkpoint::files::Disk, dir.path()));
+    let manifest = Cluster::new(2).pieces(1).remove(0);
+    let (object, label) = (Object::Copy { rank: 0 }, gossip_checkpoint::manifest::Label::Copy(manifest));
+    let whole = content(0, 1).concat();
+    let write = |store: &Store<_>, between: &dyn Fn()| {
+        let mut parts = whole.chunks(1_000);
+        store.write(&job(), id(1), object, &label, || {
+            between();
+            Ok(parts.next().unwrap_or_default().to_vec())
+        })
+    };
+    write(&one, &|| write(&other, &|| {}).unwrap()).unwrap();
+    one.verify(&job(), id(1), object).unwrap();
+    assert_eq!(one.read(&job(), id(1), object, 0, 1 << 20).unwrap(), whole);
+}
+
 #[test]
 fn pieces_of_two_attempts_are_no_checkpoint() {
     let cluster = Cluster::new(2);
