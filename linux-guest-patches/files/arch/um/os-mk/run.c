@@ -25,7 +25,7 @@ static int __init run_init(void)
 {
 	unsigned int cpu;
 
-	for (cpu = 0; cpu < NR_CPUS; cpu++) {
+	for_each_possible_cpu(cpu) {
 		vcpu_inflight[cpu].item_count = &mk_vcpu_of(cpu)->item_count;
 		mk_inflight_register(&vcpu_inflight[cpu]);
 	}
@@ -39,15 +39,16 @@ static void run_on_vcpu(struct pt_regs *regs)
 	struct mk_vcpu_state *vcpu = mk_vcpu_of(mk_cpu());
 	struct mk_inflight *fl = &vcpu_inflight[mk_cpu()];
 	bool step = test_thread_flag(TIF_SINGLESTEP);
-	long status;
+	long task, status;
 
 	mk_fpu_load();
 	memcpy(&vcpu->frame.regs, regs->regs.gp, sizeof(vcpu->frame.regs));
 	if (step)
 		vcpu->frame.regs.rflags |= EFLAGS_TF;
-	status = mk_space_open(current->mm);
-	if (likely(!status)) {
-		vcpu->user_task = current->mm->context.task;
+	task = mk_space_open(current->mm);
+	status = task;
+	if (likely(task > 0)) {
+		vcpu->user_task = task;
 		vcpu->item_count = mk_take_items(fl, current, vcpu->items);
 		mk_inflight_publish(fl);
 		status = mk_resume_user();

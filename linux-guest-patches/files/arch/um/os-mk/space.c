@@ -247,17 +247,3 @@ int ptep_clear_flush_young(struct vm_area_struct *vma, unsigned long address,
 		flush_tlb_page(vma, address);
 	return young;
 }
-
-void flush_tlb_all(void)
-{
-	struct task_struct *p;
-
-	rcu_read_lock();
-	for_each_process(p) {
-		struct mm_struct *mm = READ_ONCE(p->mm);
-
-		if (mm)
-			flush_tlb_mm(mm);
-	}
-	rcu_read_unlock();
-}

@@ -134,16 +134,18 @@ static long make_task(struct mm_struct *mm)
 
 long mk_space_open(struct mm_struct *mm)
 {
+	/* Read once: take_task() makes it negative for a moment. */
+	long task = READ_ONCE(mm->context.task);
 	unsigned long flags;
-	long status = 0;
 
-	if (likely(READ_ONCE(mm->context.task)))
-		return 0;
+	if (likely(task > 0))
+		return task;
 	spin_lock_irqsave(&spaces_lock, flags);
-	if (!mm->context.task)
-		status = make_task(mm);
+	task = mm->context.task ? 0 : make_task(mm);
+	if (!task)
+		task = mm->context.task;
 	spin_unlock_irqrestore(&spaces_lock, flags);
-	return status;
+	return task;
 }
 
 static bool in_use(struct mm_struct *mm)
@@ -164,13 +166,15 @@ static int take_task(struct mm_struct *mm, bool closing)
 	if (!task)
 		return 0;
 	spin_lock(&mm->context.lock);
-	WRITE_ONCE(mm->context.task, 0);
-	/* Who comes (switch_mm()) sees it gone, or is seen here. */
+	/* To whoever flushes, there still is one. */
+	WRITE_ONCE(mm->context.task, -task);
+	/* Who comes (switch_mm()) sees it going, or is seen here. */
 	smp_mb();
 	if (!closing && in_use(mm)) {
 		WRITE_ONCE(mm->context.task, task);
 		task = 0;
 	} else {
+		WRITE_ONCE(mm->context.task, 0);
 		list_del(&mm->context.spaces);
 		count(mm, 0);
 	}
@@ -241,29 +245,35 @@ static struct mm_struct *choose(void)
 	return loudest && (!best || silent > pool_pages / 2) ? loudest : best;
 }
 
-/* Drops one space; returns how many pages that gave back, 0 if there is none. */
-static unsigned long drop_one(void)
+/*
+ * Drops one space and adds to *got what that gave back, in pages: nothing where
+ * somebody came to run in it meanwhile. False if there is none to drop.
+ */
+static bool drop_one(unsigned long *got)
 {
-	unsigned long flags, pages = 0;
+	unsigned long flags;
 	struct mm_struct *mm;
 	int task = 0;
 
 	spin_lock_irqsave(&spaces_lock, flags);
 	mm = choose();
 	if (mm) {
-		pages = mm->context.tables;
+		unsigned long before = mm->context.tables;
+
 		if (mk_space_unmap(mm, 0, MK_USER_END))
 			panic("cannot drop the tables of an address space");
-		pages -= mm->context.tables;
+		/* Threads that run in it on other CPUs may have made some anew. */
+		if (mm->context.tables < before)
+			*got += before - mm->context.tables;
 		task = take_task(mm, false);
 		dropped++;
 	}
 	spin_unlock_irqrestore(&spaces_lock, flags);
 	if (task) {
 		end_task(task);
-		pages += TASK_PAGES;
+		*got += TASK_PAGES;
 	}
-	return pages;
+	return mm;
 }
 
 bool mk_drop_tables(void)
@@ -271,14 +281,21 @@ bool mk_drop_tables(void)
 	/* Some more than one, so that it is not needed again at once. */
 	unsigned long wanted = clamp(pool_pages / 128, 16, 1024), got = 0;
 
-	while (got < wanted) {
-		unsigned long pages = drop_one();
-
-		if (!pages)
-			break;
-		got += pages;
-	}
+	while (got < wanted && drop_one(&got))
+		;
 	return got;
+}
+
+/* Every address space; those without a Task have nothing to flush. */
+void flush_tlb_all(void)
+{
+	struct mm_struct *mm;
+	unsigned long flags;
+
+	spin_lock_irqsave(&spaces_lock, flags);
+	list_for_each_entry(mm, &spaces, context.spaces)
+		mk_flush_mm(mm, 0, MK_USER_END);
+	spin_unlock_irqrestore(&spaces_lock, flags);
 }
 
 static ssize_t pool_kb_show(struct kobject *kobj, struct kobj_attribute *attr, char *text)

@@ -204,7 +204,7 @@ static void refused(enum fpu_todo todo)
 
 /* Fills the frame and lets the core go on. */
 static long resume(struct decouple_core *core, struct uml_pt_regs *regs,
-		   enum fpu_todo *todo)
+		   long task, enum fpu_todo *todo)
 {
 	struct mk_decoupled_frame *frame = core->frame;
 	unsigned long flags;
@@ -221,7 +221,7 @@ static long resume(struct decouple_core *core, struct uml_pt_regs *regs,
 		frame->item_count = 0;
 		decouple_charge_start(core);
 		err = mk_invoke(core->thread, MK_THREAD_RUN,
-				current->mm->context.task, 0, 0, 0);
+				task, 0, 0, 0);
 		return err;
 	}
 
@@ -319,9 +319,10 @@ void decouple_run(struct uml_pt_regs *regs)
 	struct mk_decoupled_frame *frame;
 	enum fpu_todo todo;
 	unsigned long flags;
-	long err;
+	long task, err;
 
-	if (mk_space_open(current->mm)) {
+	task = mk_space_open(current->mm);
+	if (task < 0) {
 		regs->trapno = MK_TRAP_REFUSED;
 		regs->error = MK_ERROR_NO_MEMORY;
 		return;
@@ -334,7 +335,7 @@ void decouple_run(struct uml_pt_regs *regs)
 	}
 
 	frame = core->frame;
-	err = resume(core, regs, &todo);
+	err = resume(core, regs, task, &todo);
 	if (err) {
 		pr_err("decouple: core %u does not run %s[%d]: %ld\n",
 		       core->number, current->comm, task_pid_nr(current), err);

@@ -9,6 +9,9 @@
 
 #define MK_PENDING_TIMER_BIT	63
 #define MK_PENDING_DOORBELL_BIT	40
+/* From other CPUs (smp.c). */
+#define MK_PENDING_RESCHEDULE_BIT	41
+#define MK_PENDING_CALL_BIT	42
 
 /*
  * Where device memory is mapped: behind VMALLOC_END, because a flush of vmalloc
@@ -37,6 +40,8 @@ long mk_invoke(u64 cap, u64 label, u64 w0, u64 w1, u64 w2, u64 w3);
 long mk_invoke5(u64 cap, u64 label, u64 w0, u64 w1, u64 w2, u64 w3, u64 w4);
 long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 w1, u64 *r0, u64 *r1);
 int mk_errno(long status);
+/* Signal a vCPU through a badged capability. */
+void mk_signal(u64 cap);
 
 /* Wait until an interrupt is pending on this vCPU. */
 void mk_wait(void);
@@ -78,8 +83,8 @@ unsigned int mk_take_items(struct mk_inflight *fl, struct task_struct *task,
 void mk_inflight_publish(struct mk_inflight *fl);
 
 /*
- * See that @mm, in which current is about to run, has a Task. Returns 0, or
- * the microkernel's status.
+ * See that @mm, in which current is about to run, has a Task. Returns its slot,
+ * or the microkernel's (negative) status.
  */
 long mk_space_open(struct mm_struct *mm);
 /* The items that @task last took have been applied. */

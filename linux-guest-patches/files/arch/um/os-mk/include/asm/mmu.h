@@ -9,7 +9,8 @@ typedef struct mm_context {
 	/*
 	 * Slot of the Task that is this address space; 0 while there is none.
 	 * It is a cache (tables.c): made before a thread runs in it, dropped
-	 * while none does.
+	 * while none does. Negative while it is being found out whether
+	 * somebody runs in it.
 	 */
 	int task;
 	/* Held to drop the Task, and to use it where nobody runs in it. */
