@@ -8,6 +8,7 @@
 #include <linux/math64.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
+#include <linux/topology.h>
 #include <linux/utsname.h>
 #include <asm/archrandom.h>
 #include <asm/cpufeature.h>
@@ -79,6 +80,11 @@ void __init mk_cpuinfo_init(void)
 	strscpy(init_utsname()->machine, "x86_64", sizeof(init_utsname()->machine));
 }
 
+unsigned int mk_core_of(unsigned int cpu)
+{
+	return mk_boot->vcpu_core[cpu];
+}
+
 static bool rand_step(bool seed, unsigned long *v)
 {
 	unsigned int tries = 10;
@@ -116,7 +122,10 @@ static int show_cpuinfo(struct seq_file *m, void *v)
 	seq_printf(m, "model name\t: %s\n", c->model_id[0] ? c->model_id : "unknown");
 	seq_printf(m, "stepping\t: %d\n", c->x86_stepping);
 	seq_printf(m, "cpu MHz\t\t: %llu.%03llu\n", khz / 1000, khz % 1000);
-	seq_printf(m, "core id\t\t: %u\n", mk_boot->vcpu_core[cpu]);
+	seq_printf(m, "physical id\t: %d\n", topology_physical_package_id(cpu));
+	seq_printf(m, "siblings\t: %u\n", num_online_cpus());
+	seq_printf(m, "core id\t\t: %u\n", mk_core_of(cpu));
+	seq_printf(m, "cpu cores\t: %u\n", num_online_cpus());
 	seq_puts(m, "fpu\t\t: yes\n");
 	seq_puts(m, "flags\t\t:");
 	for (i = 0; i < 32 * NCAPINTS; i++)

@@ -149,6 +149,15 @@ SYM_FUNC_START(mk_switch_stack)
 	RET
 SYM_FUNC_END(mk_switch_stack)
 
+/* A vCPU that another one started: rdi = its page, idle thread's stack (__cpu_up()). */
+SYM_CODE_START(mk_secondary_entry)
+	xorl %ebp, %ebp
+	cld
+	call mk_load_gs
+	call mk_secondary
+	ud2
+SYM_CODE_END(mk_secondary_entry)
+
 /* First steps of a new thread: mk_switch_stack() "returns" to here. */
 SYM_CODE_START(mk_thread_entry)
 	xorl %ebp, %ebp

@@ -5,6 +5,7 @@
  * only the kernel, runs; XSAVE and XRSTOR need no privilege.
  */
 
+#include <linux/cpumask.h>
 #include <linux/init.h>
 #include <linux/irqflags.h>
 #include <linux/sched.h>
@@ -160,7 +161,7 @@ void mk_fpu_forget(struct task_struct *task)
 {
 	unsigned int cpu;
 
-	for (cpu = 0; cpu < NR_CPUS; cpu++)
+	for_each_possible_cpu(cpu)
 		cmpxchg(&owner[cpu], task, NULL);
 }
 

@@ -94,6 +94,16 @@ long mk_invoke_out(u64 cap, u64 label, u64 w0, u64 w1, u64 *r0, u64 *r1)
 }
 EXPORT_SYMBOL_GPL(mk_invoke_out);
 
+void mk_signal(u64 cap)
+{
+	u64 rdi = cap, rsi = 0;
+	long rax = MK_SYS_SEND;
+
+	asm volatile("syscall"
+		     : "+a" (rax), "+D" (rdi), "+S" (rsi)
+		     : : "rdx", "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
+}
+
 /* Address spaces come and go where nobody may sleep: no memory is needed here. */
 static DECLARE_BITMAP(slots, MK_LINUX_CSPACE_SLOTS);
 static DEFINE_SPINLOCK(slots_lock);

@@ -67,8 +67,10 @@ EXPORT_SYMBOL(mk_irq_pending);
 
 u64 mk_irq_stat_cpu(unsigned int cpu)
 {
-	return per_cpu(bit_count, cpu)[MK_PENDING_TIMER_BIT] +
-	       per_cpu(bit_count, cpu)[MK_PENDING_DOORBELL_BIT];
+	u64 *count = per_cpu(bit_count, cpu);
+
+	return count[MK_PENDING_TIMER_BIT] + count[MK_PENDING_DOORBELL_BIT] +
+	       count[MK_PENDING_RESCHEDULE_BIT] + count[MK_PENDING_CALL_BIT];
 }
 
 static void show_bit(struct seq_file *p, int prec, const char *name,
@@ -88,6 +90,11 @@ int arch_show_interrupts(struct seq_file *p, int prec)
 	show_bit(p, prec, "LOC", MK_PENDING_TIMER_BIT, "Local timer interrupts");
 	show_bit(p, prec, "BEL", MK_PENDING_DOORBELL_BIT,
 		 "Traps of decoupled threads");
+#ifdef CONFIG_SMP
+	show_bit(p, prec, "RES", MK_PENDING_RESCHEDULE_BIT,
+		 "Rescheduling interrupts");
+	show_bit(p, prec, "CAL", MK_PENDING_CALL_BIT, "Function call interrupts");
+#endif
 	return 0;
 }
 

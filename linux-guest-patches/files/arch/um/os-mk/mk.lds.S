@@ -53,6 +53,7 @@ SECTIONS
 	.altinstructions : { *(.altinstructions) }
 	.altinstr_replacement : { *(.altinstr_replacement) }
 	.altinstr_aux : { *(.altinstr_aux) }
+	.smp_locks : { *(.smp_locks) }
 	PERCPU_SECTION(L1_CACHE_BYTES)
 	. = ALIGN(PAGE_SIZE);
 	__init_end = .;

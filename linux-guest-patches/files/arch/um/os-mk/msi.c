@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Message-signalled interrupts. The root task gave Linux a number of
- * IrqHandlers, each of them one vector of a service core. Handler i signals
- * vCPU 0 with bit i; the address and the data that a device must write come
- * from the microkernel.
+ * IrqHandlers, each of them one vector of the first service core. Handler i
+ * signals a vCPU with bit i, which one is the interrupt's affinity; the address
+ * and the data that a device must write come from the microkernel.
  */
 #include <linux/bitmap.h>
+#include <linux/cpumask.h>
 #include <linux/init.h>
 #include <linux/irq.h>
 #include <linux/irqdomain.h>
@@ -19,6 +20,7 @@
 
 struct msi_vector {
 	int signal;		/* slot of the badged vCPU capability, or 0 */
+	unsigned int cpu;	/* which vCPU that is */
 	struct msi_msg message;
 };
 
@@ -42,10 +44,57 @@ static void vector_ack(struct irq_data *data)
 {
 }
 
+/* From now on vector @i interrupts @cpu. */
+static int vector_bind(unsigned int i, unsigned int cpu)
+{
+	int slot = mk_slot_alloc(), old = vectors[i].signal, unused = slot;
+	long err;
+
+	if (slot < 0)
+		return slot;
+
+	err = mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_COPY,
+			MK_LINUX_CAP_VCPU + cpu, slot, MK_RIGHT_WRITE, 1ULL << i);
+	if (err)
+		goto out;
+
+	err = mk_invoke(MK_LINUX_CAP_MSI + i, MK_IRQ_BIND, slot, 0, 0, 0);
+	if (!err) {
+		vectors[i].signal = slot;
+		vectors[i].cpu = cpu;
+		unused = old;
+	}
+	if (unused)
+		mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_DELETE, unused, 0, 0, 0);
+out:
+	if (unused)
+		mk_slot_free(unused);
+	return err;
+}
+
+/* The message stays the same: the microkernel signals another vCPU. */
+static int vector_set_affinity(struct irq_data *data, const struct cpumask *mask,
+			       bool force)
+{
+	unsigned int cpu = cpumask_first_and(mask, cpu_online_mask);
+	int err;
+
+	if (cpu >= nr_cpu_ids)
+		return -EINVAL;
+	if (vectors[data->hwirq].cpu != cpu) {
+		err = vector_bind(data->hwirq, cpu);
+		if (err)
+			return err;
+	}
+	irq_data_update_effective_affinity(data, cpumask_of(cpu));
+	return IRQ_SET_MASK_OK_DONE;
+}
+
 static struct irq_chip vector_chip = {
 	.name			= "MK-vector",
 	.irq_ack		= vector_ack,
 	.irq_compose_msi_msg	= vector_compose,
+	.irq_set_affinity	= vector_set_affinity,
 };
 
 /* Binds a handler the first time it is used; it stays bound. */
@@ -53,42 +102,21 @@ static int vector_prepare(unsigned int i)
 {
 	struct msi_vector *v = &vectors[i];
 	u64 address, data;
-	long err;
-	int slot;
+	int err;
 
 	if (v->signal)
 		return 0;
 
-	slot = mk_slot_alloc();
-	if (slot < 0)
-		return slot;
-
-	err = mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_COPY, MK_LINUX_CAP_VCPU,
-			slot, MK_RIGHT_WRITE, 1ULL << i);
-	if (err)
-		goto out_slot;
-
-	err = mk_invoke(MK_LINUX_CAP_MSI + i, MK_IRQ_BIND, slot, 0, 0, 0);
-	if (err)
-		goto out_cap;
-
 	err = mk_invoke_out(MK_LINUX_CAP_MSI + i, MK_IRQ_MSI, 0, 0, &address,
 			    &data);
 	if (err)
-		goto out_cap;
+		return err;
 
 	v->message.address_lo = lower_32_bits(address);
 	v->message.address_hi = upper_32_bits(address);
 	v->message.data = data;
-	v->signal = slot;
 	mk_bit_handler(i, msi_arrived);
-	return 0;
-
-out_cap:
-	mk_invoke(MK_LINUX_CAP_CSPACE, MK_CSPACE_DELETE, slot, 0, 0, 0);
-out_slot:
-	mk_slot_free(slot);
-	return err;
+	return vector_bind(i, 0);
 }
 
 static int vector_alloc(struct irq_domain *domain, unsigned int virq,

@@ -14,6 +14,7 @@ struct mk_vcpu_state;
 asmlinkage void mk_entry(void);
 asmlinkage void mk_load_gs(struct mk_vcpu_state *vcpu);
 asmlinkage long mk_resume_user(void);
+asmlinkage void mk_secondary_entry(void);
 asmlinkage void mk_thread_entry(void);
 asmlinkage struct task_struct *mk_switch_stack(struct task_struct *from,
 					       struct task_struct *to);
@@ -22,11 +23,22 @@ asmlinkage struct task_struct *mk_switch_stack(struct task_struct *from,
 asmlinkage void mk_start(struct mk_linux_boot *boot);
 asmlinkage void mk_kernel_upcall(struct pt_regs *regs, unsigned int saved_flags);
 asmlinkage void mk_new_thread(struct task_struct *prev);
+asmlinkage void mk_secondary(void);
 
 /* setup, memory */
 void mk_cpuinfo_init(void);
 void mk_paging_init(void);
 void mk_log_init(void);
+
+/* CPUs: which there may be, and the timer of the one that this is. */
+#ifdef CONFIG_SMP
+void mk_smp_setup(void);
+#else
+static inline void mk_smp_setup(void)
+{
+}
+#endif
+void mk_timer_start(void);
 
 /* interrupts; with the interrupt flag off */
 void mk_handle_pending(struct pt_regs *regs);

@@ -37,6 +37,8 @@ asmlinkage __visible void __init __noreturn mk_start(struct mk_linux_boot *boot)
 	vcpu = mk_vcpu_of(0);
 	vcpu->linux[0] = (unsigned long)&init_task;
 	vcpu->linux[1] = 0;
+	/* Until they are set up: the variables' initial values themselves. */
+	vcpu->linux[2] = 0;
 	vcpu->entry_gs = (unsigned long)vcpu;
 	mk_load_gs(vcpu);
 	vcpu->entry_ip = (unsigned long)mk_entry;
@@ -78,6 +80,7 @@ void __init setup_arch(char **cmdline_p)
 	set_max_mapnr(pages);
 	high_memory = __va(mk_boot->memory_bytes);
 
+	mk_smp_setup();
 	mk_cpuinfo_init();
 	mk_paging_init();
 	mk_tables_init();

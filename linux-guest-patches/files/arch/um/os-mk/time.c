@@ -8,10 +8,12 @@
 #include <linux/init.h>
 #include <linux/interrupt.h>
 #include <linux/math64.h>
+#include <linux/percpu.h>
 #include <linux/sched/clock.h>
 #include <linux/timekeeping.h>
 #include <linux/timex.h>
 #include <asm/mk.h>
+#include "os-mk.h"
 
 static u64 boot_tsc __ro_after_init;
 static u32 ns_mult __ro_after_init, ns_shift __ro_after_init;
@@ -53,18 +55,31 @@ static int timer_next_event(unsigned long ticks, struct clock_event_device *evt)
 	return set_deadline(mk_rdtsc() + ticks);
 }
 
-static struct clock_event_device timer_event = {
-	.name			= "vcpu",
-	.features		= CLOCK_EVT_FEAT_ONESHOT,
-	.rating			= 400,
-	.set_state_shutdown	= timer_stop,
-	.set_state_oneshot_stopped = timer_stop,
-	.set_next_event		= timer_next_event,
-};
+static DEFINE_PER_CPU(struct clock_event_device, timer_event);
 
 static void timer_interrupt(unsigned int bit)
 {
-	timer_event.event_handler(&timer_event);
+	struct clock_event_device *event = this_cpu_ptr(&timer_event);
+
+	event->event_handler(event);
+}
+
+/* This CPU's own. */
+void mk_timer_start(void)
+{
+	struct clock_event_device *event = this_cpu_ptr(&timer_event);
+
+	event->name = "vcpu";
+	event->features = CLOCK_EVT_FEAT_ONESHOT;
+	event->rating = 400;
+	event->set_state_shutdown = timer_stop;
+	event->set_state_oneshot_stopped = timer_stop;
+	event->set_next_event = timer_next_event;
+	event->cpumask = cpumask_of(smp_processor_id());
+	/* At least a microsecond: a system call takes longer. */
+	clockevents_config_and_register(event, mk_boot->tsc_hz,
+					div_u64(mk_boot->tsc_hz, USEC_PER_SEC) + 1,
+					LONG_MAX);
 }
 
 void read_persistent_clock64(struct timespec64 *ts)
@@ -82,11 +97,7 @@ void __init time_init(void)
 
 	clocksource_register_hz(&tsc_clocksource, mk_boot->tsc_hz);
 	mk_bit_handler(MK_PENDING_TIMER_BIT, timer_interrupt);
-	timer_event.cpumask = cpumask_of(smp_processor_id());
-	/* At least a microsecond: a system call takes longer. */
-	clockevents_config_and_register(&timer_event, mk_boot->tsc_hz,
-					div_u64(mk_boot->tsc_hz, USEC_PER_SEC) + 1,
-					LONG_MAX);
+	mk_timer_start();
 }
 
 /* Delays: a loop is one tick of the TSC (lpj_fine). */

@@ -18,6 +18,7 @@ struct task_struct;
 #ifdef COMPILE_OFFSETS
 #define MK_VCPU_CURRENT 0
 #define MK_VCPU_CPU 0
+#define MK_VCPU_PERCPU 0
 #define MK_VCPU_FLAGS 0
 #define MK_VCPU_PENDING 0
 #endif

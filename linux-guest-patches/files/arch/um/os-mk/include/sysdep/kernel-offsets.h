@@ -12,6 +12,7 @@ int main(void)
 	/* The first words that are free for Linux. */
 	DEFINE(MK_VCPU_CURRENT, offsetof(struct mk_vcpu_state, linux[0]));
 	DEFINE(MK_VCPU_CPU, offsetof(struct mk_vcpu_state, linux[1]));
+	DEFINE(MK_VCPU_PERCPU, offsetof(struct mk_vcpu_state, linux[2]));
 	BLANK();
 	DEFINE(MK_VCPU_TRAPNO, offsetof(struct mk_vcpu_state, frame.trapno));
 	DEFINE(MK_VCPU_FLAGS, offsetof(struct mk_vcpu_state, flags));
