@@ -244,6 +244,7 @@ static void *count(void *arg)
 
 static _Atomic(volatile long *) shared;
 static atomic_bool stop;
+static atomic_long rounds;
 
 static void *toucher(void *arg)
 {
@@ -256,6 +257,7 @@ static void *toucher(void *arg)
 			(*p)++;
 			n++;
 		}
+		rounds++;
 		sched_yield();
 	}
 	return (void *)n;
@@ -277,6 +279,7 @@ static void test_threads(void)
 	pthread_create(&t[0], NULL, toucher, NULL);
 	for (i = 0; i < 300; i++) {
 		volatile long *p = pages(1, PROT_READ | PROT_WRITE);
+		long seen;
 
 		if (*p)
 			break;
@@ -284,7 +287,9 @@ static void test_threads(void)
 		sched_yield();
 		sched_yield();
 		shared = NULL;
-		sched_yield();
+		/* It may be in the midst of a round, on another CPU. */
+		for (seen = rounds; rounds < seen + 2;)
+			sched_yield();
 		munmap((void *)p, PAGE);
 	}
 	stop = true;
