@@ -20,7 +20,10 @@ fuzz_target!(|input: (u8, &[u8])| {
     let line = boot.cmdline.split(|&b| b == 0).next().unwrap();
     match options::parse(&boot) {
         Ok(options) => {
-            assert!((1..=boot.cores).contains(&options.service));
+            assert!(options.service & 1 == 1 && options.service.checked_shr(boot.cores as u32).unwrap_or(0) == 0);
+            let mut cores: Vec<u64> = options.service_cores().chain(options.compute_cores(boot.cores)).collect();
+            cores.sort_unstable();
+            assert!(cores.into_iter().eq(0..boot.cores));
             assert!(options.memory.is_none_or(|bytes| bytes >= 32 << 20));
             let line = std::str::from_utf8(line).expect("refused if not UTF-8");
             let rest: Vec<&str> = line.split_ascii_whitespace().filter(|word| !word.starts_with("tacet.")).collect();
@@ -28,7 +31,8 @@ fuzz_target!(|input: (u8, &[u8])| {
             assert_eq!(linux, rest.join(" ").as_bytes());
             assert!(options.linux[linux.len()..].iter().all(|&b| b == 0) && linux.len() < options.linux.len());
             let own = |name: &str| line.split_ascii_whitespace().rev().find_map(|word| word.strip_prefix(name));
-            assert_eq!(options.service, own("tacet.service=").map_or(1, |n| n.parse().unwrap()));
+            let count = own("tacet.service=").map_or(Some(1), |text| text.parse().ok());
+            assert!(count.is_none_or(|count: u32| count == options.service.count_ones()));
             assert_eq!(options.memory.is_some(), own("tacet.memory=").is_some());
         }
         Err(why) => {

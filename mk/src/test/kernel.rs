@@ -357,6 +357,14 @@ pub fn bad_boots(kernel: &Kernel) -> Result<Vec<BadBoot>> {
             says: "tacet.service",
         },
         BadBoot {
+            name: "a service core that does not exist is refused",
+            archive: Some(good_root(&[("vmlinux", &[1; 100])])),
+            memory: "256M",
+            words: "tacet.service=0,3-9",
+            status: BAD_BOOT,
+            says: "cores that exist",
+        },
+        BadBoot {
             name: "an unknown tacet option is refused",
             archive: Some(good_root(&[("vmlinux", &[1; 100])])),
             memory: "256M",

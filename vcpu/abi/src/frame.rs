@@ -91,7 +91,7 @@ pub const VCPU_USER: u32 = 4;
 /// Bit of `pending`: the THREAD_TIMER deadline passed.
 pub const PENDING_TIMER: u64 = 1 << 63;
 
-/// A vCPU's page. GS base in kernel mode is `entry_gs`, set by the kernel at every upcall and at THREAD_START.
+/// A vCPU's page. GS base in kernel mode is `entry_gs`, set by the kernel at every upcall, but 0 after THREAD_START.
 ///
 /// The frame serves both kinds of upcall: Linux fills it for RESUME_USER with VCPU_IRQ clear.
 /// Upcall from the user context: frame = user registers, `saved_flags = flags | VCPU_USER`, `flags &= !VCPU_IRQ`,

@@ -65,11 +65,11 @@ pub fn start(boot: &RootBoot, options: &Options) -> Result<Watched, Reason> {
     describe(boot, options, &layout, memory, initrd.len() as u64, &windows)?;
     start_vcpus(options, &layout, entry)?;
     println!(
-        "[root] Linux: {} MiB at {:#x}, service cores 0-{}, {} compute cores",
+        "[root] Linux: {} MiB at {:#x}, {} service cores, {} compute cores",
         memory >> 20,
         dma_base()?,
-        options.service - 1,
-        boot.cores - options.service
+        options.service_cores().count(),
+        options.compute_cores(boot.cores).count()
     );
     Ok(Watched { endpoint: slots::ENDPOINT, reply: slots::REPLY })
 }
@@ -114,10 +114,11 @@ fn copy(bytes: &[u8], offset: u64) {
 }
 
 fn lay_out(boot: &RootBoot, options: &Options, end: u64, initrd: u64) -> Layout {
+    let service = options.service_cores().count() as u64;
     let vcpus = end + PAGE;
-    let messages = vcpus + options.service * PAGE;
-    let frames = messages + options.service * PAGE;
-    let initrd_at = frames + (boot.cores - options.service) * PAGE;
+    let messages = vcpus + service * PAGE;
+    let frames = messages + service * PAGE;
+    let initrd_at = frames + (boot.cores - service) * PAGE;
     Layout { boot: end, vcpus, messages, frames, initrd: initrd_at, free: (initrd_at + initrd).next_multiple_of(PAGE) }
 }
 
@@ -137,7 +138,7 @@ fn give_capabilities(boot: &RootBoot, options: &Options, windows: &pci::Windows)
             give(slot, linux_slot, RIGHT_ALL, 0)?;
         }
     }
-    for core in options.service..boot.cores {
+    for core in options.compute_cores(boot.cores) {
         give(abi::ROOT_CAP_CPU + core, abi::LINUX_CAP_CPU + core, RIGHT_ALL, abi::LINUX_CEILING)?;
     }
     for i in 0..MSI_COUNT {
@@ -173,15 +174,15 @@ fn describe(
     page.tsc_hz = boot.tsc_hz;
     let since_tsc0 = u128::from(boot.boot_tsc) * 1_000_000_000 / u128::from(boot.tsc_hz);
     page.wall_ns_at_tsc0 = (boot.wall_seconds * 1_000_000_000).wrapping_sub(since_tsc0 as u64);
-    page.vcpu_count = options.service;
+    page.vcpu_count = options.service_cores().count() as u64;
     page.vcpu_offset = layout.vcpus;
     page.message_offset = layout.messages;
-    for i in 0..options.service {
-        page.vcpu_core[i as usize] = i as u32;
+    for (entry, core) in page.vcpu_core.iter_mut().zip(options.service_cores()) {
+        *entry = core as u32;
     }
-    page.compute_count = boot.cores - options.service;
-    for i in 0..page.compute_count {
-        page.compute_core[i as usize] = (options.service + i) as u32;
+    page.compute_count = boot.cores - page.vcpu_count;
+    for (entry, core) in page.compute_core.iter_mut().zip(options.compute_cores(boot.cores)) {
+        *entry = core as u32;
     }
     page.frame_offset = layout.frames;
     (page.ecam_address, page.ecam_bytes) = windows.ecam;
@@ -196,13 +197,13 @@ fn describe(
 
 /// Make all vCPUs; the first starts, the others wait until Linux starts them (THREAD_START on their capabilities).
 fn start_vcpus(options: &Options, layout: &Layout, entry: u64) -> Result<(), Reason> {
-    for i in 0..options.service {
+    for (i, core) in (0..).zip(options.service_cores()) {
         let slot = slots::VCPU + i;
         retype("a vCPU", abi::KIND_THREAD, 0, slot)?;
         let message = layout.messages + i * PAGE;
         let spaces = [slots::LINUX_CSPACE, slots::LINUX_TASK, slots::LINUX_MEMORY, message, slots::ENDPOINT];
         must("a vCPU", slot, abi::THREAD_CONFIGURE, &spaces)?;
-        must("a vCPU's core", slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + i, VCPU_PRIORITY])?;
+        must("a vCPU's core", slot, abi::THREAD_BIND, &[abi::ROOT_CAP_CPU + core, VCPU_PRIORITY])?;
         must("a vCPU's page", slot, abi::THREAD_VCPU, &[slots::LINUX_MEMORY, layout.vcpus + i * PAGE])?;
         name(slot, "linux vcpu")?;
         give(slot, abi::LINUX_CAP_VCPU + i, RIGHT_ALL, 0)?;
