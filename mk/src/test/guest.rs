@@ -1,8 +1,8 @@
 //! Tests inside Linux on Tacet: what programs expect of Linux, and decoupling. One boot runs them all; a second one looks at
 //! what the first left on the disk.
 
-use super::modes;
 use super::tally::Tally;
+use super::{modes, smp};
 use crate::build::Builder;
 use crate::child::Running;
 use crate::job::{self, Job, JobFile};
@@ -128,21 +128,26 @@ pub fn run(builder: &Builder, filter: Option<&str>, tally: &mut Tally) -> Result
         );
     }
     for (suite, title, planned) in SUITES {
-        let path = outcome.results().join(suite);
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let lines = read_lines(&text, title, &wanted, tally);
-        if let Err(error) = ends_in_order(&text, lines, *planned) {
-            tally.fail(
-                &format!("{title}: {suite} ends in order"),
-                &format!("{error:#}; its last lines:\n{}", tail::lines(&text, 12)),
-            );
-        }
+        read_suite(&outcome.results().join(suite), title, *planned, &wanted, tally);
     }
     let name = "linux: files survive a reboot, and gossip-mgr starts once it is configured";
     if wanted(name) {
         tally.record(name, boot(&[("job.sh".into(), SECOND_SCRIPT.as_bytes().to_vec())]).map(drop));
     }
-    Ok(())
+    smp::run(builder, &programs, &wanted, tally)
+}
+
+/// The output of one suite: its results, and whether it ended as it should.
+pub fn read_suite(path: &Path, title: &str, planned: bool, wanted: &dyn Fn(&str) -> bool, tally: &mut Tally) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines = read_lines(&text, title, wanted, tally);
+    if let Err(error) = ends_in_order(&text, lines, planned) {
+        let suite = path.file_name().unwrap_or_default().to_string_lossy();
+        tally.fail(
+            &format!("{title}: {suite} ends in order"),
+            &format!("{error:#}; its last lines:\n{}", tail::lines(&text, 12)),
+        );
+    }
 }
 
 /// The script of the second boot. The configuration that the first one wrote makes the init start gossip-mgr.
@@ -238,7 +243,7 @@ fn compile(builder: &Builder, folder: &Path) -> Result<()> {
     let bin = folder.join("bin");
     fs::create_dir_all(&bin)?;
     let tests = root.join("linux-guest-patches/tests");
-    for name in ["os-test", "decouple-test", "decouple-quiet", "decouple-stress", "tables-test"] {
+    for name in ["os-test", "decouple-test", "decouple-quiet", "decouple-stress", "tables-test", "smp-test"] {
         let mut command = Command::new("gcc");
         command.args(["-static", "-O2", "-pthread", "-I"]).arg(root.join("linux-guest-patches/files/include/uapi"));
         command.arg("-o").arg(bin.join(name)).arg(tests.join(format!("{name}.c")));

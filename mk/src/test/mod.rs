@@ -20,6 +20,7 @@ mod program;
 mod serial;
 #[cfg(test)]
 mod size;
+mod smp;
 mod steps;
 mod systemd;
 mod tally;
