@@ -218,10 +218,10 @@ fuzz_target!(|input: Input| {
         }
     }
     let Ok(platform) = answer else { return };
-    let cores = platform.cores();
+    let cores = &platform.cores;
     assert!((1..=MAX_CORES).contains(&cores.len()));
     assert!(cores.iter().enumerate().all(|(i, id)| *id != u32::MAX && !cores[..i].contains(id)));
-    assert!(platform.ioapics().iter().all(|io| io.gsi_base.checked_add(256).is_some()));
+    assert!(platform.ioapics.iter().all(|io| io.gsi_base.checked_add(256).is_some()));
     if let Some((address, first, last)) = platform.ecam {
         assert!(address != 0 && address % (1 << 20) == 0 && first <= last);
         assert!(address.checked_add((u64::from(last) + 1) << 20).is_some());
